@@ -1,0 +1,46 @@
+"""Errors as HTTP clients see them: a status, a kind, one sentence."""
+
+from dataclasses import dataclass, field
+
+from bento_trtllm.triton.client import EngineUnavailable, RequestRefused
+
+
+@dataclass
+class APIError(Exception):
+    """An answer that is not 200. `kind` is stable and for programs, `message` is for people."""
+
+    status: int
+    kind: str
+    message: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def body(self) -> dict[str, object]:
+        """The JSON body of the response, and the data of an SSE error event."""
+        return {"error": {"type": self.kind, "message": self.message}}
+
+
+class StreamCut(BaseException):
+    """Ends a response without its closing chunk, so that no client takes a part for the whole.
+
+    Not an Exception: BentoML catches those while it streams, logs them, and ends the response as if it were
+    complete (_bentoml_sdk/io_models.py, 1.4.39).
+    """
+
+
+def bad_request(message: str) -> APIError:
+    """400: the request cannot be served as it is."""
+    return APIError(400, "invalid_request", message)
+
+
+def unavailable(message: str, retry_after_s: int = 2) -> APIError:
+    """503: the engine is down or starting; worth another try."""
+    return APIError(503, "engine_unavailable", message, {"Retry-After": str(retry_after_s)})
+
+
+def from_engine(error: Exception) -> APIError:
+    """What a client is told of an error of the Triton client."""
+    if isinstance(error, RequestRefused):
+        return bad_request(str(error))
+    if isinstance(error, EngineUnavailable):
+        return unavailable(str(error))
+    return APIError(500, "internal_error", "The answer failed: see the server's log.")

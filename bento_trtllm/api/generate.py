@@ -1,0 +1,67 @@
+"""The `generate` endpoint: one question, one answer, as server-sent events or as bare text."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import bentoml
+
+from bento_trtllm.api import sse
+from bento_trtllm.api.errors import APIError, StreamCut, from_engine
+from bento_trtllm.api.stream import Finish, Sampling, TextStreams
+from bento_trtllm.errors import BentoTRTLLMError
+
+logger = logging.getLogger(__name__)
+
+EVENT_STREAM = "text/event-stream"
+
+
+async def respond(
+    streams: TextStreams, input_ids: list[int], max_tokens: int, sampling: Sampling, context: bentoml.Context
+) -> AsyncGenerator[str, None]:
+    """The body of the response, in the form that the Accept header asks for.
+
+    An error before the first text becomes a response of its own, with a status and a JSON body. After that, an
+    SSE stream ends with an event `error`, and a bare text is cut so that the client's read fails.
+    """
+    events = EVENT_STREAM in context.request.headers.get("accept", "")
+    started = False
+    try:
+        async with aclosing(streams.stream(input_ids, max_tokens, sampling)) as pieces:
+            async for piece in pieces:
+                if not started:
+                    context.response.headers["content-type"] = EVENT_STREAM if events else "text/plain; charset=utf-8"
+                    context.response.headers["cache-control"] = "no-cache"
+                    started = True
+                if isinstance(piece, str):
+                    yield sse.data({"text": piece}) if events else piece
+                elif events:
+                    yield _finish(piece)
+                    yield sse.DONE
+    except Exception as error:
+        failure = _describe(error)
+        if not started:
+            yield refuse(failure, context)
+        elif events:
+            yield sse.error(failure.body())
+        else:
+            raise StreamCut(failure.message) from error
+
+
+def refuse(error: APIError, context: bentoml.Context) -> str:
+    """The whole response for a request that failed before it had an answer."""
+    context.response.status_code = error.status
+    context.response.headers.update({"content-type": "application/json", **error.headers})
+    return sse.json_text(error.body())
+
+
+def _finish(finish: Finish) -> str:
+    return sse.data({"finish_reason": finish.reason, "usage": finish.usage.body()})
+
+
+def _describe(error: Exception) -> APIError:
+    if isinstance(error, APIError):
+        return error
+    if not isinstance(error, BentoTRTLLMError):
+        logger.exception("An answer failed")
+    return from_engine(error)

@@ -1,0 +1,20 @@
+"""Server-sent events (WHATWG HTML, 9.2), as frames of UTF-8 text."""
+
+import json
+
+DONE = "data: [DONE]\n\n"
+
+
+def json_text(value: object) -> str:
+    """JSON in UTF-8, on one line."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def data(value: object) -> str:
+    """One event. JSON has no raw line ends, so one data line holds it."""
+    return f"data: {json_text(value)}\n\n"
+
+
+def error(value: object) -> str:
+    """One event of the type `error`."""
+    return f"event: error\n{data(value)}"

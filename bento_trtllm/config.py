@@ -1,0 +1,86 @@
+"""Every setting a user can make. Each is an argument (`--arg name=value`) and an environment variable
+(`TRTLLM_NAME=value`); an argument wins, and travels with the Bento that was built with it.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class OpenVINOSettings(BaseModel):
+    """How the OpenVINO engine runs; 0 leaves the choice to the machine it runs on."""
+
+    max_tokens_in_paged_kv_cache: int = Field(
+        0, ge=0, description="KV cache in tokens. 0: a quarter of the free memory, at most 64 whole contexts."
+    )
+    max_num_tokens: int = Field(
+        0, ge=0, description="Most tokens of a step, prefill included. 0: 128 a core, from 256 to 2048."
+    )
+    max_num_sequences: int = Field(
+        256, ge=1, description="Most sequences in the batch; further ones wait. OpenVINO GenAI's own default."
+    )
+    enable_chunked_context: bool = Field(
+        True, description="Split long prompts over steps, so that other streams go on meanwhile."
+    )
+    enable_kv_cache_reuse: bool = Field(
+        True, description="Keep the KV cache of prompts, so that a shared beginning is not computed again."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads. 0: OpenVINO's choice, one a physical core.")
+    inference_precision: Literal["f32", "bf16", "f16"] = Field(
+        "f32", description="f32: greedy tokens equal transformers'. bf16 is faster where the CPU has AMX."
+    )
+    kv_cache_precision: Literal["f32", "f16", "bf16", "u8"] = Field(
+        "f32", description="f32: as above. f16 halves the memory, u8 quarters it; a close call may go the other way."
+    )
+    dynamic_quantization_group_size: int = Field(
+        0, ge=0, description="0: activations stay exact. OpenVINO's own default, 32, is faster with q8_0 weights."
+    )
+    cancellation_check_period_ms: float = Field(
+        20,
+        gt=0,
+        description="A cancelled request leaves the batch after this. TensorRT-LLM's default is 100.",
+    )
+
+    def parameters(self) -> dict[str, str]:
+        """As parameters of the model's config.pbtxt."""
+        values = {name: getattr(self, name) for name in OpenVINOSettings.model_fields}
+        return {name: str(v).lower() if isinstance(v, bool) else str(v) for name, v in values.items()}
+
+
+class TritonSettings(BaseModel):
+    """How tritonserver is started, watched and stopped."""
+
+    startup_timeout_s: float = Field(
+        600, gt=0, description="Triton must be ready after this. A 70B engine takes minutes from a cold disk."
+    )
+    stop_timeout_s: float = Field(
+        10, ge=2, description="Streams may go on this long after a stop. Triton itself counts whole seconds."
+    )
+    health_interval_s: float = Field(
+        1, gt=0, description="How often Triton is asked whether it is well. Its exit is seen at once anyway."
+    )
+    stall_limit_s: float = Field(
+        10, gt=0, description="Triton is killed and restarted after this long without an answer."
+    )
+    restart_first_delay_s: float = Field(
+        0.25, gt=0, description="Wait before the first restart; doubles with each further failure in a row."
+    )
+    restart_max_delay_s: float = Field(
+        30, gt=0, description="Longest wait between restarts; after being ready this long, all is forgotten."
+    )
+    restart_failures_before_failed: int = Field(
+        5, ge=1, description="After this many failures in a row the state is failed. Trying goes on, slowly."
+    )
+    triton_log_verbose: int = Field(
+        0, ge=0, description="Triton's --log-verbose. From 1 on, it writes several lines a request."
+    )
+
+
+class Settings(BaseSettings, OpenVINOSettings, TritonSettings):
+    """All settings of the service."""
+
+    model_config = SettingsConfigDict(env_prefix="TRTLLM_", frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str = Field("demo-llama", description="Tag of the packed model in the BentoML model store.")
+    workers: int = Field(1, ge=1, description="Processes that turn text into tokens and back; one Triton serves all.")

@@ -1,0 +1,49 @@
+"""manifest.json: what a packed model is, as the service needs to know it without opening the engine."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bento_trtllm.errors import StoreError
+
+FILE = "manifest.json"
+
+
+class Manifest(BaseModel):
+    """One packed model. Lengths are in tokens; ids are those of the checkpoint's tokenizer.
+
+    `source` is a Hugging Face id, then `revision` is its commit; or a directory, then `checksum` is the
+    SHA-256 of its files. `dtype` is the checkpoint's, `precision` the engine's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    engine: str
+    precision: str
+    source: str
+    revision: str | None
+    checksum: str | None
+    architecture: str
+    parameters: int
+    dtype: str
+    vocab_size: int
+    context_length: int
+    bos_id: int | None
+    eos_ids: list[int]
+    versions: dict[str, str]
+
+    def write(self, directory: Path) -> None:
+        """Write manifest.json into a directory."""
+        (directory / FILE).write_text(self.model_dump_json(indent=2) + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, directory: Path) -> "Manifest":
+        """The manifest of a packed model. Raises StoreError if there is none that this version can read."""
+        try:
+            return cls.model_validate_json((directory / FILE).read_bytes())
+        except (OSError, ValidationError) as error:
+            raise StoreError(
+                f"{directory} was not packed by this version of pack_model.py: pack the checkpoint again"
+            ) from error

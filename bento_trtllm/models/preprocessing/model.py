@@ -1,0 +1,77 @@
+"""Text to token ids, for clients of the ensemble."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from tokenizers import Tokenizer
+
+Ids = np.ndarray[Any, np.dtype[np.int32]]
+
+
+class TritonPythonModel:
+    """Tensors as in NVIDIA's inflight_batcher_llm; one prompt a request."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        parameters = json.loads(args["model_config"])["parameters"]
+        directory = Path(parameters["tokenizer_dir"]["string_value"])
+        self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self._add_special_tokens = parameters["add_special_tokens"]["string_value"] == "true"
+        self._end_id = int(parameters["end_id"]["string_value"])
+        self._stop_ids = [int(i) for i in parameters["stop_ids"]["string_value"].split(",") if i]
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self._respond(request) for request in requests]
+
+    def _respond(self, request: Any) -> Any:
+        try:
+            return pb_utils.InferenceResponse(output_tensors=self._tensors(request))
+        except ValueError as error:
+            return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(error)))
+
+    def _tensors(self, request: Any) -> list[Any]:
+        (query,) = texts(request, "QUERY") or [""]
+        ids = self._tokenizer.encode(query, add_special_tokens=self._add_special_tokens).ids
+        stops = [[i] for i in self._stop_ids] + self._word_ids(request, "STOP_WORDS_DICT")
+        length = pb_utils.get_input_tensor_by_name(request, "REQUEST_OUTPUT_LEN").as_numpy()
+        end_id = scalar(request, "END_ID", self._end_id)
+        return [
+            pb_utils.Tensor("INPUT_ID", np.array([ids], dtype=np.int32)),
+            pb_utils.Tensor("REQUEST_INPUT_LEN", np.array([[len(ids)]], dtype=np.int32)),
+            pb_utils.Tensor("REQUEST_OUTPUT_LEN", length.astype(np.int32)),
+            pb_utils.Tensor("STOP_WORDS_IDS", word_list(stops)),
+            pb_utils.Tensor("BAD_WORDS_IDS", word_list(self._word_ids(request, "BAD_WORDS_DICT"))),
+            pb_utils.Tensor("OUT_END_ID", np.array([[end_id]], dtype=np.int32)),
+            pb_utils.Tensor("OUT_PAD_ID", np.array([[scalar(request, "PAD_ID", end_id)]], dtype=np.int32)),
+        ]
+
+    def _word_ids(self, request: Any, name: str) -> list[list[int]]:
+        return [self._tokenizer.encode(word, add_special_tokens=False).ids for word in texts(request, name)]
+
+
+def scalar(request: Any, name: str, default: int) -> int:
+    """The one value of an input, or the default where the request has none."""
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return default if tensor is None else int(tensor.as_numpy().reshape(-1)[0])
+
+
+def texts(request: Any, name: str) -> list[str]:
+    """The non-empty strings of an input. Raises ValueError (UnicodeDecodeError) if one is not UTF-8."""
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return [] if tensor is None else [item.decode() for item in tensor.as_numpy().reshape(-1) if item]
+
+
+def word_list(words: list[list[int]]) -> Ids:
+    """int32 [1, 2, n]: the ids of all words, then the end of each, padded with -1 (TensorRT-LLM's layout)."""
+    ids = [i for word in words for i in word]
+    ends = np.cumsum([len(word) for word in words], dtype=np.int32)
+    size = max(len(ids), 1)
+    table = np.full((1, 2, size), -1, dtype=np.int32)
+    table[0, 0] = 0
+    table[0, 0, : len(ids)] = ids
+    table[0, 1, : len(ends)] = ends
+    return table

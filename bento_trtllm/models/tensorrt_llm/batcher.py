@@ -1,0 +1,235 @@
+"""The step loop: one thread that admits requests, advances the batch, and sends what came out.
+
+One thread, because `ContinuousBatchingPipeline.step` holds Python's global lock (measured with OpenVINO
+GenAI 2026.4.1: another thread runs once in a step of 280 ms), so a second one would get its turns only
+between steps, where this one sends. Sending is bounded instead: after each step, for at most as long as
+the step took. Tokens of a stream whose turn has not come are merged into its next response, so more
+streams, or a slower network, make fuller responses and never a slower engine.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import openvino_genai as genai
+from generation import GenerationRequest
+from sequence import Sequence
+
+# Below this a step is too short to send anything worth the switch.
+SHORTEST_TURN_S = 0.0005
+
+
+class Reply(Protocol):
+    """Where a request's responses go. `send` raises when Triton has dropped the request."""
+
+    def send(self, piece: Piece, final: bool) -> None: ...
+
+    def fail(self, message: str) -> None: ...
+
+    def is_cancelled(self) -> bool: ...
+
+
+@dataclass
+class Piece:
+    """Tokens of one sequence that go into one response."""
+
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    cum_log_prob: float = 0.0
+    finished: bool = False
+
+
+@dataclass
+class Stream:
+    """A request under way: its sequences, and for each the tokens that are still to be sent."""
+
+    request: GenerationRequest
+    reply: Reply
+    name: str
+    sequences: list[Sequence]
+    pieces: list[Piece]
+    queued: bool = False
+    cancelled: bool = False
+
+    @property
+    def finished(self) -> bool:
+        return all(sequence.finished for sequence in self.sequences)
+
+
+class Batcher:
+    """Owns the pipeline. `submit` may be called from any thread; everything else runs in the loop's own."""
+
+    def __init__(
+        self,
+        pipeline: genai.ContinuousBatchingPipeline,
+        cancellation_check_s: float,
+        log_error: Callable[[str], None],
+    ) -> None:
+        self._pipeline = pipeline
+        self._cancellation_check_s = cancellation_check_s
+        self._log_error = log_error
+        self._wake = threading.Condition()
+        self._arrived: deque[Stream] = deque()
+        self._running: list[Stream] = []
+        self._sendable: deque[Stream] = deque()
+        self._stopped: set[str] = set()
+        self._next_id = 0
+        self._closing = False
+        self._thread = threading.Thread(target=self._loop, name="batcher")
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest, reply: Reply, name: str) -> None:
+        """Queue a request for the next step. `name` is the id that `stop` knows it by, "" for none."""
+        count = range(request.sequences)
+        stream = Stream(
+            request,
+            reply,
+            name,
+            sequences=[Sequence(request, request.seed + i) for i in count],
+            pieces=[Piece(i) for i in count],
+        )
+        with self._wake:
+            self._arrived.append(stream)
+            self._wake.notify()
+
+    def stop(self, name: str) -> None:
+        """End the requests of that name before the next step, as if their clients had left."""
+        with self._wake:
+            self._stopped.add(name)
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Cancel what is under way and end the loop."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        checked = 0.0
+        while True:
+            with self._wake:
+                while not self._busy():
+                    self._wake.wait()
+                if self._closing:
+                    break
+            self._admit()
+            started = time.monotonic()
+            if self._stopped or started - checked >= self._cancellation_check_s:
+                self._drop_cancelled()
+                checked = started
+            try:
+                if self._pipeline.has_non_finished_requests():
+                    self._pipeline.step()
+            except RuntimeError as error:
+                self._fail_all(f"The engine failed in a step: {error}")
+                continue
+            took = time.monotonic() - started
+            self._collect()
+            self._send(time.monotonic() + max(took, SHORTEST_TURN_S))
+        self._fail_all("The server is stopping.")
+
+    def _busy(self) -> bool:
+        # The pipeline is asked too: it frees the KV cache of a cancelled sequence in one more step.
+        return bool(self._closing or self._arrived or self._sendable or self._pipeline.has_non_finished_requests())
+
+    def _admit(self) -> None:
+        while self._arrived:
+            stream = self._arrived.popleft()
+            try:
+                for sequence in stream.sequences:
+                    self._enter(sequence)
+            except RuntimeError as error:
+                for sequence in stream.sequences:
+                    sequence.cancel()
+                stream.reply.fail(f"The engine refused the request: {error}")
+            else:
+                self._running.append(stream)
+
+    def _enter(self, sequence: Sequence) -> None:
+        sequence.submit(self._pipeline, self._next_id)
+        self._next_id += 1
+
+    def _drop_cancelled(self) -> None:
+        stopped, self._stopped = self._stopped, set()
+        for stream in self._streams():
+            if (stream.name and stream.name in stopped) or stream.reply.is_cancelled():
+                stream.cancelled = True
+                for sequence in stream.sequences:
+                    sequence.cancel()
+                stream.reply.fail("The request was cancelled.")
+        self._running = [stream for stream in self._running if not stream.cancelled]
+        self._sendable = deque(stream for stream in self._sendable if not stream.cancelled)
+
+    def _collect(self) -> None:
+        """Take what the step produced into each stream's pieces."""
+        done = False
+        for stream in self._running:
+            fresh = False
+            for sequence, piece in zip(stream.sequences, stream.pieces, strict=True):
+                if sequence.finished:
+                    continue
+                tokens, log_probs = sequence.read()
+                if tokens or sequence.finished:
+                    piece.tokens += tokens
+                    piece.log_probs += log_probs
+                    piece.cum_log_prob = sequence.log_prob
+                    piece.finished = sequence.finished
+                    fresh = True
+                    if sequence.outdated:
+                        sequence.cancel()
+                        self._enter(sequence)
+                elif sequence.refused:
+                    stream.cancelled = done = True
+                    stream.reply.fail("The prompt does not fit the KV cache: enlarge the cache or shorten it.")
+                    break
+            if stream.cancelled:
+                continue
+            finished = stream.finished
+            done |= finished
+            if fresh and not stream.queued and (stream.request.streaming or finished):
+                stream.queued = True
+                self._sendable.append(stream)
+        if done:
+            self._running = [s for s in self._running if not (s.finished or s.cancelled)]
+
+    def _send(self, until: float) -> None:
+        """Send merged pieces, the longest waiting first, until the turn is over."""
+        while self._sendable:
+            stream = self._sendable.popleft()
+            stream.queued = False
+            finished = stream.finished
+            ready = [p for p in stream.pieces if p.tokens or p.finished]
+            if not stream.request.streaming:
+                ready = stream.pieces
+            stream.pieces = [Piece(p.index) for p in stream.pieces]
+            try:
+                for piece in ready:
+                    stream.reply.send(piece, final=finished and piece is ready[-1])
+            except Exception as error:
+                self._log_error(f"A response could not be sent: {error}")
+                for sequence in stream.sequences:
+                    sequence.cancel()
+                stream.cancelled = True
+                self._running = [s for s in self._running if s is not stream]
+            if time.monotonic() >= until:
+                return
+
+    def _streams(self) -> list[Stream]:
+        """All that were admitted and have not had their last response."""
+        return self._running + [stream for stream in self._sendable if stream.finished]
+
+    def _fail_all(self, message: str) -> None:
+        for stream in (*self._arrived, *self._streams()):
+            for sequence in stream.sequences:
+                sequence.cancel()
+            stream.reply.fail(message)
+        self._arrived.clear()
+        self._running.clear()
+        self._sendable.clear()

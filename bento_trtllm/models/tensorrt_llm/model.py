@@ -1,0 +1,137 @@
+"""The Triton model `tensorrt_llm` on OpenVINO GenAI: NVIDIA's tensors, in-flight batching, any x86-64 CPU.
+
+Decoupled: a request gets as many responses as it needs, the last of them with Triton's final flag. Each
+response holds the tokens since the one before: output_ids int32 [1, 1, n], sequence_length int32 [1, 1].
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import openvino_genai as genai
+import triton_python_backend_utils as pb_utils
+from batcher import Batcher, Piece
+from generation import RequestError, parse
+from settings import EngineSettings
+
+# A request that arrives during a step waits no longer than this for Python's lock after it.
+SWITCH_INTERVAL_S = 0.0005
+
+
+DTYPES = {"cum_log_probs": np.float32, "output_log_probs": np.float32}
+
+
+def shape(value: Any) -> tuple[int, ...]:
+    """That of an array, or the [1, 1] of a single value: one prompt, one sequence."""
+    return value.shape if isinstance(value, np.ndarray) else (1, 1)
+
+
+class TritonReply:
+    """A request's response sender, and which outputs the request asked for."""
+
+    def __init__(self, request: Any, prompt: np.ndarray[Any, np.dtype[np.int64]] | None = None) -> None:
+        self._sender = request.get_response_sender()
+        self._wanted = set(request.requested_output_names())
+        self.prompt = prompt
+        self.input_tokens = 0
+
+    def send(self, piece: Piece, final: bool) -> None:
+        ids = np.array(piece.tokens, dtype=np.int32)
+        if self.prompt is not None:
+            ids = np.concatenate([self.prompt.astype(np.int32), ids])
+        values: dict[str, Any] = {
+            "output_ids": ids.reshape(1, 1, -1),
+            "sequence_length": ids.size,
+            "cum_log_probs": piece.cum_log_prob,
+            "output_log_probs": np.array([[piece.log_probs]]),
+            "sequence_index": piece.index,
+            "batch_index": 0,
+            "num_input_tokens": self.input_tokens,
+            "num_output_tokens": len(piece.tokens),
+        }
+        tensors = [
+            pb_utils.Tensor(name, np.asarray(value, dtype=DTYPES.get(name, np.int32)).reshape(shape(value)))
+            for name, value in values.items()
+            if name in self._wanted
+        ]
+        self._sender.send(
+            pb_utils.InferenceResponse(output_tensors=tensors),
+            flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0,
+        )
+
+    def fail(self, message: str) -> None:
+        error = pb_utils.TritonError(message)
+        self._sender.send(
+            pb_utils.InferenceResponse(output_tensors=[], error=error),
+            flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
+        )
+
+    def end(self) -> None:
+        self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def is_cancelled(self) -> bool:
+        return bool(self._sender.is_cancelled())
+
+
+class TritonPythonModel:
+    """What Triton's Python backend calls."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the engine. Raises on anything that keeps it from serving; Triton reports the message."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._settings = settings = EngineSettings.read(json.loads(args["model_config"])["parameters"])
+        scheduler = genai.SchedulerConfig()
+        scheduler.num_kv_blocks = settings.num_kv_blocks()
+        scheduler.max_num_batched_tokens = settings.prefill_tokens()
+        scheduler.max_num_seqs = settings.max_num_sequences
+        scheduler.dynamic_split_fuse = settings.enable_chunked_context
+        scheduler.enable_prefix_caching = settings.enable_kv_cache_reuse
+        properties: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": settings.inference_precision,
+            "KV_CACHE_PRECISION": settings.kv_cache_precision,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": settings.dynamic_quantization_group_size,
+        }
+        if settings.threads:
+            properties["INFERENCE_NUM_THREADS"] = settings.threads
+        (engine,) = settings.engine_dir.glob("*.gguf")
+        pipeline = genai.ContinuousBatchingPipeline(str(engine), scheduler, "CPU", properties)
+        pb_utils.Logger.log_info(f"{engine.name}: KV cache of {scheduler.num_kv_blocks} blocks of 32 tokens")
+        self._batcher = Batcher(pipeline, settings.cancellation_check_period_ms / 1000, pb_utils.Logger.log_error)
+
+    def execute(self, requests: list[Any]) -> None:
+        """Hand each request to the batch; the responses come from its loop."""
+        for request in requests:
+            self._accept(request)
+
+    def finalize(self) -> None:
+        self._batcher.close()
+
+    def _accept(self, request: Any) -> None:
+        reply = TritonReply(request)
+
+        def tensor(name: str) -> Any:
+            found = pb_utils.get_input_tensor_by_name(request, name)
+            return None if found is None else found.as_numpy()
+
+        stop = tensor("stop")
+        if stop is not None and stop.any():
+            self._batcher.stop(request.request_id())
+            reply.end()
+            return
+        try:
+            parsed = parse(
+                tensor,
+                vocab_size=self._settings.vocab_size,
+                context_length=self._settings.context_length,
+                echo=not self._settings.exclude_input_in_output,
+            )
+        except RequestError as error:
+            reply.fail(str(error))
+            return
+        reply.input_tokens = len(parsed.prompt)
+        if parsed.echo and not parsed.streaming:
+            reply.prompt = parsed.prompt
+        self._batcher.submit(parsed, reply, request.request_id())

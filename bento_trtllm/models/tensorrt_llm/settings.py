@@ -1,0 +1,88 @@
+"""The model's parameters in config.pbtxt, and what `0` means for each on this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GIB = 2**30
+# OpenVINO's CPU plugin keeps the KV cache in blocks of 32 tokens (PagedAttention, 2026.4).
+BLOCK_TOKENS = 32
+# Of the memory that is free at start; the rest is for the weights, the activations and the page cache.
+KV_CACHE_SHARE = 0.25
+# More is never used by default: no more sequences run at once than this, each with its whole context.
+KV_CACHE_SEQUENCES = 64
+BYTES = {"f32": 4, "f16": 2, "bf16": 2, "u8": 1}
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Parameters of config.pbtxt, read; names are TensorRT-LLM's where the meaning is the same."""
+
+    engine_dir: Path
+    vocab_size: int
+    context_length: int
+    kv_values_per_token: int
+    max_tokens_in_paged_kv_cache: int
+    max_num_tokens: int
+    max_num_sequences: int
+    enable_chunked_context: bool
+    enable_kv_cache_reuse: bool
+    threads: int
+    inference_precision: str
+    kv_cache_precision: str
+    dynamic_quantization_group_size: int
+    exclude_input_in_output: bool
+    cancellation_check_period_ms: float
+
+    @classmethod
+    def read(cls, parameters: dict[str, Any]) -> EngineSettings:
+        """From the `parameters` of Triton's model configuration: {name: {"string_value": "…"}}."""
+        text = {name: value["string_value"] for name, value in parameters.items()}
+        return cls(
+            engine_dir=Path(text["gpt_model_path"]),
+            vocab_size=int(text["vocab_size"]),
+            context_length=int(text["context_length"]),
+            kv_values_per_token=int(text["kv_values_per_token"]),
+            max_tokens_in_paged_kv_cache=int(text["max_tokens_in_paged_kv_cache"]),
+            max_num_tokens=int(text["max_num_tokens"]),
+            max_num_sequences=int(text["max_num_sequences"]),
+            enable_chunked_context=text["enable_chunked_context"] == "true",
+            enable_kv_cache_reuse=text["enable_kv_cache_reuse"] == "true",
+            threads=int(text["threads"]),
+            inference_precision=text["inference_precision"],
+            kv_cache_precision=text["kv_cache_precision"],
+            dynamic_quantization_group_size=int(text["dynamic_quantization_group_size"]),
+            exclude_input_in_output=text["exclude_input_in_output"] == "true",
+            cancellation_check_period_ms=float(text["cancellation_check_period_ms"]),
+        )
+
+    def num_kv_blocks(self) -> int:
+        """Blocks of the KV cache: what was asked for, else a share of the free memory."""
+        tokens = self.max_tokens_in_paged_kv_cache
+        if not tokens:
+            token_bytes = self.kv_values_per_token * BYTES[self.kv_cache_precision]
+            affordable = int(free_memory() * KV_CACHE_SHARE) // token_bytes
+            tokens = min(affordable, self.context_length * min(self.max_num_sequences, KV_CACHE_SEQUENCES))
+        return max(tokens, self.context_length) // BLOCK_TOKENS + 1
+
+    def prefill_tokens(self) -> int:
+        """Tokens a step: what was asked for, else 128 a core, so that a long prompt's prefill does not
+        hold up the streams beside it for long on few cores, and fills the matrix units on many."""
+        cores = len(os.sched_getaffinity(0))
+        return self.max_num_tokens or max(256, min(128 * cores, 2048))
+
+
+def free_memory() -> int:
+    """Bytes that can still be had: the machine's, or the container's limit where that is less."""
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) * 1024
+    limit = Path("/sys/fs/cgroup/memory.max")
+    used = Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
+        available = min(available, int(text) - int(used.read_text()))
+    return max(available, GIB // 4)

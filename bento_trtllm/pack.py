@@ -1,0 +1,127 @@
+"""Packing: from a checkpoint to a model in the BentoML model store.
+
+A packed model is a directory: engine/ (what Triton runs), tokenizer/ (the checkpoint's own files),
+repository/ (Triton's model repository) and manifest.json.
+"""
+
+import errno
+import shutil
+from pathlib import Path
+from typing import Any
+
+from bento_trtllm.checkpoint import ARCHITECTURE, TOKENIZER_FILES, Checkpoint
+from bento_trtllm.engines.base import Engine
+from bento_trtllm.errors import StoreError
+from bento_trtllm.hub import find_checkpoint
+from bento_trtllm.manifest import Manifest
+from bento_trtllm.store import default_name, draft, home, make_tag, models
+from bento_trtllm.triton.repository import ensemble, write_repository
+
+# For what the plan does not count: the repository, file headers, the filesystem's own needs.
+MARGIN = 16 << 20
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def plan(
+    argument: str, engine: Engine, *, tag: str | None = None, revision: str | None = None, force: bool = False
+) -> dict[str, Any]:
+    """What pack would do with the same arguments, with every check that it makes; writes nothing of it.
+
+    A Hugging Face id is downloaded to be checked.
+    """
+    checkpoint = find_checkpoint(argument, revision)
+    engine.check(checkpoint)
+    text = tag or default_name(checkpoint.name)
+    new = make_tag(text, force=force)
+    _check_space(checkpoint, engine)
+    return {
+        "checkpoint": {
+            "source": checkpoint.source,
+            "revision": checkpoint.revision,
+            "architecture": ARCHITECTURE,
+            "parameters": checkpoint.parameters,
+            "dtype": checkpoint.dtype,
+            "bytes": checkpoint.nbytes,
+            "config": checkpoint.config.model_dump(mode="json", exclude={"architectures"}),
+            "bos_id": checkpoint.bos_id,
+            "eos_ids": list(checkpoint.eos_ids),
+        },
+        "engine": engine.plan(checkpoint),
+        "tokenizer": {file.name: file.stat().st_size for file in _tokenizer_files(checkpoint)},
+        "repository": [step.model_name for step in ensemble().ensemble_scheduling.step] + ["ensemble"],
+        "tag": str(new) if ":" in text else text,
+    }
+
+
+def pack(
+    argument: str, engine: Engine, *, tag: str | None = None, revision: str | None = None, force: bool = False
+) -> str:
+    """Pack a directory or a Hugging Face id, and return the tag, name:version, that it has in the store.
+
+    With `force` a model of the same tag is replaced once the new one is complete. Raises BentoTRTLLMError, in
+    one sentence; then, and on any other exception, the store is as it was.
+    """
+    checkpoint = find_checkpoint(argument, revision)
+    engine.check(checkpoint)
+    new = make_tag(tag or default_name(checkpoint.name), force=force)
+    _check_space(checkpoint, engine)
+    manifest = _describe(checkpoint, engine)
+    try:
+        with draft(new, force=force) as model:
+            _fill(model.directory, checkpoint, engine, manifest)
+            facts = manifest.model_dump(exclude={"format"}, exclude_none=True)
+            labels = {key: str(facts[key]) for key in ("engine", "precision", "architecture")}
+            model.publish(labels, facts, dict(manifest.versions))
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise StoreError(
+                f"the disk of {home()} is full, or its quota used up: free some space, or set BENTOML_HOME "
+                "to another disk"
+            ) from error
+        raise
+    return str(new)
+
+
+def _fill(directory: Path, checkpoint: Checkpoint, engine: Engine, manifest: Manifest) -> None:
+    for name in ("engine", "tokenizer", "repository"):
+        (directory / name).mkdir()
+    engine.build(checkpoint, directory / "engine")
+    for file in _tokenizer_files(checkpoint):
+        shutil.copyfile(file, directory / "tokenizer" / file.name)
+    write_repository(directory / "repository", engine, checkpoint)
+    manifest.write(directory)
+
+
+def _describe(checkpoint: Checkpoint, engine: Engine) -> Manifest:
+    return Manifest(
+        engine=engine.name,
+        precision=engine.precision,
+        source=checkpoint.source,
+        revision=checkpoint.revision,
+        checksum=checkpoint.checksum if checkpoint.revision is None else None,
+        architecture=ARCHITECTURE,
+        parameters=checkpoint.parameters,
+        dtype=checkpoint.dtype,
+        vocab_size=checkpoint.config.vocab_size,
+        context_length=checkpoint.config.max_position_embeddings,
+        bos_id=checkpoint.bos_id,
+        eos_ids=list(checkpoint.eos_ids),
+        versions=engine.versions(),
+    )
+
+
+def _tokenizer_files(checkpoint: Checkpoint) -> list[Path]:
+    return [path for name in TOKENIZER_FILES if (path := checkpoint.path / name).is_file()]
+
+
+def _check_space(checkpoint: Checkpoint, engine: Engine) -> None:
+    built = sum(engine.plan(checkpoint)["files"].values())
+    needed = built + sum(file.stat().st_size for file in _tokenizer_files(checkpoint)) + MARGIN
+    existing = next(folder for folder in models().parents if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise StoreError(
+            f"{home()} has {free / 1e9:.1f} GB free, and the model takes {needed / 1e9:.1f} GB: "
+            "free some space, or set BENTOML_HOME to another disk"
+        )

@@ -1,0 +1,25 @@
+"""Token ids to text as they come: only ever whole characters."""
+
+import codecs
+from collections.abc import Iterable, Sequence
+
+
+class Detokenizer:
+    """Decodes one sequence. What it returns, put together, is what decoding all tokens at once gives.
+
+    A token may end inside a character; its bytes wait for the rest. Bytes that can never become a
+    character turn into U+FFFD, as in the `tokenizers` library.
+    """
+
+    def __init__(self, token_bytes: Sequence[bytes]) -> None:
+        self._bytes = token_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, ids: Iterable[int]) -> str:
+        """The text that these tokens complete."""
+        table = self._bytes
+        return self._decoder.decode(b"".join([table[i] for i in ids]))
+
+    def flush(self) -> str:
+        """U+FFFD if the sequence ended inside a character, else nothing."""
+        return self._decoder.decode(b"", final=True)

@@ -1,0 +1,79 @@
+"""From what a user says to the prompt the model reads."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from bento_trtllm.errors import CheckpointError
+from bento_trtllm.text.prompt import PROMPT_TEMPLATE
+from bento_trtllm.text.tokenizer import PromptTokenizer
+
+FILE = "chat_template.jinja"
+
+
+class ChatTemplate:
+    """Fills in Llama 3's prompt format, or the checkpoint's own chat template where it is no Llama 3.
+
+    Raises CheckpointError where the checkpoint has neither Llama 3's control tokens nor a template.
+    """
+
+    def __init__(self, directory: Path, tokenizer: PromptTokenizer) -> None:
+        self._tokenizer = tokenizer
+        source = tokenizer.config.get("chat_template")
+        if (path := directory / FILE).is_file():
+            source = path.read_text("utf-8")
+        if isinstance(source, list):  # several templates by name, as transformers once wrote them
+            source = {item["name"]: item["template"] for item in source}.get("default")
+        self._template = None
+        if source:
+            environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+            environment.globals["raise_exception"] = _raise
+            try:
+                self._template = environment.from_string(source)
+            except TemplateError as error:
+                raise CheckpointError(f"The checkpoint's chat template cannot be read: {error}") from error
+        elif not tokenizer.is_llama3:
+            raise CheckpointError(
+                "The checkpoint has neither a chat template nor Llama 3's control tokens: pack an instruct model."
+            )
+
+    def prompt(self, user_prompt: str, system_prompt: str) -> list[int]:
+        """Token ids of one question, with PROMPT_TEMPLATE on a Llama 3."""
+        if not self._tokenizer.is_llama3:
+            messages = [
+                {"role": "system", "content": system_prompt},
+                {"role": "user", "content": user_prompt},
+            ]
+            return self.chat(messages)
+        protect = self._tokenizer.protect
+        text = PROMPT_TEMPLATE.format(system_prompt=protect(system_prompt), user_prompt=protect(user_prompt))
+        return self._tokenizer.encode(text)
+
+    def chat(self, messages: list[dict[str, Any]], **variables: Any) -> list[int]:
+        """Token ids of a conversation, with the checkpoint's own template. Raises CheckpointError."""
+        assert self._template is not None
+        special = {
+            name: value["content"] if isinstance(value, dict) else value
+            for name in ("bos_token", "eos_token", "pad_token", "unk_token")
+            if (value := self._tokenizer.config.get(name))
+        }
+        guarded = self._guard(messages)
+        try:
+            text = self._template.render(messages=guarded, add_generation_prompt=True, **special, **variables)
+        except TemplateError as error:
+            raise CheckpointError(f"The checkpoint's chat template refused the messages: {error}") from error
+        return self._tokenizer.encode(text)
+
+    def _guard(self, value: Any) -> Any:
+        """The value with the control tokens in all its strings marked as plain characters."""
+        if isinstance(value, str):
+            return self._tokenizer.protect(value)
+        if isinstance(value, dict):
+            return {key: self._guard(item) for key, item in value.items()}
+        return [self._guard(item) for item in value] if isinstance(value, list) else value
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)

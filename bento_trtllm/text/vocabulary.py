@@ -1,0 +1,34 @@
+"""What each token of a byte-level vocabulary is in bytes. Needs nothing but tokenizers.
+
+Also copied beside Triton's postprocessing model, which must stand alone.
+"""
+
+from __future__ import annotations
+
+from tokenizers import Tokenizer
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The character that byte-level BPE writes for each byte (GPT-2's encoder.py, `bytes_to_unicode`)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    alphabet = {chr(byte): byte for byte in printable}
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    alphabet.update({chr(256 + i): byte for i, byte in enumerate(others)})
+    return alphabet
+
+
+def token_bytes(tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> list[bytes]:
+    """Bytes by token id; empty for special tokens, if skipped, and for ids without a token."""
+    alphabet = byte_alphabet()
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    added = tokenizer.get_added_tokens_decoder()
+    table = [b""] * (max(vocabulary.values(), default=-1) + 1)
+    for token, i in vocabulary.items():
+        if i in added:
+            if not (skip_special_tokens and added[i].special):
+                table[i] = token.encode()
+        elif all(character in alphabet for character in token):
+            table[i] = bytes(alphabet[character] for character in token)
+        else:
+            table[i] = token.encode()
+    return table

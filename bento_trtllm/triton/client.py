@@ -1,0 +1,161 @@
+"""Token ids to and from Triton's `tensorrt_llm`, one gRPC stream a request on a shared channel."""
+
+import struct
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from bento_trtllm.errors import TritonError
+
+MODEL = "tensorrt_llm"
+FINAL = "triton_final_response"
+# Prompts and answers are far below; one of 100,000 tokens is 400 kB.
+MESSAGE_BYTES = 64 * 2**20
+
+
+class RequestRefused(TritonError):
+    """The engine does not take the request; the message says why."""
+
+
+class EngineUnavailable(TritonError):
+    """Triton cannot be reached, or ended while it answered."""
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """What one answer takes. Values that are None are left to the engine.
+
+    `stop_words` are sequences of token ids; like `end_id` they end the answer and are its last tokens.
+    Without top_k and top_p the engine takes the likeliest token, whatever the temperature.
+    """
+
+    input_ids: Sequence[int]
+    max_tokens: int
+    end_id: int | None = None
+    stop_words: Sequence[Sequence[int]] = ()
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    min_tokens: int | None = None
+
+
+class TritonClient:
+    """A channel to one Triton. Close it with `close`."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.aio.insecure_channel(
+            address,
+            options=[
+                ("grpc.max_receive_message_length", MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MESSAGE_BYTES),
+                # Another service may have had the port: never share a channel by address.
+                ("grpc.use_local_subchannel_pool", 1),
+            ],
+        )
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    async def close(self) -> None:
+        """Close the channel; streams under way end with EngineUnavailable."""
+        await self._channel.close()
+
+    @asynccontextmanager
+    async def stream(self, request: TokenRequest) -> AsyncIterator[AsyncIterator[list[int]]]:
+        """Send a request; iterate over its tokens in batches as they come.
+
+        Leaving the context before the end cancels the request in the engine. The iterator raises
+        RequestRefused or EngineUnavailable; it ends without an error only after Triton's final response.
+        """
+        call = self._stub.ModelStreamInfer()
+        try:
+            yield self._read(call, encode(request))
+        finally:
+            call.cancel()
+
+    async def _read(
+        self,
+        call: "grpc.aio.StreamStreamCall[pb.ModelInferRequest, pb.ModelStreamInferResponse]",
+        message: pb.ModelInferRequest,
+    ) -> AsyncIterator[list[int]]:
+        try:
+            await call.write(message)
+            await call.done_writing()
+            async for reply in call:
+                if reply.error_message:
+                    raise refused(reply.error_message)
+                tokens, final = decode(reply.infer_response)
+                if tokens:
+                    yield tokens
+                if final:
+                    return
+        except grpc.aio.AioRpcError as error:
+            raise EngineUnavailable(f"The engine stopped answering: {error.details()}") from error
+        raise EngineUnavailable("The engine ended the stream before its last token.")
+
+
+def refused(message: str) -> TritonError:
+    """Triton's word for a request that failed, as a typed error."""
+    gone = ("not ready", "unavailable", "not healthy", "stopping", "failed in a step", "is not found")
+    if any(word in message.lower() for word in gone):
+        return EngineUnavailable(f"The engine is not available: {message}")
+    return RequestRefused(message)
+
+
+def decode(response: pb.ModelInferResponse) -> tuple[list[int], bool]:
+    """The tokens of a response (output_ids, int32 [1, 1, n]), and whether it is the last."""
+    tokens: list[int] = []
+    for output, raw in zip(response.outputs, response.raw_output_contents, strict=False):
+        if output.name == "output_ids":
+            tokens = memoryview(raw).cast("i").tolist()
+    return tokens, response.parameters[FINAL].bool_param
+
+
+def encode(request: TokenRequest) -> pb.ModelInferRequest:
+    """The protobuf message of a request; values travel as raw little-endian bytes."""
+    message = pb.ModelInferRequest(model_name=MODEL)
+    message.outputs.add(name="output_ids")
+
+    def put(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> None:
+        message.inputs.add(name=name, datatype=datatype, shape=shape)
+        message.raw_input_contents.append(raw)
+
+    def put_scalar(name: str, datatype: str, code: str, value: int | float | bool | None) -> None:
+        if value is not None:
+            put(name, datatype, [1, 1], struct.pack(f"<{code}", value))
+
+    ids = request.input_ids
+    put("input_ids", "INT32", [1, len(ids)], struct.pack(f"<{len(ids)}i", *ids))
+    put_scalar("input_lengths", "INT32", "i", len(ids))
+    put_scalar("request_output_len", "INT32", "i", request.max_tokens)
+    put_scalar("streaming", "BOOL", "?", True)
+    put_scalar("end_id", "INT32", "i", request.end_id)
+    if request.stop_words:
+        flat, ends = word_list(request.stop_words)
+        put("stop_words_list", "INT32", [1, 2, len(flat)], struct.pack(f"<{2 * len(flat)}i", *flat, *ends))
+    put_scalar("temperature", "FP32", "f", request.temperature)
+    put_scalar("runtime_top_k", "INT32", "i", request.top_k)
+    put_scalar("runtime_top_p", "FP32", "f", request.top_p)
+    put_scalar("repetition_penalty", "FP32", "f", request.repetition_penalty)
+    put_scalar("presence_penalty", "FP32", "f", request.presence_penalty)
+    put_scalar("frequency_penalty", "FP32", "f", request.frequency_penalty)
+    put_scalar("seed", "UINT64", "Q", request.seed)
+    put_scalar("min_tokens", "INT32", "i", request.min_tokens)
+    return message
+
+
+def word_list(words: Iterable[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """TensorRT-LLM's layout for words: all ids in a row, and the end of each word, padded with -1."""
+    flat: list[int] = []
+    ends: list[int] = []
+    for word in words:
+        flat += word
+        ends.append(len(flat))
+    return flat, ends + [-1] * (len(flat) - len(ends))

@@ -1,0 +1,57 @@
+"""Llama 3 on NVIDIA Triton, as a BentoML service."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated
+
+import bentoml
+from annotated_types import Ge, Gt, Le, MaxLen
+
+from bento_trtllm.api import generate
+from bento_trtllm.api.stream import Sampling
+from bento_trtllm.config import Settings
+from bento_trtllm.llm import LLM
+from bento_trtllm.store import PackedModel
+from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
+
+settings = bentoml.use_arguments(Settings)
+
+
+@bentoml.service(name="bento-trtllm", workers=settings.workers, traffic={"timeout": 300})
+class TRTLLM:
+    model = PackedModel(settings.model)
+
+    def __init__(self) -> None:
+        self.llm = LLM(Path(self.model.path), settings)
+
+    @bentoml.on_startup
+    async def start(self) -> None:
+        await self.llm.start()
+
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        await self.llm.stop()
+
+    async def __is_ready__(self) -> bool:
+        return self.llm.ready
+
+    @bentoml.api
+    async def generate(
+        self,
+        ctx: bentoml.Context,
+        prompt: str = "Explain superconductors in plain English",
+        system_prompt: str | None = SYSTEM_PROMPT,
+        max_tokens: Annotated[int, Ge(1), Le(MAX_TOKENS)] = MAX_TOKENS,
+        temperature: Annotated[float | None, Ge(0), Le(2)] = None,
+        top_p: Annotated[float | None, Gt(0), Le(1)] = None,
+        top_k: Annotated[int | None, Ge(1)] = None,
+        seed: Annotated[int | None, Ge(0), Le(2**64 - 1)] = None,
+        stop: Annotated[list[str] | None, MaxLen(16)] = None,
+    ) -> AsyncGenerator[str, None]:
+        """Answer a prompt, as server-sent events or, without `Accept: text/event-stream`, as bare text."""
+        sampling = Sampling(temperature, top_p, top_k, seed, tuple(stop or ()))
+        input_ids = self.llm.template.prompt(prompt, SYSTEM_PROMPT if system_prompt is None else system_prompt)
+        async with aclosing(generate.respond(self.llm.streams, input_ids, max_tokens, sampling, ctx)) as body:
+            async for chunk in body:
+                yield chunk

@@ -1,0 +1,337 @@
+"""One real tritonserver: that it starts, says why it doesn't, and leaves nothing behind, however it ends."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from bento_trtllm.config import TritonSettings
+from bento_trtllm.errors import TritonError
+from bento_trtllm.triton import server as server_module
+from bento_trtllm.triton.launch import Launch, Ports, Start, tritonserver
+from bento_trtllm.triton.server import TritonServer
+from tests.e2e import tiny
+
+SETTINGS = TritonSettings(startup_timeout_s=20, stop_timeout_s=4)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where Tritons make their folders."""
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+def make(repository: Path, folder: Path, settings: TritonSettings = SETTINGS) -> TritonServer:
+    return TritonServer(lambda _: repository, settings, parent=folder)
+
+
+@pytest.fixture
+def echo(tmp_path: Path) -> Path:
+    return tiny.repository(tmp_path / "repository")
+
+
+async def test_serves_and_stops(
+    echo: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As when systemd runs the venv's bentoml: nothing on PATH leads to the packages of this Python.
+    monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    caplog.set_level(logging.DEBUG, "bento_trtllm.triton")
+    server = make(echo, folder)
+    await server.start()
+    try:
+        assert await asyncio.to_thread(lambda: list(tiny.echo(server.address, [7, 8, 9]))) == [7, 8, 9]
+        assert await server.answers(1)
+        (triton,) = tiny.tritons(server.folder.name)
+        listening = [c.laddr for c in triton.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+        assert {address.port for address in listening} == {server.ports.grpc, server.ports.metrics}
+        assert {address.ip for address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+        assert os.listdir(triton.cwd()) == []
+        levels = {record.getMessage(): record.levelno for record in caplog.records}
+        assert levels["a line of the model's logger"] == logging.INFO
+        assert levels["a line that the model prints"] == logging.INFO
+        assert levels["successfully loaded 'echo'"] == logging.DEBUG
+    finally:
+        began = time.monotonic()
+        await server.stop()
+    assert time.monotonic() - began < SETTINGS.stop_timeout_s
+    assert await server.wait() == server.returncode == 0
+    tiny.assert_gone(server.folder, 0)
+    assert not tiny.listens(server.ports.grpc)
+    assert [r for r in caplog.records if r.levelno > logging.INFO] == []
+    await server.stop()  # again: nothing to do
+
+
+async def test_only_what_is_needed_is_open(echo: Path, folder: Path) -> None:
+    server = make(echo, folder)
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            for method, request in {
+                stub.RepositoryIndex: service_pb2.RepositoryIndexRequest(),
+                stub.RepositoryModelUnload: service_pb2.RepositoryModelUnloadRequest(model_name="echo"),
+                stub.SystemSharedMemoryStatus: service_pb2.SystemSharedMemoryStatusRequest(),
+                stub.LogSettings: service_pb2.LogSettingsRequest(),
+                stub.TraceSetting: service_pb2.TraceSettingRequest(),
+            }.items():
+                with pytest.raises(grpc.aio.AioRpcError, match="restricted"):
+                    await method(request, timeout=5)
+            metadata = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=5)
+            assert metadata.name == server.folder.name
+    finally:
+        await server.kill()
+    tiny.assert_gone(server.folder, 0)
+
+
+async def test_waits_for_a_slow_model_and_is_quick_otherwise(tmp_path: Path, folder: Path) -> None:
+    repository = tiny.repository(tmp_path / "repository", "slow", "time.sleep(1)")
+    server = make(repository, folder)
+    began = time.monotonic()
+    await server.start()
+    took = time.monotonic() - began
+    await server.kill()
+    assert 1 < took < 5
+
+
+async def test_reports_the_models_own_message(tmp_path: Path, folder: Path) -> None:
+    tiny.repository(tmp_path / "repository", "bad", "raise ValueError('no weights in /nowhere')")
+    repository = tiny.repository(tmp_path / "repository", "slow", "time.sleep(3)")
+    server = make(repository, folder)
+    began = time.monotonic()
+    with pytest.raises(TritonError, match=r"model bad: ValueError: no weights in /nowhere$"):
+        await server.start()
+    assert time.monotonic() - began < 2.5  # Triton itself waits for the slow one
+    tiny.assert_gone(server.folder, 0)
+
+
+async def test_reports_a_configuration_that_cannot_be_read(echo: Path, folder: Path) -> None:
+    (echo / "echo/config.pbtxt").write_text("no_such_field: 1")
+    server = make(echo, folder)
+    with pytest.raises(TritonError, match=r"model echo: failed to read text proto"):
+        await server.start()
+    tiny.assert_gone(server.folder, 0)
+
+
+async def test_refuses_a_folder_without_models(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(TritonError, match="no Triton model repository"):
+        await make(tmp_path, folder).start()
+    assert list(folder.iterdir()) == []
+
+
+async def test_gives_up_after_the_startup_timeout(tmp_path: Path, folder: Path) -> None:
+    repository = tiny.repository(tmp_path / "repository", "hangs", "time.sleep(60)")
+    server = make(repository, folder, TritonSettings(startup_timeout_s=1.5))
+    with pytest.raises(TritonError, match=r"not ready after 1\.5 s"):
+        await server.start()
+    tiny.assert_gone(server.folder, 0)
+
+
+async def test_reports_a_program_that_cannot_run(echo: Path, folder: Path) -> None:
+    def launcher(start: Start) -> Launch:
+        launch = tritonserver(start)
+        return Launch(("/nowhere/tritonserver", *launch.argv[1:]), launch.env, launch.cwd)
+
+    server = TritonServer(lambda _: echo, SETTINGS, launcher=launcher, parent=folder)
+    with pytest.raises(TritonError, match=r"code 127 .*/nowhere/tritonserver: No such file"):
+        await server.start()
+    tiny.assert_gone(server.folder, 0)
+
+
+async def test_takes_other_ports_when_one_is_taken(echo: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = Ports.free
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        offers = iter([Ports(port, free().metrics)])
+        monkeypatch.setattr(server_module.Ports, "free", lambda: next(offers, None) or free())
+        server = make(echo, folder)
+        await server.start()
+        assert server.ports.grpc != port
+        assert await server.answers(1)
+        await server.kill()
+    assert list(folder.iterdir()) == []
+
+
+async def test_ends_when_the_port_of_the_metrics_is_taken(
+    echo: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Triton takes this one last, when it is ready already: so the supervisor's restart has to help.
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = Ports(Ports.free().grpc, taken.getsockname()[1])
+        monkeypatch.setattr(server_module.Ports, "free", lambda: ports)
+        server = make(echo, folder)
+        with contextlib.suppress(TritonError):
+            await server.start()
+        assert await asyncio.wait_for(server.wait(), 5) == 1
+        assert "already in use" in server.why_ended()
+
+
+def triton_of(server: TritonServer) -> psutil.Process:
+    return tiny.tritons(server.folder.name)[0]
+
+
+def stub_of(server: TritonServer) -> psutil.Process:
+    return tiny.stubs(server.folder.name)[0]
+
+
+def reaper_of(server: TritonServer) -> psutil.Process:
+    return tiny.reapers(server.folder.name)[0]
+
+
+@pytest.mark.parametrize(
+    ("victim", "number", "code", "limit_s"),
+    [
+        (triton_of, signal.SIGKILL, -signal.SIGKILL, 1),
+        (triton_of, signal.SIGTERM, 0, 4),
+        (stub_of, signal.SIGKILL, 1, 2.5),
+        (reaper_of, signal.SIGKILL, -signal.SIGKILL, 1),
+        (reaper_of, signal.SIGINT, 0, 4),
+    ],
+)
+async def test_notices_every_end_and_sweeps_up(
+    echo: Path,
+    folder: Path,
+    victim: Callable[[TritonServer], psutil.Process],
+    number: int,
+    code: int,
+    limit_s: float,
+) -> None:
+    server = make(echo, folder)
+    await server.start()
+    assert tiny.stubs(server.folder.name)
+    victim(server).send_signal(number)
+    assert await asyncio.wait_for(server.wait(), limit_s) == code
+    tiny.assert_gone(server.folder, 0)
+    await server.stop()
+
+
+async def test_says_that_a_model_died(echo: Path, folder: Path) -> None:
+    server = make(echo, folder)
+    await server.start()
+    stub_of(server).kill()
+    await server.wait()
+    assert server.why_ended() == "the process of a Python model died"
+
+
+@pytest.mark.parametrize("victims", [(triton_of,), (triton_of, reaper_of), (triton_of, stub_of)])
+async def test_stops_what_is_suspended(
+    echo: Path, folder: Path, victims: tuple[Callable[[TritonServer], psutil.Process], ...]
+) -> None:
+    settings = TritonSettings(stop_timeout_s=2)
+    server = make(echo, folder, settings)
+    await server.start()
+    for victim in victims:
+        victim(server).suspend()
+    began = time.monotonic()
+    await server.kill()
+    assert time.monotonic() - began < server_module.KILL_LIMIT_S + 1
+    tiny.assert_gone(server.folder, 0)
+
+
+async def test_stop_lets_streams_finish_and_cuts_endless_ones(tmp_path: Path, folder: Path) -> None:
+    repository = tiny.repository(tmp_path / "repository", pause_s=0.1)
+    for length, complete in ((12, True), (600, False)):
+        server = make(repository, folder, TritonSettings(stop_timeout_s=3))
+        await server.start()
+        received: list[int] = []
+        first = threading.Event()
+
+        def read(server: TritonServer = server, length: int = length) -> None:
+            with contextlib.suppress(grpc.RpcError, RuntimeError):
+                for number in tiny.echo(server.address, list(range(length))):  # noqa: B023
+                    received.append(number)  # noqa: B023
+                    first.set()  # noqa: B023
+
+        reader = asyncio.create_task(asyncio.to_thread(read))
+        await asyncio.to_thread(first.wait, 5)
+        began = time.monotonic()
+        await server.stop()
+        assert time.monotonic() - began < 4
+        await reader
+        assert (received == list(range(length))) is complete
+        tiny.assert_gone(server.folder, 0)
+
+
+@pytest.mark.parametrize("after_s", [0, 0.05, 0.2, 0.5])
+async def test_a_cancelled_start_leaves_nothing(tmp_path: Path, folder: Path, after_s: float) -> None:
+    repository = tiny.repository(tmp_path / "repository", "slow", "time.sleep(5)")
+    starting = asyncio.create_task(make(repository, folder).start())
+    await asyncio.sleep(after_s)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert list(folder.iterdir()) == []
+    assert tiny.family(str(folder)) == []
+
+
+async def test_a_cancelled_stop_leaves_nothing(echo: Path, folder: Path) -> None:
+    server = make(echo, folder)
+    await server.start()
+    stopping = asyncio.create_task(server.stop())
+    await asyncio.sleep(0.1)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    tiny.assert_gone(server.folder, 0)
+
+
+OWNER = """
+import asyncio, os, sys, time
+from pathlib import Path
+from bento_trtllm.config import TritonSettings
+from bento_trtllm.triton.server import TritonServer
+
+async def main():
+    server = TritonServer(lambda _: Path(sys.argv[1]), TritonSettings(), parent=Path(sys.argv[2]))
+    await server.start()
+    if "fork" in sys.argv and os.fork() == 0:
+        time.sleep(60)  # keeps every pipe of the owner open
+    print(server.folder, flush=True)
+    if "exit" in sys.argv:
+        os._exit(0)
+    await server.wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [
+        (signal.SIGKILL, ""),
+        (signal.SIGKILL, "fork"),
+        (signal.SIGTERM, ""),
+        (signal.SIGINT, ""),
+        (None, "exit"),
+    ],
+)
+def test_ends_with_its_owner(echo: Path, folder: Path, number: int | None, options: str) -> None:
+    argv = [sys.executable, "-c", OWNER, str(echo), str(folder), options]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as owner:
+        assert owner.stdout
+        triton = Path(owner.stdout.readline().strip())
+        children = psutil.Process(owner.pid).children() if number else []
+        try:
+            if number:
+                assert tiny.stubs(triton.name)
+                owner.send_signal(number)
+            owner.wait(5)
+            tiny.assert_gone(triton, 2)
+        finally:
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()  # the fork

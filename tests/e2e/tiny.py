@@ -1,0 +1,123 @@
+"""Model repositories of a few lines, for a real Triton, and what a Triton may leave behind."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import psutil
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+CONFIG = """backend: "python"
+model_transaction_policy { decoupled: true }
+input { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] }
+output { name: "OUT" data_type: TYPE_INT32 dims: [ -1 ] }
+instance_group { count: 1 kind: KIND_CPU }
+"""
+MODEL = """
+import os, sys, time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        pb_utils.Logger.log_info("a line of the model's logger")
+        print("a line that the model prints", flush=True)
+        {initialize}
+
+    def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            for value in pb_utils.get_input_tensor_by_name(request, "IN").as_numpy():
+                time.sleep({pause_s})
+                out = pb_utils.Tensor("OUT", np.array([value], np.int32))
+                sender.send(pb_utils.InferenceResponse([out]))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+
+
+def repository(folder: Path, name: str = "echo", initialize: str = "", pause_s: float = 0) -> Path:
+    """Add a decoupled model that answers each number with itself; returns the repository."""
+    (folder / name / "1").mkdir(parents=True)
+    (folder / name / "config.pbtxt").write_text(CONFIG)
+    (folder / name / "1/model.py").write_text(MODEL.format(initialize=initialize, pause_s=pause_s))
+    return folder
+
+
+def echo(address: str, numbers: list[int], model: str = "echo", timeout_s: float = 20) -> Iterator[int]:
+    """One request as one stream, item for item. Raises RuntimeError for an error that Triton reports."""
+    request = service_pb2.ModelInferRequest(model_name=model)
+    request.inputs.add(name="IN", datatype="INT32", shape=[len(numbers)])
+    request.raw_input_contents.append(np.array(numbers, np.int32).tobytes())
+    with grpc.insecure_channel(address) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for response in stub.ModelStreamInfer(iter([request]), timeout=timeout_s):
+            if response.error_message:
+                raise RuntimeError(response.error_message)
+            for raw in response.infer_response.raw_output_contents:
+                yield from np.frombuffer(raw, np.int32).tolist()
+
+
+def family(marker: str) -> list[psutil.Process]:
+    """Every process that has the marker, a path or a part of one, in its command line or working directory."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if marker in " ".join(process.cmdline()) or marker in process.cwd():
+                found.append(process)
+        except psutil.Error:
+            continue  # gone, or a zombie
+    return found
+
+
+def tritons(marker: str) -> list[psutil.Process]:
+    return [p for p in family(marker) if name_of(p) == "tritonserver"]
+
+
+def stubs(marker: str) -> list[psutil.Process]:
+    return [p for p in family(marker) if name_of(p).startswith("triton_python_b")]
+
+
+def reapers(marker: str) -> list[psutil.Process]:
+    return [p for p in family(marker) if any(a.endswith("reaper.py") for a in cmdline_of(p))]
+
+
+def name_of(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
+
+
+def cmdline_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def until(condition: Callable[[], object], limit_s: float = 5.0) -> float:
+    """Wait for the condition; returns how many seconds that took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < limit_s, f"not within {limit_s} s"
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def assert_gone(folder: Path, limit_s: float = 2.0) -> None:
+    """Nothing is left of the Triton that ran in this folder: no process, no file, no shared memory."""
+
+    def gone() -> bool:
+        shared = [name for name in os.listdir("/dev/shm") if name.startswith(folder.name)]
+        return not (family(folder.name) or folder.exists() or shared)
+
+    until(gone, limit_s)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,248 @@
+"""Reading checkpoints: what is read, and the one sentence that each fault gets."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bento_trtllm.checkpoint import LlamaConfig, read_checkpoint
+from bento_trtllm.engines import make_engine
+from bento_trtllm.errors import CheckpointError, EngineError
+from bento_trtllm.hub import find_checkpoint
+from tests.checkpoints import encode, write_checkpoint, write_safetensors
+
+
+def edit(path: Path, **keys: Any) -> None:
+    """Set keys of a JSON file; None removes one."""
+    data = json.loads(path.read_text("utf-8")) | keys
+    path.write_text(json.dumps({key: value for key, value in data.items() if value is not None}), "utf-8")
+
+
+def test_reads_a_checkpoint(tmp_path: Path) -> None:
+    checkpoint = find_checkpoint(str(write_checkpoint(tmp_path / "Tiny")))
+    config = checkpoint.config
+    assert (config.head_dim, config.rope_theta, config.rope_type) == (16, 500000.0, "default")
+    assert checkpoint.tensors["model.layers.1.self_attn.k_proj.weight"].shape == (32, 64)
+    matrices = 2 * 512 * 64 + 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 160 * 64)
+    assert checkpoint.parameters == matrices + 5 * 64
+    assert checkpoint.nbytes == 2 * checkpoint.parameters
+    assert (checkpoint.dtype, checkpoint.name, checkpoint.revision) == ("BF16", "Tiny", None)
+    assert (checkpoint.bos_id, checkpoint.eos_ids) == (480, (481, 489))
+
+
+def test_shards_hold_what_one_file_holds(tmp_path: Path) -> None:
+    one = find_checkpoint(str(write_checkpoint(tmp_path / "one")))
+    many = find_checkpoint(str(write_checkpoint(tmp_path / "many", shards=3)))
+    assert len({tensor.shard for tensor in many.tensors.values()}) == 3
+    for name, tensor in one.tensors.items():
+        np.testing.assert_array_equal(tensor.open(), many.tensors[name].open())
+
+
+def test_checksum_follows_the_content_alone(tmp_path: Path) -> None:
+    first = write_checkpoint(tmp_path / "first")
+    shutil.copytree(first, tmp_path / "second")
+    (tmp_path / "second" / "README.md").write_text("not a part of it")
+    checksum = find_checkpoint(str(first)).checksum
+    assert len(checksum) == 64
+    assert find_checkpoint(str(tmp_path / "second")).checksum == checksum
+    write_checkpoint(tmp_path / "second", seed=1)
+    assert find_checkpoint(str(tmp_path / "second")).checksum != checksum
+
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 512,
+    "max_position_embeddings": 128,
+}
+
+
+@pytest.mark.parametrize(
+    ("keys", "theta", "kind"),
+    [
+        ({}, 10000.0, "default"),
+        ({"rope_theta": 500000.0, "rope_scaling": None}, 500000.0, "default"),
+        ({"rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"}}, 500000.0, "default"),
+        (
+            {"rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+            500000.0,
+            "llama3",
+        ),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 10000.0, "linear"),
+        ({"rope_parameters": {"rope_theta": 5e5, "rope_type": "llama3", "factor": 32.0}}, 5e5, "llama3"),
+    ],
+)
+def test_rope_of_transformers_4_and_5(keys: dict[str, Any], theta: float, kind: str) -> None:
+    config = LlamaConfig.model_validate(LLAMA | keys)
+    assert (config.rope_theta, config.rope_type) == (theta, kind)
+    assert (config.num_key_value_heads, config.head_dim, config.tie_word_embeddings) == (4, 16, False)
+
+
+def remove(name: str) -> Callable[[Path], object]:
+    return lambda path: (path / name).unlink()
+
+
+def truncate(name: str, size: int) -> Callable[[Path], object]:
+    return lambda path: (path / name).write_bytes((path / name).read_bytes()[:size])
+
+
+def config(**keys: Any) -> Callable[[Path], object]:
+    return lambda path: edit(path / "config.json", **keys)
+
+
+def generation(**keys: Any) -> Callable[[Path], object]:
+    return lambda path: edit(path / "generation_config.json", **keys)
+
+
+SHARD = "model-00002-of-00003.safetensors"
+
+FAULTS = {
+    "no config": (remove("config.json"), "has no config.json: it is not a Hugging Face checkpoint"),
+    "bad config": (truncate("config.json", 40), "is not valid JSON"),
+    "architecture": (
+        config(architectures=["MistralForCausalLM"]),
+        "is of the architecture MistralForCausalLM: only LlamaForCausalLM can be packed",
+    ),
+    "no size": (config(hidden_size=None), "config.json cannot be used: hidden_size: Field required"),
+    "heads": (config(num_key_value_heads=3), "num_attention_heads is not a multiple of num_key_value_heads"),
+    "no tokenizer": (remove("tokenizer.json"), "has no tokenizer.json"),
+    "missing shard": (remove(SHARD), f"lacks 1 of the 3 shards .*: {SHARD}; download"),
+    "cut shard": (truncate(SHARD, 5000), f"{SHARD} is cut short: 5,000 bytes of at least"),
+    "cut header": (truncate(SHARD, 100), f"{SHARD} is cut short: 100 bytes of at least"),
+    "empty shard": (truncate(SHARD, 0), f"{SHARD} is cut short: 0 bytes; copy or download it again"),
+    "no weights": (remove("model.safetensors.index.json"), "has no model.safetensors and no .* there: none"),
+    "bad index": (truncate("model.safetensors.index.json", 30), "is not an index of shards"),
+    "more layers": (
+        config(num_hidden_layers=3),
+        "lacks the tensor model.layers.2.*and 8 more that config.json",
+    ),
+    "other shape": (config(vocab_size=600), r"embed_tokens.weight has the shape \[512, 64\].*\[600, 64\]"),
+    "no end": (
+        lambda path: (config(eos_token_id=None)(path), generation(eos_token_id=None)(path)),
+        "names no eos_token_id",
+    ),
+    "end outside": (generation(eos_token_id=512), "the token 512 is outside the vocabulary of 512 tokens"),
+    "end of no type": (
+        generation(eos_token_id="</s>"),
+        "generation_config.json cannot be used: eos_token_id",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_of_a_checkpoint(fault: str, tmp_path: Path) -> None:
+    damage, message = FAULTS[fault]
+    path = write_checkpoint(tmp_path / "tiny", shards=3)
+    damage(path)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        find_checkpoint(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_shard_outside_the_directory_is_refused(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "tiny", shards=3)
+    index = path / "model.safetensors.index.json"
+    edit(index, weight_map={"model.norm.weight": "../../secret.safetensors"})
+    with pytest.raises(CheckpointError, match="names a shard outside its directory"):
+        find_checkpoint(str(path))
+
+
+def test_pickled_weights_are_named(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "tiny")
+    (path / "model.safetensors").rename(path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"other weights there: pytorch_model\.bin"):
+        find_checkpoint(str(path))
+
+
+@pytest.mark.parametrize("argument", ["./nowhere", "/nowhere/at/all", "~/nowhere-at-all", "nowhere", "a/b/c"])
+def test_no_such_directory(argument: str) -> None:
+    with pytest.raises(CheckpointError, match=f"^no such directory: {argument} "):
+        find_checkpoint(argument)
+
+
+def test_a_file_and_a_needless_revision(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "tiny")
+    with pytest.raises(CheckpointError, match="is a file"):
+        find_checkpoint(str(path / "config.json"))
+    with pytest.raises(CheckpointError, match="--revision goes with a Hugging Face id"):
+        find_checkpoint(str(path), "main")
+
+
+SCALED = {"rope_type": "llama3", "factor": 8.0}
+
+UNFIT = {
+    "llama3 rope": (
+        config(rope_scaling=SCALED),
+        r"\(llama3, .*Meta-Llama-3-8B-Instruct, or use the TensorRT",
+    ),
+    "yarn": (config(rope_scaling={"type": "yarn", "factor": 4.0}), r"scales its rotary embedding \(yarn"),
+    "biases": (config(attention_bias=True), "has biases"),
+    "activation": (config(hidden_act="gelu"), "has the activation gelu"),
+    "quantised": (config(quantization_config={"quant_method": "fp8"}), r"is quantised already \(fp8\)"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_what_the_openvino_engine_refuses(case: str, tmp_path: Path) -> None:
+    change, message = UNFIT[case]
+    path = write_checkpoint(tmp_path / "tiny")
+    change(path)
+    with pytest.raises(CheckpointError, match=message):
+        make_engine("openvino").check(find_checkpoint(str(path)))
+
+
+def test_f8_weights_are_refused(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "tiny")
+    shapes = find_checkpoint(str(path)).config.shapes()
+    bytes_of = {name: ("F8_E4M3", np.zeros(shape, np.uint8)) for name, shape in shapes.items()}
+    write_safetensors(path / "model.safetensors", bytes_of)
+    with pytest.raises(CheckpointError, match="weights of the type F8_E4M3: only BF16, F16 and F32"):
+        make_engine("openvino").check(find_checkpoint(str(path)))
+
+
+def test_q8_0_wants_rows_of_32(tmp_path: Path) -> None:
+    checkpoint = find_checkpoint(str(write_checkpoint(tmp_path / "tiny", inner=168)))
+    make_engine("openvino", "f16").check(checkpoint)
+    with pytest.raises(CheckpointError, match=r"rows of 168 weights in .*down_proj.* --precision f16"):
+        make_engine("openvino", "q8_0").check(checkpoint)
+
+
+def test_unknown_precision() -> None:
+    with pytest.raises(EngineError, match="no precision int4: choose from f16, q8_0"):
+        make_engine("openvino", "int4")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            {"type": "BPE", "vocab": {"▁a": 0}, "merges": [], "byte_fallback": True},
+            "but SentencePiece, as Llama 2's",
+        ),
+        ({"type": "Unigram", "vocab": [["a", 0.0]]}, r"not a byte-level BPE tokenizer, .* but a Unigram"),
+        (
+            {"type": "BPE", "vocab": {"a": 512}, "merges": ["a a"]},
+            "id 512, but the model's vocabulary has 512",
+        ),
+        ({"type": "BPE", "vocab": {}, "merges": []}, "has no tokens or no merges"),
+        ({"vocab": 3}, "cannot be read as a tokenizer"),
+    ],
+)
+def test_unfit_tokenizers(model: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "tiny")
+    edit(path / "tokenizer.json", model=model, added_tokens=[])
+    with pytest.raises(CheckpointError, match=message):
+        make_engine("openvino").check(find_checkpoint(str(path)))
+
+
+def test_other_dtypes_are_read(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "tiny", dtype="F16")
+    assert read_checkpoint(path, "tiny").dtype == "F16"
+    assert encode(np.array([1.0, -2.5], np.float32), "BF16").tolist() == [0x3F80, 0xC020]

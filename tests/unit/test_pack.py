@@ -1,0 +1,365 @@
+"""pack_model.py as a user runs it: what it leaves in the store, what it says, and what it leaves behind."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bento_trtllm.engines import make_engine
+from bento_trtllm.errors import StoreError
+from bento_trtllm.manifest import Manifest
+from bento_trtllm.pack import pack
+from bento_trtllm.store import default_name
+from tests.checkpoints import write_checkpoint, write_smollm2_135m
+from tests.hub import COMMIT, serve_hub
+
+ROOT = Path(__file__).parent.parent.parent
+REPOSITORY = {"preprocessing", "tensorrt_llm", "postprocessing", "ensemble"}
+
+
+class Desk:
+    """Where one user packs: a store, a temporary directory and a Hugging Face cache of their own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.home, self.tmp = path, path / "bentoml", path / "tmp"
+        self.tmp.mkdir(parents=True)
+        self.environment = {
+            **os.environ,
+            "BENTOML_HOME": str(self.home),
+            "TMPDIR": str(self.tmp),
+            "HF_HOME": str(path / "huggingface"),
+            # Nothing listens on port 9: a test that needs a Hugging Face brings its own.
+            "HF_ENDPOINT": "http://127.0.0.1:9",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        return [sys.executable, str(ROOT / "pack_model.py"), "--engine", "openvino", *map(str, arguments)]
+
+    def pack(self, *arguments: str | Path, limit: int = resource.RLIM_INFINITY) -> tuple[int, str, str]:
+        """Run pack_model.py; no file may grow past `limit` bytes. The exit code, stdout and stderr."""
+
+        def restrict() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        done = subprocess.run(
+            self.command("--checkpoint", *arguments),
+            cwd=self.path,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            preexec_fn=restrict,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def refused(self, *arguments: str | Path) -> str:
+        """The one sentence that pack_model.py fails with, having left nothing."""
+        code, out, err = self.pack(*arguments)
+        assert (code, out) == (2, ""), err
+        assert err.startswith("error: ") and err.count("\n") == 1, err
+        self.assert_clean()
+        return err
+
+    def models(self) -> dict[str, Path]:
+        return {f"{path.parent.name}:{path.name}": path for path in self.home.glob("models/*/*") if path.is_dir()}
+
+    def assert_clean(self) -> None:
+        """No unfinished model in the store, and nothing in any temporary directory."""
+        assert list(self.home.glob("tmp/*")) == []
+        assert list(self.tmp.iterdir()) == []
+        for model in self.models().values():
+            Manifest.read(model)
+            assert (model / "model.yaml").stat().st_size
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path / "desk")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "Tiny_Llama 3", shards=2)
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("checkpoints") / "smollm2-135m-instruct"
+    yield write_smollm2_135m(path)
+    shutil.rmtree(path)
+
+
+def test_packs_a_directory(desk: Desk, tiny: Path) -> None:
+    code, out, err = desk.pack(tiny)
+    assert (code, err) == (0, "")
+    ((tag, path),) = desk.models().items()
+    assert tag.startswith("tiny_llama-3:")
+    assert out == f"packed {tag}\nserve it with: scripts/serve --model {tag}\n"
+    assert {entry.name for entry in path.iterdir()} == {
+        "engine", "tokenizer", "repository", "manifest.json", "model.yaml",
+    }  # fmt: skip
+    assert [file.name for file in (path / "engine").iterdir()] == ["model.gguf"]
+    for file in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        assert (path / "tokenizer" / file).read_bytes() == (tiny / file).read_bytes()
+    assert {entry.name for entry in (path / "repository").iterdir()} == REPOSITORY
+    manifest = Manifest.read(path)
+    assert manifest.model_dump() == Manifest.read(path).model_dump()
+    assert (manifest.engine, manifest.precision, manifest.source) == ("openvino", "f16", str(tiny))
+    assert (manifest.vocab_size, manifest.context_length, manifest.dtype) == (512, 2048, "BF16")
+    assert (manifest.bos_id, manifest.eos_ids, manifest.revision) == (480, [481, 489], None)
+    assert len(manifest.checksum or "") == 64
+    assert manifest.versions.keys() == {"openvino", "openvino-genai", "gguf"}
+    desk.assert_clean()
+
+
+def test_bentoml_knows_the_model(desk: Desk, tiny: Path) -> None:
+    for tag in ("first:1", "second", "second", "second:mine"):
+        assert desk.pack(tiny, "--tag", tag)[0] == 0
+    script = (
+        "import bentoml, json; model = bentoml.models.get('second:latest'); print(json.dumps(["
+        "str(model.tag), model.info.labels, model.info.metadata, str(model.info.context.framework_name),"
+        "len(bentoml.models.list()), bentoml.models.get('first').path]))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", script], env=desk.environment, check=True, capture_output=True, text=True
+    ).stdout
+    latest, labels, metadata, framework, count, path = json.loads(shown)
+    # The latest is the last that was packed, with a version of one's own or not.
+    assert (latest, framework, count) == ("second:mine", "openvino", 4)
+    assert labels == {"engine": "openvino", "precision": "f16", "architecture": "LlamaForCausalLM"}
+    assert metadata["checksum"] == Manifest.read(desk.models()["first:1"]).checksum
+    assert metadata["context_length"] == 2048
+    assert Path(path) == desk.models()["first:1"]
+
+
+def test_a_tag_that_exists(desk: Desk, tiny: Path) -> None:
+    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
+    before = (desk.models()["mine:1"] / "model.yaml").read_bytes()
+    assert "the model store has mine:1 already" in desk.refused(tiny, "--tag", "mine:1")
+    assert (desk.models()["mine:1"] / "model.yaml").read_bytes() == before
+    code, out, _ = desk.pack(tiny, "--tag", "mine:1", "--force", "--precision", "q8_0")
+    assert (code, out.splitlines()[0]) == (0, "packed mine:1")
+    assert Manifest.read(desk.models()["mine:1"]).precision == "q8_0"
+    assert list(desk.models()) == ["mine:1"]
+    desk.assert_clean()
+
+
+def test_a_failed_force_keeps_the_old_model(desk: Desk, tiny: Path) -> None:
+    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
+    code, _, err = desk.pack(tiny, "--tag", "mine:1", "--force", limit=100_000)
+    assert code == 2 and "is full" in err
+    assert Manifest.read(desk.models()["mine:1"]).precision == "f16"
+    assert (desk.models()["mine:1"] / "engine" / "model.gguf").stat().st_size > 300_000
+    desk.assert_clean()
+
+
+def test_dry_run_writes_nothing(desk: Desk, tiny: Path) -> None:
+    code, out, err = desk.pack(tiny, "--dry-run", "--precision", "q8_0", "--tag", "some:tag")
+    assert (code, err) == (0, "")
+    plan = json.loads(out)
+    assert plan["tag"] == "some:tag"
+    assert plan["checkpoint"]["config"]["hidden_size"] == 64
+    assert plan["engine"]["files"].keys() == {"model.gguf"}
+    assert set(plan["repository"]) == REPOSITORY
+    assert "tokenizer.json" in plan["tokenizer"]
+    assert not desk.home.exists()
+    assert list(desk.tmp.iterdir()) == []
+    assert json.loads(desk.pack(tiny, "--dry-run")[1])["tag"] == "tiny_llama-3"
+
+
+def test_dry_run_makes_every_check(desk: Desk, tiny: Path) -> None:
+    (tiny / "tokenizer.json").unlink()
+    assert "has no tokenizer.json" in desk.refused(tiny, "--dry-run")
+    assert "no such directory: ./nowhere" in desk.refused("./nowhere", "--dry-run")
+
+
+@pytest.mark.parametrize("tag", ["Ä", "a b", "-", "name:", "name:latest", "x" * 64])
+def test_tags_that_are_none(tag: str, desk: Desk, tiny: Path) -> None:
+    assert desk.refused(tiny, f"--tag={tag}").startswith(f"error: {tag} is not a tag")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Meta-Llama-3-8B-Instruct", "meta-llama-3-8b-instruct"),
+        ("Tiny_Llama 3", "tiny_llama-3"),
+        ("..ä..", "llama"),
+        ("x" * 62 + "-y", "x" * 62),
+    ],
+)
+def test_default_names(name: str, expected: str) -> None:
+    assert default_name(name) == expected
+
+
+def test_a_full_disk(desk: Desk, tiny: Path) -> None:
+    # The kernel answers EFBIG here; a full disk's ENOSPC takes the same path.
+    code, out, err = desk.pack(tiny, limit=100_000)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"the disk of {desk.home} is full" in err
+    assert desk.models() == {}
+    desk.assert_clean()
+
+
+def test_too_little_space_is_found_before_it_is_written(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
+    usage = shutil.disk_usage(tmp_path)._replace(free=10 << 20)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(StoreError, match=r"has 0\.0 GB free, and the model takes 0\.0 GB"):
+        pack(str(tiny), make_engine("openvino"))
+    assert not (tmp_path / "bentoml").exists()
+
+
+def test_a_store_that_cannot_be_written(desk: Desk, tiny: Path) -> None:
+    desk.home.write_text("a file")
+    code, _, err = desk.pack(tiny)
+    assert code == 2 and "cannot be written" in err and err.count("\n") == 1
+
+
+def start_packing(desk: Desk, checkpoint: Path) -> "subprocess.Popen[str]":
+    """A pack that has begun to write its engine."""
+    process = subprocess.Popen(
+        desk.command("--checkpoint", checkpoint), env=desk.environment, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not any(file.stat().st_size > 1_000_000 for file in desk.home.glob("tmp/*/model/engine/model.gguf")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.005)
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_pack_leaves_nothing(number: signal.Signals, code: int, desk: Desk, big: Path) -> None:
+    process = start_packing(desk, big)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert desk.models() == {}
+    assert not list(desk.home.glob("models/*"))
+    desk.assert_clean()
+
+
+def test_what_a_killed_pack_leaves_goes_with_the_next(desk: Desk, tiny: Path, big: Path) -> None:
+    process = start_packing(desk, big)
+    process.kill()
+    process.communicate()
+    (left,) = desk.home.glob("tmp/*")
+    assert desk.models() == {}
+    assert desk.pack(tiny)[0] == 0
+    # It is swept once it is certain that it is no other pack's that has just begun.
+    assert left.exists()
+    os.utime(left, (0, 0))
+    assert desk.pack(tiny)[0] == 0
+    desk.assert_clean()
+
+
+def test_a_pack_leaves_another_that_runs_alone(desk: Desk, tiny: Path, big: Path) -> None:
+    process = start_packing(desk, big)
+    (running,) = desk.home.glob("tmp/*")
+    process.send_signal(signal.SIGSTOP)
+    os.utime(running, (0, 0))
+    assert desk.pack(tiny)[0] == 0
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert {tag.split(":")[0] for tag in desk.models()} == {"tiny_llama-3", "smollm2-135m-instruct"}
+    desk.assert_clean()
+
+
+def test_a_store_on_another_disk(desk: Desk, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk" / "models").mkdir(parents=True)
+    desk.home.mkdir()
+    (desk.home / "models").symlink_to(tmp_path / "disk" / "models")
+    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
+    Manifest.read(tmp_path / "disk" / "models" / "mine" / "1")
+    assert list((tmp_path / "disk" / "tmp").iterdir()) == []
+
+
+def test_find_model_says_how_to_pack(tmp_path: Path, tiny: Path) -> None:
+    script = (
+        "import sys; from bento_trtllm.store import find_model; from bento_trtllm.errors import StoreError\n"
+        "try: print(find_model(sys.argv[1]).path)\nexcept StoreError as error: print('error:', error)"
+    )
+    desk = Desk(tmp_path / "desk")
+
+    def find(tag: str) -> str:
+        command = [sys.executable, "-c", script, tag]
+        return subprocess.run(
+            command, env=desk.environment, cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    assert find("mine").startswith("error: the model store has no model mine: pack one with python pack_model.py")
+    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
+    assert find("mine") == find("mine:1") == find("mine:latest") == str(desk.models()["mine:1"])
+    assert find("mine:2").startswith("error: the model store has no model mine:2")
+    assert find("Ä:").startswith("error: ")
+    (desk.models()["mine:1"] / "model.yaml").unlink()
+    assert find("mine:1").startswith("error: the model mine:1 cannot be read from the store")
+
+
+def test_a_manifest_of_another_format(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="was not packed by this version"):
+        Manifest.read(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"format": 2}')
+    with pytest.raises(StoreError, match="was not packed by this version"):
+        Manifest.read(tmp_path)
+
+
+def test_help_is_fast(desk: Desk) -> None:
+    start = time.monotonic()
+    done = subprocess.run(desk.command("--help"), check=True, capture_output=True, text=True)
+    assert time.monotonic() - start < 2
+    assert "--checkpoint DIR_OR_HF_ID" in done.stdout
+
+
+def test_packs_a_hugging_face_id(desk: Desk, tiny: Path) -> None:
+    (tiny / "original").mkdir()
+    (tiny / "original" / "model.safetensors").write_bytes(b"the same weights in another format")
+    (tiny / "pytorch_model.bin").write_bytes(b"and in another")
+    with serve_hub({"meta-llama/Tiny": tiny}) as desk.environment["HF_ENDPOINT"]:
+        code, out, err = desk.pack("meta-llama/Tiny")
+        assert code == 0, err
+        assert desk.pack("meta-llama/Tiny", "--revision", COMMIT)[0] == 0
+        assert "has no revision nope on Hugging Face" in desk.refused("meta-llama/Tiny", "--revision", "nope")
+    tag = out.split()[1]
+    assert tag.startswith("tiny:")
+    manifest = Manifest.read(desk.models()[tag])
+    assert (manifest.source, manifest.revision, manifest.checksum) == ("meta-llama/Tiny", COMMIT, None)
+    (snapshot,) = (desk.path / "huggingface").glob("hub/models--*/snapshots/*")
+    assert not (snapshot / "original").exists() and not (snapshot / "pytorch_model.bin").exists()
+    assert not (desk.models()[tag] / "tokenizer" / "tokenizer.json").is_symlink()
+    # What is in the cache needs no network.
+    desk.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
+    assert desk.pack("meta-llama/Tiny")[0] == 0
+
+
+def test_a_hugging_face_id_that_cannot_be_had(desk: Desk, tiny: Path) -> None:
+    desk.environment["HF_TOKEN"] = secret = "hf_" + "s" * 34
+    hub = {"meta-llama/Gated": (403, "GatedRepo"), "some/broken": (500, "Broken"), "some/denied": (403, "No")}
+    with serve_hub(hub) as desk.environment["HF_ENDPOINT"]:
+        gated = desk.refused("meta-llama/Gated")
+        assert "accept its licence at https://huggingface.co/meta-llama/Gated and set HF_TOKEN" in gated
+        missing = desk.refused("some/missing")
+        assert "no such directory, and no such model on Hugging Face: some/missing (if private" in missing
+        denied = desk.refused("some/denied")
+        assert "Hugging Face does not send some/denied (HTTP 403): set HF_TOKEN to a valid token" in denied
+        assert "does not send some/broken (HTTP 500): try again later" in desk.refused("some/broken")
+        assert "not a Hugging Face id either: some/--x" in desk.refused("some/--x")
+        assert secret not in gated + missing + denied
+    desk.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
+    offline = desk.refused("some/model")
+    assert "no such directory: some/model, and Hugging Face cannot be reached" in offline
+    desk.environment["HF_HUB_OFFLINE"] = "1"
+    assert desk.refused("some/model") == offline
