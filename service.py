@@ -7,8 +7,10 @@ from typing import Annotated
 
 import bentoml
 from annotated_types import Ge, Gt, Le, MaxLen
+from starlette.exceptions import HTTPException
 
 from bento_trtllm.api import generate
+from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.stream import Sampling
 from bento_trtllm.config import Settings
 from bento_trtllm.llm import LLM
@@ -34,7 +36,9 @@ class TRTLLM:
         await self.llm.stop()
 
     async def __is_ready__(self) -> bool:
-        return self.llm.ready
+        if reason := self.llm.not_ready():
+            raise HTTPException(503, reason)
+        return True
 
     @bentoml.api
     async def generate(
@@ -55,3 +59,11 @@ class TRTLLM:
         async with aclosing(generate.respond(self.llm.streams, input_ids, max_tokens, sampling, ctx)) as body:
             async for chunk in body:
                 yield chunk
+
+
+TRTLLM.add_asgi_middleware(
+    Guard,
+    keys=settings.keys(),
+    max_body_bytes=settings.max_body_bytes,
+    write_timeout_s=settings.write_timeout_s,
+)

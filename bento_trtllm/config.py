@@ -2,9 +2,10 @@
 (`TRTLLM_NAME=value`); an argument wins, and travels with the Bento that was built with it.
 """
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -77,7 +78,37 @@ class TritonSettings(BaseModel):
     )
 
 
-class Settings(BaseSettings, OpenVINOSettings, TritonSettings):
+class ServingSettings(BaseModel):
+    """What the service takes on, for how long, and from whom. Counts are for the service as a whole."""
+
+    max_running_requests: int = Field(
+        256, ge=1, description="Requests in the engine at once; as many as max_num_sequences lets run."
+    )
+    max_waiting_requests: int = Field(
+        256, ge=0, description="Further requests in line. Whoever comes then gets a 429 at once."
+    )
+    first_token_timeout_s: float = Field(60, gt=0, description="A prompt must be read after this.")
+    between_tokens_timeout_s: float = Field(30, gt=0, description="Longest pause within an answer.")
+    request_timeout_s: float = Field(600, gt=0, description="Longest answer; 1024 tokens at 2 a second fit.")
+    write_timeout_s: float = Field(30, gt=0, description="A client that has read nothing for so long is cut off.")
+    drain_timeout_s: float = Field(
+        20, ge=0, description="At a stop, open answers may go on this long. Kubernetes grants 30 s in all."
+    )
+    max_body_bytes: int = Field(4 * 2**20, ge=1, description="Most bytes of a request. A context of text is far below.")
+    api_keys: SecretStr = Field(
+        SecretStr(""), description="Keys that clients send as `Authorization: Bearer KEY`, with commas between."
+    )
+    api_keys_file: Path | None = Field(None, description="A file with a key a line, as secrets are mounted.")
+
+    def keys(self) -> list[str]:
+        """All API keys; none means that no key is asked for. Raises OSError for a file that cannot be read."""
+        given = self.api_keys.get_secret_value().split(",")
+        if self.api_keys_file:
+            given += self.api_keys_file.read_text("utf-8").splitlines()
+        return [key.strip() for key in given if key.strip()]
+
+
+class Settings(BaseSettings, OpenVINOSettings, TritonSettings, ServingSettings):
     """All settings of the service."""
 
     model_config = SettingsConfigDict(env_prefix="TRTLLM_", frozen=True, extra="forbid", protected_namespaces=())

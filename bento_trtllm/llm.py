@@ -1,17 +1,22 @@
 """A packed model in service: its tokenizer, the Triton that runs it, and streams of text from both."""
 
+import asyncio
 from contextlib import suppress
+from math import ceil
 from pathlib import Path
 
+from bento_trtllm.api.admission import Admission
 from bento_trtllm.api.errors import unavailable
 from bento_trtllm.api.stream import TextStreams
 from bento_trtllm.config import Settings
+from bento_trtllm.drain import Drain
 from bento_trtllm.errors import TritonError
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.client import TritonClient
+from bento_trtllm.triton.client import Deadlines, TritonClient
 from bento_trtllm.triton.repository import place_repository
+from bento_trtllm.triton.run_folder import Status
 from bento_trtllm.triton.supervisor import Supervisor
 
 FIRST_WAIT_S = 10
@@ -24,12 +29,25 @@ class LLM:
         self.manifest = Manifest.read(packed)
         self.tokenizer = PromptTokenizer(packed / "tokenizer")
         self.template = ChatTemplate(packed / "tokenizer", self.tokenizer)
-        self.streams = TextStreams(self.manifest, self.tokenizer, self.client)
-        self._client: tuple[str, TritonClient] | None = None
+        # Counts are the service's, and each worker has its share.
+        self.admission = Admission(
+            ceil(settings.max_running_requests / settings.workers),
+            ceil(settings.max_waiting_requests / settings.workers),
+        )
+        deadlines = Deadlines(
+            settings.first_token_timeout_s, settings.between_tokens_timeout_s, settings.request_timeout_s
+        )
+        self.streams = TextStreams(self.manifest, self.tokenizer, self.client, self.admission, deadlines)
+        self._client: TritonClient | None = None
+        self._generation = 0
+        self._closing: asyncio.Future[None] | None = None
         self._supervisor = Supervisor(lambda folder: place_repository(packed, folder, settings.parameters()), settings)
+        self._supervisor.subscribe(self._follow)
+        self._drain = Drain(self.admission.drain, self._cut, settings.drain_timeout_s)
 
     async def start(self) -> None:
         """Launch Triton, or join the one that another worker launched. Does not fail where Triton does."""
+        self._drain.listen()
         await self._supervisor.start()
         # Requests that come early wait in the socket's queue for a model that loads quickly; others get a 503.
         with suppress(TritonError):
@@ -37,20 +55,33 @@ class LLM:
 
     async def stop(self) -> None:
         """Close the channel, and end Triton with the last worker."""
-        if self._client:
-            await self._client[1].close()
         await self._supervisor.stop()
+        if self._closing:
+            await self._closing
 
-    @property
-    def ready(self) -> bool:
-        """Whether the engine answers."""
-        return self._supervisor.state == "ready"
+    def _cut(self) -> None:
+        if self._client:
+            self._client.cut("The server is stopping.")
+
+    def not_ready(self) -> str | None:
+        """Why no requests are taken, as a sentence; None if they are."""
+        if self.admission.draining:
+            return "The server is stopping."
+        if self._client is None:
+            return f"The engine is not ready ({self._supervisor.state}): {self._supervisor.reason}"
+        return None
 
     def client(self) -> TritonClient:
         """The channel to the Triton of now. Raises APIError (503) where there is none."""
-        endpoint = self._supervisor.endpoint
-        if endpoint is None:
-            raise unavailable(f"The engine is not ready: {self._supervisor.reason}")
-        if self._client is None or self._client[0] != endpoint:
-            self._client = (endpoint, TritonClient(endpoint))
-        return self._client[1]
+        if self._client is None:
+            raise unavailable(str(self.not_ready()))
+        return self._client
+
+    def _follow(self, status: Status) -> None:
+        """Triton has come or gone: a channel belongs to one Triton, whoever may have its port next."""
+        if self._client and status.address and status.generation == self._generation:
+            return
+        old, self._client = self._client, TritonClient(status.address) if status.address else None
+        self._generation = status.generation
+        if old:
+            self._closing = asyncio.ensure_future(old.close(f"The engine stopped: {status.reason}"))

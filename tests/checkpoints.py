@@ -235,5 +235,10 @@ def write_llama3_8b(directory: Path, *, hidden: int = 256, layers: int = 2) -> P
     )  # fmt: skip
 
 
+def write_slow(directory: Path) -> Path:
+    """Large enough to take some milliseconds a token, for tests that step in between; never ends by itself."""
+    return write_checkpoint(directory, hidden=768, inner=2048, layers=20, heads=12, kv_heads=4, context=8192)
+
+
 def _write_json(path: Path, data: dict[str, Any]) -> None:
     path.write_text(json.dumps(data, ensure_ascii=False), "utf-8")

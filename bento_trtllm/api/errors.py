@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from bento_trtllm.triton.client import EngineUnavailable, RequestRefused
+from bento_trtllm.triton.client import EngineTimeout, EngineUnavailable, RequestRefused
 
 
 @dataclass
@@ -43,4 +43,6 @@ def from_engine(error: Exception) -> APIError:
         return bad_request(str(error))
     if isinstance(error, EngineUnavailable):
         return unavailable(str(error))
+    if isinstance(error, EngineTimeout):
+        return APIError(504, "timeout", str(error))
     return APIError(500, "internal_error", "The answer failed: see the server's log.")

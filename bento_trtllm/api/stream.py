@@ -5,11 +5,12 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bento_trtllm.api.admission import Admission
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.stop import StopStrings
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.client import TokenRequest, TritonClient
+from bento_trtllm.triton.client import Deadlines, TokenRequest, TritonClient
 
 FinishReason = Literal["stop", "length"]
 
@@ -58,10 +59,19 @@ class Finish:
 class TextStreams:
     """Turns prompts into streams of text on one model."""
 
-    def __init__(self, manifest: Manifest, tokenizer: PromptTokenizer, client: Callable[[], TritonClient]) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        tokenizer: PromptTokenizer,
+        client: Callable[[], TritonClient],
+        admission: Admission,
+        deadlines: Deadlines,
+    ) -> None:
         self._manifest = manifest
         self._tokenizer = tokenizer
         self._client = client
+        self._admission = admission
+        self._deadlines = deadlines
         self._end_ids = frozenset(manifest.eos_ids)
 
     async def stream(
@@ -69,7 +79,8 @@ class TextStreams:
     ) -> AsyncGenerator[str | Finish, None]:
         """Yield text as it comes, in whole characters and never empty, then one Finish.
 
-        Raises APIError for a prompt over the context length, and what TritonClient.stream raises. Closing the
+        Raises APIError for a prompt over the context length, for a server that is full or stopping, and what
+        TritonClient.stream raises. Closing the
         iterator early cancels the request in the engine.
         """
         stop = StopStrings(sampling.stop)
@@ -78,7 +89,7 @@ class TextStreams:
         last = -1
         stopped = False
         request = self._request(input_ids, max_tokens, sampling)
-        async with self._client().stream(request) as batches:
+        async with self._admission.slot(), self._client().stream(request, self._deadlines) as batches:
             async for tokens in batches:
                 generated += len(tokens)
                 last = tokens[-1]

@@ -1,9 +1,11 @@
 """Token ids to and from Triton's `tensorrt_llm`, one gRPC stream a request on a shared channel."""
 
+import asyncio
 import struct
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
@@ -17,6 +19,8 @@ FINAL = "triton_final_response"
 # Prompts and answers are far below; one of 100,000 tokens is 400 kB.
 MESSAGE_BYTES = 64 * 2**20
 
+Call: TypeAlias = "grpc.aio.StreamStreamCall[pb.ModelInferRequest, pb.ModelStreamInferResponse]"
+
 
 class RequestRefused(TritonError):
     """The engine does not take the request; the message says why."""
@@ -24,6 +28,19 @@ class RequestRefused(TritonError):
 
 class EngineUnavailable(TritonError):
     """Triton cannot be reached, or ended while it answered."""
+
+
+class EngineTimeout(TritonError):
+    """The engine took longer than the deadline."""
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long an answer may take, in seconds."""
+
+    first_token_s: float
+    between_tokens_s: float
+    whole_s: float
 
 
 @dataclass(frozen=True)
@@ -62,29 +79,36 @@ class TritonClient:
             ],
         )
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._watches: set[Watch] = set()
 
-    async def close(self) -> None:
-        """Close the channel; streams under way end with EngineUnavailable."""
+    async def close(self, reason: str = "The engine was stopped.") -> None:
+        """Close the channel; streams under way are cancelled and end with EngineUnavailable, for this reason."""
+        self.cut(reason)
         await self._channel.close()
 
+    def cut(self, reason: str) -> None:
+        """Cancel the streams under way; each ends with EngineUnavailable, for this reason."""
+        for watch in tuple(self._watches):
+            watch.expire(EngineUnavailable(reason))
+
     @asynccontextmanager
-    async def stream(self, request: TokenRequest) -> AsyncIterator[AsyncIterator[list[int]]]:
+    async def stream(self, request: TokenRequest, deadlines: Deadlines) -> AsyncIterator[AsyncIterator[list[int]]]:
         """Send a request; iterate over its tokens in batches as they come.
 
-        Leaving the context before the end cancels the request in the engine. The iterator raises
-        RequestRefused or EngineUnavailable; it ends without an error only after Triton's final response.
+        Leaving the context before the end cancels the request in the engine. The iterator raises RequestRefused,
+        EngineUnavailable or EngineTimeout; it ends without an error only after Triton's final response.
         """
         call = self._stub.ModelStreamInfer()
+        watch = Watch(call, deadlines)
+        self._watches.add(watch)
         try:
-            yield self._read(call, encode(request))
+            yield self._read(call, encode(request), watch)
         finally:
+            self._watches.discard(watch)
+            watch.stop()
             call.cancel()
 
-    async def _read(
-        self,
-        call: "grpc.aio.StreamStreamCall[pb.ModelInferRequest, pb.ModelStreamInferResponse]",
-        message: pb.ModelInferRequest,
-    ) -> AsyncIterator[list[int]]:
+    async def _read(self, call: Call, message: pb.ModelInferRequest, watch: "Watch") -> AsyncIterator[list[int]]:
         try:
             await call.write(message)
             await call.done_writing()
@@ -93,12 +117,68 @@ class TritonClient:
                     raise refused(reply.error_message)
                 tokens, final = decode(reply.infer_response)
                 if tokens:
+                    watch.progressed()
                     yield tokens
                 if final:
                     return
         except grpc.aio.AioRpcError as error:
+            watch.check()
             raise EngineUnavailable(f"The engine stopped answering: {error.details()}") from error
+        except asyncio.CancelledError:
+            # Also what a call raises that was cancelled here, by the watch.
+            watch.check()
+            raise
         raise EngineUnavailable("The engine ended the stream before its last token.")
+
+
+class Watch:
+    """Cancels a call that is over its deadline. One timer a stream, set anew when it rings: progress costs nothing."""
+
+    def __init__(self, call: Call, deadlines: Deadlines) -> None:
+        self._call = call
+        self._deadlines = deadlines
+        self._loop = asyncio.get_running_loop()
+        self._began = self._last = self._loop.time()
+        self._tokens = False
+        self._expired: TritonError | None = None
+        self._timer = self._loop.call_later(min(deadlines.first_token_s, deadlines.whole_s), self._ring)
+
+    def progressed(self) -> None:
+        """Tokens have come."""
+        if not self._tokens:
+            self._tokens = True
+            self._timer.cancel()
+            self._ring()
+        self._last = self._loop.time()
+
+    def expire(self, error: TritonError) -> None:
+        """Cancel the call, for the reason that `check` then raises."""
+        if self._expired is None:
+            self._expired = error
+            self._call.cancel()
+
+    def check(self) -> None:
+        """Raise the reason if it was the watch that cancelled the call."""
+        if self._expired:
+            raise self._expired
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        limits = self._deadlines
+        whole = self._began + limits.whole_s
+        step = self._last + limits.between_tokens_s if self._tokens else self._began + limits.first_token_s
+        if now >= whole:
+            self.expire(EngineTimeout(f"The answer was not complete after {limits.whole_s:g} s."))
+        elif now >= step:
+            waited = limits.between_tokens_s if self._tokens else limits.first_token_s
+            which = "further" if self._tokens else "first"
+            self.expire(EngineTimeout(f"The engine gave no {which} token within {waited:g} s."))
+        else:
+            self._timer = self._loop.call_at(min(whole, step), self._ring)
 
 
 def refused(message: str) -> TritonError:

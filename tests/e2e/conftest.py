@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkpoints import write_slow
 from tests.e2e.serving import Service, pack, serve
 
 
@@ -22,3 +23,9 @@ def service(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     with serve(home, log) as service:
         service.wait_ready()
         yield service
+
+
+@pytest.fixture(scope="session")
+def slow_model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tag of a model that takes milliseconds a token and does not end by itself."""
+    return pack(home, "slow-llama:test", write_slow(tmp_path_factory.mktemp("slow-llama")))

@@ -76,6 +76,8 @@ def serve(
 ) -> Iterator[Service]:
     """Serve until the end of the block; then nothing that was started here is left running."""
     port = free_port()
+    if not any(option.startswith("model=") for option in options):
+        options = (*options, "--arg", "model=demo-llama:test")
     argv = [sys.executable, "-m", "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(port), *options]
     with log.open("wb") as output:
         process = psutil.Popen(

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import subprocess
@@ -60,7 +59,7 @@ async def test_serves_and_stops(
         listening = [c.laddr for c in triton.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
         assert {address.port for address in listening} == {server.ports.grpc, server.ports.metrics}
         assert {address.ip for address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
-        assert os.listdir(triton.cwd()) == []
+        assert list(Path(triton.cwd()).iterdir()) == []
         levels = {record.getMessage(): record.levelno for record in caplog.records}
         assert levels["a line of the model's logger"] == logging.INFO
         assert levels["a line that the model prints"] == logging.INFO
@@ -157,7 +156,7 @@ async def test_takes_other_ports_when_one_is_taken(echo: Path, folder: Path, mon
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         offers = iter([Ports(port, free().metrics)])
-        monkeypatch.setattr(server_module.Ports, "free", lambda: next(offers, None) or free())
+        monkeypatch.setattr(Ports, "free", lambda: next(offers, None) or free())
         server = make(echo, folder)
         await server.start()
         assert server.ports.grpc != port
@@ -172,7 +171,7 @@ async def test_ends_when_the_port_of_the_metrics_is_taken(
     # Triton takes this one last, when it is ready already: so the supervisor's restart has to help.
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = Ports(Ports.free().grpc, taken.getsockname()[1])
-        monkeypatch.setattr(server_module.Ports, "free", lambda: ports)
+        monkeypatch.setattr(Ports, "free", lambda: ports)
         server = make(echo, folder)
         with contextlib.suppress(TritonError):
             await server.start()
@@ -242,28 +241,31 @@ async def test_stops_what_is_suspended(
     tiny.assert_gone(server.folder, 0)
 
 
-async def test_stop_lets_streams_finish_and_cuts_endless_ones(tmp_path: Path, folder: Path) -> None:
+@pytest.mark.parametrize(("length", "complete"), [(12, True), (600, False)])
+async def test_stop_lets_streams_finish_and_cuts_endless_ones(
+    tmp_path: Path, folder: Path, length: int, complete: bool
+) -> None:
     repository = tiny.repository(tmp_path / "repository", pause_s=0.1)
-    for length, complete in ((12, True), (600, False)):
-        server = make(repository, folder, TritonSettings(stop_timeout_s=3))
-        await server.start()
-        received: list[int] = []
-        first = threading.Event()
+    server = make(repository, folder, TritonSettings(stop_timeout_s=3))
+    await server.start()
+    numbers = list(range(length))
+    received: list[int] = []
+    first = threading.Event()
 
-        def read(server: TritonServer = server, length: int = length) -> None:
-            with contextlib.suppress(grpc.RpcError, RuntimeError):
-                for number in tiny.echo(server.address, list(range(length))):  # noqa: B023
-                    received.append(number)  # noqa: B023
-                    first.set()  # noqa: B023
+    def read() -> None:
+        with contextlib.suppress(grpc.RpcError, RuntimeError):
+            for number in tiny.echo(server.address, numbers):
+                received.append(number)
+                first.set()
 
-        reader = asyncio.create_task(asyncio.to_thread(read))
-        await asyncio.to_thread(first.wait, 5)
-        began = time.monotonic()
-        await server.stop()
-        assert time.monotonic() - began < 4
-        await reader
-        assert (received == list(range(length))) is complete
-        tiny.assert_gone(server.folder, 0)
+    reader = asyncio.create_task(asyncio.to_thread(read))
+    await asyncio.to_thread(first.wait, 5)
+    began = time.monotonic()
+    await server.stop()
+    assert time.monotonic() - began < 4
+    await reader
+    assert (received == numbers) is complete
+    tiny.assert_gone(server.folder, 0)
 
 
 @pytest.mark.parametrize("after_s", [0, 0.05, 0.2, 0.5])

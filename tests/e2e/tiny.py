@@ -1,6 +1,5 @@
 """Model repositories of a few lines, for a real Triton, and what a Triton may leave behind."""
 
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -74,7 +73,9 @@ def family(marker: str) -> list[psutil.Process]:
 
 
 def tritons(marker: str) -> list[psutil.Process]:
-    return [p for p in family(marker) if name_of(p) == "tritonserver"]
+    """Without a child that Triton has forked and that is not yet a stub."""
+    named = {p.pid: p for p in family(marker) if name_of(p) == "tritonserver"}
+    return [p for p in named.values() if parent_of(p) not in named]
 
 
 def stubs(marker: str) -> list[psutil.Process]:
@@ -90,6 +91,13 @@ def name_of(process: psutil.Process) -> str:
         return process.name()
     except psutil.Error:
         return ""
+
+
+def parent_of(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return None
 
 
 def cmdline_of(process: psutil.Process) -> list[str]:
@@ -112,7 +120,7 @@ def assert_gone(folder: Path, limit_s: float = 2.0) -> None:
     """Nothing is left of the Triton that ran in this folder: no process, no file, no shared memory."""
 
     def gone() -> bool:
-        shared = [name for name in os.listdir("/dev/shm") if name.startswith(folder.name)]
+        shared = list(Path("/dev/shm").glob(f"{folder.name}*"))
         return not (family(folder.name) or folder.exists() or shared)
 
     until(gone, limit_s)

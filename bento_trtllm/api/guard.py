@@ -1,0 +1,174 @@
+"""What stands before every route: the key, the size of the body, clients that leave, clients that do not read."""
+
+import asyncio
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any
+
+from bento_trtllm.api.errors import APIError
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
+
+# Kubernetes and BentoCloud ask these without a key.
+PROBES = ("/livez", "/readyz", "/healthz")
+
+
+class Guard:
+    """ASGI middleware. A request whose client leaves is cancelled at once, even before its first byte of answer."""
+
+    def __init__(self, app: App, *, keys: Sequence[str], max_body_bytes: int, write_timeout_s: float) -> None:
+        self._app = app
+        self._keys = [key.encode() for key in keys]
+        self._max_body_bytes = max_body_bytes
+        self._write_timeout_s = write_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        try:
+            self._check_key(scope["path"], headers)
+            self._check_size(headers)
+        except APIError as error:
+            await respond(send, error)
+            return
+        await self._run(scope, receive, send)
+
+    def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
+        if not self._keys or path in PROBES:
+            return
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        # All are compared, so that the time tells nothing about which one was close.
+        matches = [hmac.compare_digest(key, given.strip()) for key in self._keys]
+        if scheme.lower() != b"bearer" or not any(matches):
+            raise APIError(
+                401,
+                "unauthorized",
+                "This server wants an API key: send the header `Authorization: Bearer KEY`.",
+                {"WWW-Authenticate": "Bearer"},
+            )
+
+    def _check_size(self, headers: dict[bytes, bytes]) -> None:
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_body_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> APIError:
+        return APIError(413, "body_too_large", f"The body is over {self._max_body_bytes} bytes: send less.")
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application in a task of its own, which ends when the client has gone."""
+        loop = asyncio.get_running_loop()
+        connection = Connection(receive, send, self._max_body_bytes, self._write_timeout_s, loop)
+        serving = loop.create_task(self._app(scope, connection.receive, connection.send))
+        connection.serve(serving)
+        try:
+            await serving
+        except asyncio.CancelledError:
+            if not connection.gone:
+                serving.cancel()
+                raise
+            if not connection.started and connection.oversized:
+                await respond(send, self._too_large())
+        finally:
+            connection.close()
+
+
+class Connection:
+    """One request's receive and send, watched. `gone` says that the client is."""
+
+    def __init__(
+        self, receive: Receive, send: Send, max_body_bytes: int, write_timeout_s: float, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._left = max_body_bytes
+        self._write_timeout_s = write_timeout_s
+        self._loop = loop
+        self._serving: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._gone = asyncio.Event()
+        self._writing_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._complete = False
+        self.started = False
+        self.oversized = False
+
+    @property
+    def gone(self) -> bool:
+        return self._gone.is_set()
+
+    def serve(self, serving: "asyncio.Task[None]") -> None:
+        """The task to cancel when the client has gone."""
+        self._serving = serving
+        self._timer = self._loop.call_later(self._write_timeout_s, self._check_write)
+
+    async def receive(self) -> Message:
+        """The application's receive: the body, counted; after it, the client's leaving."""
+        if self._watching is None:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._leave()
+            else:
+                self._left -= len(message.get("body", b""))
+                if self._left < 0:
+                    self.oversized = True
+                    self._leave()
+                elif not message.get("more_body", False):
+                    self._watching = self._loop.create_task(self._watch())
+            return message
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """The application's send; it waits while the client does not read."""
+        self.started = True
+        # What follows the last chunk (logging, background tasks) is not cut short by a client that has all it wants.
+        self._complete = message["type"] == "http.response.body" and not message.get("more_body", False)
+        self._writing_since = self._loop.time()
+        await self._send(message)
+        self._writing_since = 0.0
+
+    def close(self) -> None:
+        """The response is over."""
+        if self._timer:
+            self._timer.cancel()
+        if self._watching:
+            self._watching.cancel()
+
+    async def _watch(self) -> None:
+        with suppress(asyncio.CancelledError):
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._complete:
+            return
+        self._gone.set()
+        if self._serving:
+            self._serving.cancel()
+
+    def _check_write(self) -> None:
+        """Every so often, and not at each write: a timer a chunk would cost more than the chunk."""
+        waited = self._loop.time() - self._writing_since if self._writing_since else 0.0
+        if waited >= self._write_timeout_s:
+            self._leave()
+            return
+        self._timer = self._loop.call_later(self._write_timeout_s - waited, self._check_write)
+
+
+async def respond(send: Send, error: APIError) -> None:
+    """Send an error as a whole response."""
+    body = json.dumps(error.body(), ensure_ascii=False).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,137 @@
+"""Streams that never lie: whatever dies, a client sees an error or a whole answer."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.serving import SSE, Service, serve
+from tests.e2e.test_generate import PROMPT
+
+LONG = {"prompt": PROMPT, "max_tokens": 1024}
+
+
+@pytest.fixture
+def victim(home: Path, slow_model: str, tmp_path: Path) -> Iterator[Service]:
+    """A service of one's own, to break."""
+    with serve(home, tmp_path / "log.txt", "--arg", f"model={slow_model}", "--arg", "stall_limit_s=2") as service:
+        service.wait_ready()
+        yield service
+
+
+async def events(client: httpx.AsyncClient, body: dict[str, Any]) -> AsyncIterator[tuple[str, Any]]:
+    """The events of an answer, as (type, data); raises httpx.TransportError where the connection breaks."""
+    async with client.stream("POST", "/generate", json=body, headers=SSE) as response:
+        assert response.status_code == 200, await response.aread()
+        kind = "message"
+        async for line in response.aiter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                data = line.removeprefix("data: ")
+                yield kind, data if data == "[DONE]" else json.loads(data)
+                kind = "message"
+
+
+@asynccontextmanager
+async def timeout(limit_s: float) -> AsyncIterator[None]:
+    """Fail if the block takes longer; it must wait for something."""
+    task = asyncio.current_task()
+    assert task
+    timer = asyncio.get_running_loop().call_later(limit_s, task.cancel, f"longer than {limit_s} s")
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def processes(service: Service, name: str) -> list[psutil.Process]:
+    return [p for p in service.process.children(recursive=True) if p.name().startswith(name)]
+
+
+def engine_stub(service: Service) -> psutil.Process:
+    (stub,) = (p for p in processes(service, "triton_python") if any("tensorrt_llm" in a for a in p.cmdline()))
+    return stub
+
+
+def kill_triton(service: Service) -> None:
+    for triton in service.tritons():
+        triton.kill()
+
+
+def kill_stub(service: Service) -> None:
+    engine_stub(service).kill()
+
+
+def stop_triton(service: Service) -> None:
+    for triton in service.tritons():
+        triton.send_signal(signal.SIGSTOP)
+
+
+def stop_stub(service: Service) -> None:
+    engine_stub(service).send_signal(signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("fault", [kill_triton, kill_stub, stop_triton])
+async def test_fault_in_the_engine(victim: Service, fault: Any) -> None:
+    """Open streams end with an error that clients see, readiness follows, and the engine comes back."""
+    before = victim.tritons()[0].pid
+    async with httpx.AsyncClient(base_url=victim.url, timeout=30) as client:
+        started: list[str] = []
+
+        async def sse(name: str) -> list[tuple[str, Any]]:
+            seen = []
+            async for event in events(client, LONG):
+                seen.append(event)
+                started.append(name)
+            return seen
+
+        async def bare(name: str) -> str:
+            text = ""
+            async with client.stream("POST", "/generate", json=LONG) as response:
+                async for piece in response.aiter_text():
+                    text += piece
+                    started.append(name)
+            return text
+
+        streams = [asyncio.create_task(sse("a")), asyncio.create_task(sse("b"))]
+        texts = [asyncio.create_task(bare("c"))]
+        async with timeout(20):
+            while set(started) != {"a", "b", "c"}:
+                await asyncio.sleep(0.01)
+        struck = time.monotonic()
+        fault(victim)
+        results = await asyncio.wait_for(asyncio.gather(*streams, *texts, return_exceptions=True), 20)
+        for result in results[:2]:
+            assert isinstance(result, list), result
+            kind, data = result[-1]
+            assert kind == "error"
+            assert data["error"]["type"] == "engine_unavailable"
+            assert all(kind == "message" for kind, _ in result[:-1])
+        assert isinstance(results[2], httpx.RemoteProtocolError), results[2]
+        down = time.monotonic()
+        if fault is not stop_triton:
+            assert down - struck < 5
+        async with timeout(1):
+            while (await client.get("/readyz")).status_code == 200:
+                await asyncio.sleep(0.02)
+        refused = await client.post("/generate", json={"prompt": "hi"}, headers=SSE)
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) > 0
+        assert refused.json()["error"]["type"] == "engine_unavailable"
+        assert (await client.get("/livez")).status_code == 200
+        victim.wait_ready(20)
+        again = [event async for event in events(client, {"prompt": PROMPT, "max_tokens": 3})]
+        assert again[-1] == ("message", "[DONE]")
+    assert len(victim.tritons()) == 1
+    assert victim.tritons()[0].pid != before
+
+

@@ -1,0 +1,85 @@
+"""What tritonserver writes, as log records and as the reason of a failure."""
+
+import logging
+
+import pytest
+
+from bento_trtllm.triton.log import TritonLog
+
+LOGGER = logging.getLogger("tests.triton")
+
+
+def feed(*lines: str) -> TritonLog:
+    log = TritonLog(LOGGER)
+    for line in lines:
+        log.feed(line)
+    return log
+
+
+def line(level: str, message: str, place: str = "server.cc:241") -> str:
+    return f"{level}1123 00:05:11.918438 4298 {place}] {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "message"),
+    [
+        (line("I", '"loading: echo:1"'), logging.DEBUG, "loading: echo:1"),
+        (line("I", "loading: echo:1"), logging.DEBUG, "loading: echo:1"),  # before 2.47: no JSON
+        (line("I", '"hello"', "model.py:6"), logging.INFO, "hello"),
+        (line("W", '"warn"printed'), logging.WARNING, "warnprinted"),
+        (line("E", '"a \\"b\\"\\nc"'), logging.ERROR, 'a "b"\nc'),
+        (line("F", "x"), logging.CRITICAL, "x"),
+        (line("E", '"CudaDriverHelper has not been initialized."'), logging.DEBUG, None),
+        ("Error: Failed to initialize NVML", logging.DEBUG, None),
+        ("printed by a model", logging.INFO, "printed by a model"),
+        ("[libprotobuf ERROR text_format.cc:337] bad", logging.ERROR, None),
+        ("error: creating server: Internal - no", logging.ERROR, None),
+        ("| a table |", logging.DEBUG, "| a table |"),
+    ],
+)
+def test_levels(caplog: pytest.LogCaptureFixture, text: str, level: int, message: str | None) -> None:
+    caplog.set_level(logging.DEBUG, LOGGER.name)
+    feed(text)
+    ((_, found, said),) = caplog.record_tuples
+    assert found == level
+    if message is not None:
+        assert said == message
+
+
+def test_a_table_has_the_level_of_the_line_above(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, LOGGER.name)
+    feed(line("W", ""), "+---+", "| x |", "", line("I", "next"), "| y |")
+    assert [(level, text) for _, level, text in caplog.record_tuples] == [
+        (logging.WARNING, "+---+"),
+        (logging.WARNING, "| x |"),
+        (logging.DEBUG, "next"),
+        (logging.DEBUG, "| y |"),
+    ]
+
+
+def test_the_first_model_that_failed_is_the_failure() -> None:
+    log = feed(
+        line("E", '"failed to load \'a\' version 1: Internal: ValueError: no \\"x\\"\\n\\nAt:\\n  m.py(3)"'),
+        line("E", "\"failed to load 'b' version 1: Invalid argument: depends on a\""),
+    )
+    assert log.failure == 'model a: ValueError: no "x"'
+    assert log.reason() == log.failure
+
+
+def test_the_reason_is_the_last_error_or_the_last_lines() -> None:
+    assert feed().reason() == "it wrote nothing"
+    log = feed("one", "two")
+    assert log.failure is None
+    assert log.reason() == "its last lines were:\none\ntwo"
+    assert feed("one", "error: creating server: Internal - no GPU", "two").reason() == "Internal - no GPU"
+    assert feed(line("E", '"out of memory"'), "one").reason() == "out of memory"
+
+
+def test_a_taken_port_is_told_from_other_errors() -> None:
+    text = "failed to start Metrics service: Unavailable - Socket '127.0.0.1:18002' already in use "
+    assert feed(line("E", f'"{text}"')).port_taken
+    assert not feed(line("E", '"other"')).port_taken
+
+
+def test_the_tail_is_bounded() -> None:
+    assert len(feed(*map(str, range(1000))).tail) == 200
