@@ -9,7 +9,7 @@ import bentoml
 from annotated_types import Ge, Gt, Le, MaxLen
 from starlette.exceptions import HTTPException
 
-from bento_trtllm.api import generate
+from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.stream import Sampling
 from bento_trtllm.config import Settings
@@ -55,8 +55,8 @@ class TRTLLM:
     ) -> AsyncGenerator[str, None]:
         """Answer a prompt, as server-sent events or, without `Accept: text/event-stream`, as bare text."""
         sampling = Sampling(temperature, top_p, top_k, seed, tuple(stop or ()))
-        input_ids = self.llm.template.prompt(prompt, SYSTEM_PROMPT if system_prompt is None else system_prompt)
-        async with aclosing(generate.respond(self.llm.streams, input_ids, max_tokens, sampling, ctx)) as body:
+        question = Question(prompt, SYSTEM_PROMPT if system_prompt is None else system_prompt, max_tokens, sampling)
+        async with aclosing(respond(self.llm, question, ctx)) as body:
             async for chunk in body:
                 yield chunk
 

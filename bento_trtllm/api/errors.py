@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from bento_trtllm.errors import CheckpointError
 from bento_trtllm.triton.client import EngineTimeout, EngineUnavailable, RequestRefused
 
 
@@ -39,7 +40,7 @@ def unavailable(message: str, retry_after_s: int = 2) -> APIError:
 
 def from_engine(error: Exception) -> APIError:
     """What a client is told of an error of the Triton client."""
-    if isinstance(error, RequestRefused):
+    if isinstance(error, RequestRefused | CheckpointError):  # the latter from a chat template
         return bad_request(str(error))
     if isinstance(error, EngineUnavailable):
         return unavailable(str(error))

@@ -1,8 +1,12 @@
 """The `generate` endpoint: one question, one answer, as server-sent events or as bare text."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import bentoml
 
@@ -10,15 +14,33 @@ from bento_trtllm.api import sse
 from bento_trtllm.api.errors import APIError, StreamCut, from_engine
 from bento_trtllm.api.stream import Finish, Sampling, TextStreams
 from bento_trtllm.errors import BentoTRTLLMError
+from bento_trtllm.text.template import ChatTemplate
 
 logger = logging.getLogger(__name__)
 
 EVENT_STREAM = "text/event-stream"
+# Reading a longer prompt takes milliseconds, in which no other stream would move.
+LONG_PROMPT = 16_384
 
 
-async def respond(
-    streams: TextStreams, input_ids: list[int], max_tokens: int, sampling: Sampling, context: bentoml.Context
-) -> AsyncGenerator[str, None]:
+class Model(Protocol):
+    """What is asked: llm.LLM."""
+
+    template: ChatTemplate
+    streams: TextStreams
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt and how to answer it."""
+
+    prompt: str
+    system_prompt: str
+    max_tokens: int
+    sampling: Sampling
+
+
+async def respond(model: Model, question: Question, context: bentoml.Context) -> AsyncGenerator[str, None]:
     """The body of the response, in the form that the Accept header asks for.
 
     An error before the first text becomes a response of its own, with a status and a JSON body. After that, an
@@ -27,7 +49,11 @@ async def respond(
     events = EVENT_STREAM in context.request.headers.get("accept", "")
     started = False
     try:
-        async with aclosing(streams.stream(input_ids, max_tokens, sampling)) as pieces:
+        encode = partial(model.template.prompt, question.prompt, question.system_prompt)
+        long = len(question.prompt) + len(question.system_prompt) > LONG_PROMPT
+        input_ids = await asyncio.to_thread(encode) if long else encode()
+        stream = model.streams.stream(input_ids, question.max_tokens, question.sampling)
+        async with aclosing(stream) as pieces:
             async for piece in pieces:
                 if not started:
                     context.response.headers["content-type"] = EVENT_STREAM if events else "text/plain; charset=utf-8"

@@ -13,6 +13,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from bento_trtllm.errors import TritonError
+from bento_trtllm.triton.health import CHANNEL_OPTIONS
 
 MODEL = "tensorrt_llm"
 FINAL = "triton_final_response"
@@ -69,15 +70,8 @@ class TritonClient:
     """A channel to one Triton. Close it with `close`."""
 
     def __init__(self, address: str) -> None:
-        self._channel = grpc.aio.insecure_channel(
-            address,
-            options=[
-                ("grpc.max_receive_message_length", MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MESSAGE_BYTES),
-                # Another service may have had the port: never share a channel by address.
-                ("grpc.use_local_subchannel_pool", 1),
-            ],
-        )
+        limits = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
+        self._channel = grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS, *limits])
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._watches: set[Watch] = set()
 

@@ -133,5 +133,3 @@ async def test_fault_in_the_engine(victim: Service, fault: Any) -> None:
         assert again[-1] == ("message", "[DONE]")
     assert len(victim.tritons()) == 1
     assert victim.tritons()[0].pid != before
-
-

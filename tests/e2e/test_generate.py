@@ -116,7 +116,7 @@ def test_every_script_arrives_whole(service: Service, prompt: str) -> None:
 
 async def test_many_streams_at_once_equal_one_alone(service: Service) -> None:
     """32 streams, half of them sampled with a seed, whose text equals that of the same request alone."""
-    prompts = list(SCRIPTS.values()) + [PROMPT, "What is Triton?"]
+    prompts = [*SCRIPTS.values(), PROMPT, "What is Triton?"]
     bodies: list[dict[str, Any]] = []
     for i in range(32):
         if i % 2:

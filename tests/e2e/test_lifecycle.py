@@ -1,0 +1,172 @@
+"""Commands from start to end: what they start, what they say, and that nothing is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.serving import DEMO, ROOT, SSE, Service, environment, free_port, pack, serve
+from tests.e2e.test_generate import ANSWERS, PROMPT, read_events, stream_events
+
+
+def left_over(marker: str) -> list[psutil.Process]:
+    """Processes whose environment holds the marker."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and marker in process.environ().values():
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def traces(folder: Path) -> list[str]:
+    """Files in /dev/shm and folders in $TMPDIR that were made by a Triton of ours."""
+    shared = [p.name for p in Path("/dev/shm").iterdir() if p.name.startswith("triton-")]
+    return shared + [str(p) for p in folder.glob("**/triton-*")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_everything(home: Path, tmp_path: Path, number: int) -> None:
+    """Ctrl-C, as a terminal sends it to the whole process group, and `kill`."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with serve(home, tmp_path / "log.txt", TMPDIR=str(temporary), TEST_MARKER=str(tmp_path)) as service:
+        service.wait_ready()
+        port = int(service.url.rpartition(":")[2])
+        grpc = int(service.grpc_address().rpartition(":")[2])
+        assert len(left_over(str(tmp_path))) >= 6  # bentoml, a worker, Triton, its models
+        if number == signal.SIGINT:
+            os.killpg(service.process.pid, number)
+            code = service.process.wait(30)
+        else:
+            code = service.stop(number)
+    assert code == 0
+    assert left_over(str(tmp_path)) == []
+    assert traces(temporary) == []
+    listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    assert not {port, grpc} & listening
+    assert "Traceback" not in (tmp_path / "log.txt").read_text()
+
+
+def test_nothing_but_the_api_listens_beyond_loopback(home: Path, tmp_path: Path) -> None:
+    with serve(home, tmp_path / "log.txt") as service:
+        service.wait_ready()
+        family = {service.process.pid} | {p.pid for p in service.process.children(recursive=True)}
+        listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid in family]
+        assert len(listening) >= 3
+        assert {c.laddr.ip for c in listening} <= {"127.0.0.1", "::1"}
+
+
+def test_missing_model_is_one_line_that_says_how_to_pack_it(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "bentoml", "serve", "service:TRTLLM", "--port", str(free_port())]
+    result = subprocess.run(
+        [*argv, "--arg", "model=not-there"],
+        cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode != 0
+    output = result.stdout + result.stderr
+    assert "Traceback" not in output
+    (line,) = (line for line in output.splitlines() if "not-there" in line)
+    assert "pack_model.py --engine openvino --checkpoint" in line
+
+
+def test_wrong_setting_is_named(home: Path) -> None:
+    argv = [sys.executable, "-m", "bentoml", "serve", "service:TRTLLM", "--port", str(free_port())]
+    result = subprocess.run(
+        [*argv, "--arg", "workers=none"],
+        cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert "workers" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_model_that_cannot_be_loaded_is_reported_in_its_own_words(home: Path, tmp_path: Path) -> None:
+    tag = pack(home, "broken-llama:test")
+    (home / "models" / "broken-llama" / "test" / "engine" / "model.gguf").write_bytes(b"GGUF, it says")
+    log = tmp_path / "log.txt"
+    with serve(home, log, "--arg", f"model={tag}") as service:
+        deadline = time.monotonic() + 30
+        while "could not load tensorrt_llm" not in log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert "could not load tensorrt_llm" in log.read_text()
+        assert "GGUF" in log.read_text()
+        response = httpx.get(f"{service.url}/readyz", timeout=30)
+        assert response.status_code == 503
+        assert "could not load tensorrt_llm" in response.text
+        assert service.stop() == 0
+
+
+def test_bento_serves_like_the_folder(home: Path, tmp_path: Path) -> None:
+    env = environment(home)
+    argv = [sys.executable, "-m", "bentoml", "build", "--arg", "model=demo-llama:test", "--output", "tag"]
+    result = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=True)
+    tag = result.stdout.strip().rpartition("__tag__:")[2]
+    bento = home / "bentos" / tag.replace(":", "/")
+    assert (bento / "src" / "bento_trtllm" / "models" / "tensorrt_llm" / "model.py").is_file()
+    assert "demo-llama:test" in (bento / "bento.yaml").read_text()
+    assert not (bento / "src" / "assets").exists()
+    with serve(home, tmp_path / "log.txt", target=tag, cwd=tmp_path) as service:
+        service.wait_ready()
+        text, _ = read_events(stream_events(service, {"prompt": PROMPT}))
+        assert text == ANSWERS[PROMPT]
+
+
+def test_scripts_serve_sets_up_packs_and_serves(tmp_path: Path) -> None:
+    """The README's first command, in this checkout, with an empty model store."""
+    port = free_port()
+    argv = [str(ROOT / "scripts" / "serve"), "--port", str(port), "--host", "127.0.0.1", "--workers", "2"]
+    log = tmp_path / "log.txt"
+    with log.open("wb") as output:
+        env = environment(tmp_path / "home", TEST_MARKER=str(tmp_path))
+        process = psutil.Popen(argv, cwd=tmp_path, env=env, stdout=output, stderr=output, start_new_session=True)
+    service = Service(f"http://127.0.0.1:{port}", process, log)
+    try:
+        service.wait_ready(120)
+        text, _ = read_events(stream_events(service, {"prompt": PROMPT}))
+        assert text == ANSWERS[PROMPT]
+        assert len(service.tritons()) == 1
+    finally:
+        code = service.stop(signal.SIGTERM)
+    assert code == 0
+    assert left_over(str(tmp_path)) == []
+
+
+def test_open_streams_may_finish_while_the_service_stops(home: Path, slow_model: str, tmp_path: Path) -> None:
+    with serve(home, tmp_path / "log.txt", "--arg", f"model={slow_model}") as service:
+        service.wait_ready()
+        body = {"prompt": PROMPT, "max_tokens": 60}
+        with httpx.stream("POST", f"{service.url}/generate", json=body, headers=SSE, timeout=60) as response:
+            lines = response.iter_lines()
+            next(lines)
+            service.process.send_signal(signal.SIGTERM)
+            rest = list(lines)
+        assert rest[-2] == "data: [DONE]"
+        assert service.process.wait(30) == 0
+
+
+def test_streams_are_cut_with_an_error_after_the_grace_time(home: Path, slow_model: str, tmp_path: Path) -> None:
+    options = ("--arg", f"model={slow_model}", "--arg", "drain_timeout_s=1")
+    with serve(home, tmp_path / "log.txt", *options) as service:
+        service.wait_ready()
+        body = {"prompt": PROMPT, "max_tokens": 1024}
+        with httpx.stream("POST", f"{service.url}/generate", json=body, headers=SSE, timeout=60) as response:
+            lines = response.iter_lines()
+            next(lines)
+            service.process.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line]
+        assert rest[-2] == "event: error"
+        assert "stopping" in rest[-1]
+        assert service.process.wait(30) == 0
+
+
+def test_demo_is_small() -> None:
+    assert sum(path.stat().st_size for path in DEMO.iterdir()) <= 6_000_000
