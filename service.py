@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import bentoml
-from annotated_types import Ge, Gt, Le, MaxLen
+from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
 
+from bento_trtllm.api.errors import log_refusals_in_one_line
 from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
-from bento_trtllm.api.stream import Sampling
+from bento_trtllm.api.stream import MAX_TOP_K, Sampling
 from bento_trtllm.config import Settings
 from bento_trtllm.llm import LLM
 from bento_trtllm.store import PackedModel
@@ -29,6 +30,7 @@ class TRTLLM:
 
     @bentoml.on_startup
     async def start(self) -> None:
+        log_refusals_in_one_line()
         await self.llm.start()
 
     @bentoml.on_shutdown
@@ -48,8 +50,8 @@ class TRTLLM:
         system_prompt: str | None = SYSTEM_PROMPT,
         max_tokens: Annotated[int, Ge(1), Le(MAX_TOKENS)] = MAX_TOKENS,
         temperature: Annotated[float | None, Ge(0), Le(2)] = None,
-        top_p: Annotated[float | None, Gt(0), Le(1)] = None,
-        top_k: Annotated[int | None, Ge(1)] = None,
+        top_p: Annotated[float | None, Ge(0), Le(1)] = None,
+        top_k: Annotated[int | None, Ge(1), Le(MAX_TOP_K)] = None,
         seed: Annotated[int | None, Ge(0), Le(2**64 - 1)] = None,
         stop: Annotated[list[str] | None, MaxLen(16)] = None,
     ) -> AsyncGenerator[str, None]:

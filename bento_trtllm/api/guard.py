@@ -36,6 +36,7 @@ class Guard:
         try:
             self._check_key(scope["path"], headers)
             self._check_size(headers)
+            check_type(scope["method"], headers)
         except APIError as error:
             await respond(send, error)
             return
@@ -79,6 +80,14 @@ class Guard:
                 await respond(send, self._too_large())
         finally:
             connection.close()
+
+
+def check_type(method: str, headers: dict[bytes, bytes]) -> None:
+    """Raise APIError for a body that is not said to be JSON: BentoML would ignore a form, which is curl's default."""
+    kind = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
+    if method == "POST" and kind != b"application/json":
+        message = f"The body is {kind.decode('latin-1')}: send JSON, with the header `content-type: application/json`."
+        raise APIError(415, "unsupported_media_type", message)
 
 
 class Connection:

@@ -12,6 +12,9 @@ from bento_trtllm.text.stop import StopStrings
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.client import Deadlines, TokenRequest, TritonClient
 
+# A bound that keeps the number sane: nobody can tell the text from that of a larger one.
+MAX_TOP_K = 1024
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -28,8 +31,8 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         if self.temperature is None:
-            return self.top_p is None and self.top_k is None
-        return self.temperature == 0
+            return not self.top_p and self.top_k is None
+        return self.temperature == 0 or self.top_p == 0
 
 
 @dataclass(frozen=True)

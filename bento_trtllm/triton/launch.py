@@ -47,7 +47,8 @@ class Start:
     """An empty folder in it: a stub imports what it finds in its working directory."""
     ports: Ports
     key: str
-    """Random; unlocks the parts of the gRPC API that are not meant to be used."""
+    """Random, and told to nobody: it locks the parts of the gRPC API that nobody needs, against accidents. Users
+    of this machine can read it off the command line."""
     settings: TritonSettings
     gpu: bool
     """Whether the engine runs on GPUs."""

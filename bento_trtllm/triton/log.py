@@ -10,6 +10,7 @@ stays.
 import json
 import logging
 import re
+import time
 from collections import deque
 
 LINE = re.compile(r"([VIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ([^\s\]]+):\d+\] ?(.*)", re.DOTALL)
@@ -32,6 +33,8 @@ FAILURES = (
 ERROR = re.compile(r"^error: (?:creating server: )?(?P<message>.*)")
 """Written outside the log by Triton's main function, and by the reaper."""
 TAIL_LINES = 200
+RECENT_S = 5.0
+"""An error may be about one request; only shortly after it does an end have to do with it."""
 
 
 class TritonLog:
@@ -43,7 +46,9 @@ class TritonLog:
         self.failure: str | None = None
         """The first model that could not be loaded, with its own message."""
         self.port_taken = False
-        self._error: str | None = None
+        self._starting = True
+        self._error = ""
+        self._error_at = 0.0
         self._level = logging.DEBUG
 
     def feed(self, line: str) -> None:
@@ -55,12 +60,13 @@ class TritonLog:
             level = LEVELS[letter]
             if letter == "I" and place.endswith(".py"):
                 level = logging.INFO  # the model's own logger
-            self._notice(message, level)
+            if level >= logging.ERROR:
+                self._notice(message)
         elif line.startswith("[libprotobuf ERROR"):
             message, level = line, logging.ERROR
         elif match := ERROR.match(line):
             message, level = line, logging.ERROR
-            self._error = match["message"]
+            self._error, self._error_at = match["message"], time.monotonic()
         elif not line or line[0] in "+|":
             message, level = line, self._level  # a table goes with the line above it
         else:
@@ -71,17 +77,23 @@ class TritonLog:
         if message:
             self.logger.log(level, "%s", message)
 
-    def reason(self) -> str:
-        """Why Triton ended, in its own words: its error where it wrote one, else its last lines."""
-        if reason := self.failure or self._error:
-            return reason
-        if not self.tail:
-            return "it wrote nothing"
-        return "\n".join(["its last lines were:", *list(self.tail)[-20:]])
+    def settle(self) -> None:
+        """Triton is ready: what it wrote so far explains nothing of what comes."""
+        self.tail.clear()
+        self._starting = False
 
-    def _notice(self, message: str, level: int) -> None:
-        if level < logging.ERROR:
-            return
+    def reason(self) -> str:
+        """Why Triton fails or ended, in its own words: a recent error where it wrote one, else its last line."""
+        if self.failure:
+            return self.failure
+        if self._error and (self._starting or time.monotonic() - self._error_at < RECENT_S):
+            return self._error
+        for line in reversed(self.tail):
+            if line and line[0] not in "+|":
+                return f"the last that it wrote is: {line}"
+        return "it wrote nothing"
+
+    def _notice(self, message: str) -> None:
         if "already in use" in message:
             self.port_taken = True
         for failure in FAILURES:
@@ -89,7 +101,7 @@ class TritonLog:
                 message = match["message"].partition("\n\nAt:")[0]  # what follows is in the log
                 self.failure = f"model {match['model']}: {message.strip()}"
         if not HARMLESS.search(message):
-            self._error = message
+            self._error, self._error_at = message, time.monotonic()
 
 
 def _unquote(message: str) -> str:

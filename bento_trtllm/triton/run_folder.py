@@ -68,7 +68,9 @@ class RunFolder:
         """
         base = private_folder(Path(tempfile.gettempdir(), f"bento-trtllm-{os.getuid()}")) / "run"
         parent = os.getppid()
-        started = Path(f"/proc/{parent}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+        started = "0"
+        with contextlib.suppress(FileNotFoundError):  # a parent outside this container
+            started = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
         digest = hashlib.sha256(key.encode()).hexdigest()[:8]
         return cls(base / f"{parent}-{started}-{digest}")
 

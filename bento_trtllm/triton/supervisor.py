@@ -149,7 +149,7 @@ class Supervisor:
             delay_s = self._settings.restart_max_delay_s
             if not failed:
                 delay_s = min(delay_s, self._settings.restart_first_delay_s * 2 ** (failures - 1))
-            LOGGER.error("%s Failure %d in a row; next start in %g s", reason, failures, delay_s)
+            LOGGER.error("%s (failure %d in a row; next start in %g s)", reason, failures, delay_s)
             status = self._next("failed" if failed else "restarting", reason)
             self._publish(replace(status, failures=failures, restarts=status.restarts + 1))
             await asyncio.sleep(delay_s)
@@ -190,7 +190,7 @@ class Supervisor:
                 if misses > 1 and time.monotonic() - answered > limit_s:
                     return f"Triton did not answer for {limit_s:g} s."
                 await asyncio.wait({ended}, timeout=self._settings.health_interval_s)
-            return f"tritonserver ended with code {ended.result()}: {server.why_ended()}."
+            return server.why_ended()
         finally:
             ended.cancel()
 
@@ -201,7 +201,10 @@ class Supervisor:
     def _publish(self, status: Status) -> None:
         self.status = status
         if self._owner:
-            self._folder.write(status)
+            try:
+                self._folder.write(status)
+            except OSError:  # a full disk, say: Triton itself is as well as before
+                LOGGER.exception("could not tell the other workers about Triton")
         self._changed.set()
         self._changed = asyncio.Event()
         for callback in tuple(self._subscribers):

@@ -1,6 +1,7 @@
 """What tritonserver writes, as log records and as the reason of a failure."""
 
 import logging
+import time
 
 import pytest
 
@@ -66,13 +67,24 @@ def test_the_first_model_that_failed_is_the_failure() -> None:
     assert log.reason() == log.failure
 
 
-def test_the_reason_is_the_last_error_or_the_last_lines() -> None:
+def test_the_reason_is_the_last_error_or_the_last_line() -> None:
     assert feed().reason() == "it wrote nothing"
-    log = feed("one", "two")
+    log = feed("one", "two", "", "| a table |")
     assert log.failure is None
-    assert log.reason() == "its last lines were:\none\ntwo"
+    assert log.reason() == "the last that it wrote is: two"
     assert feed("one", "error: creating server: Internal - no GPU", "two").reason() == "Internal - no GPU"
     assert feed(line("E", '"out of memory"'), "one").reason() == "out of memory"
+
+
+def test_an_old_error_is_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = feed(line("E", '"while starting"'))
+    assert log.reason() == "while starting"
+    log.settle()
+    log.feed(line("E", '"about a request"'))
+    assert log.reason() == "about a request"
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
+    assert log.reason().startswith("the last that it wrote is: E")
 
 
 def test_a_taken_port_is_told_from_other_errors() -> None:
