@@ -9,7 +9,7 @@ import bentoml
 from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
 
-from bento_trtllm.api.errors import log_refusals_in_one_line
+from bento_trtllm import logs
 from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.stream import MAX_TOP_K, Sampling
@@ -30,7 +30,7 @@ class TRTLLM:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        log_refusals_in_one_line()
+        logs.configure()
         await self.llm.start()
 
     @bentoml.on_shutdown

@@ -5,6 +5,7 @@ service's shutdown hooks. So the signal is heard here first, and passed on.
 """
 
 import asyncio
+import ctypes
 import signal
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # A terminal's Ctrl-C reaches the worker twice: from the terminal, and through `bentoml serve`.
 SAME_SIGNAL_S = 1.0
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 class Drain:
@@ -26,10 +28,14 @@ class Drain:
         self._timer: asyncio.TimerHandle | None = None
 
     def listen(self) -> None:
-        """Hear the signals before those who hear them now. In the main thread, with the loop running."""
+        """Hear the signals before those who hear them now. In the main thread, with the loop running.
+
+        The death of `bentoml serve` is a SIGTERM from here on: killed, it would leave its workers running.
+        """
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             signal.signal(number, self._handler(signal.getsignal(number), loop))
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
     def _handler(
         self, previous: "Callable[[int, FrameType | None], object] | int | None", loop: asyncio.AbstractEventLoop

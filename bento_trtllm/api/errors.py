@@ -1,9 +1,6 @@
 """Errors as HTTP clients see them: a status, a kind, one sentence."""
 
-import logging
 from dataclasses import dataclass, field
-
-from pydantic import ValidationError
 
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.triton.client import EngineTimeout, EngineUnavailable, RequestRefused
@@ -50,17 +47,3 @@ def from_engine(error: Exception) -> APIError:
     if isinstance(error, EngineTimeout):
         return APIError(504, "timeout", str(error))
     return APIError(500, "internal_error", "The answer failed: see the server's log.")
-
-
-def log_refusals_in_one_line() -> None:
-    """Have BentoML log a request that it refuses as what it is, and not as an exception with a traceback."""
-
-    def shorten(record: logging.LogRecord) -> bool:
-        if isinstance(record.exc_info, tuple) and isinstance(error := record.exc_info[1], ValidationError):
-            fields = ", ".join(".".join(map(str, item["loc"])) or item["msg"] for item in error.errors())
-            record.levelno, record.levelname = logging.INFO, "INFO"
-            record.msg, record.args, record.exc_info = "Refused a request: wrong %s", (fields,), None
-        return True
-
-    # The module whose log_exception the server calls (_bentoml_impl/server/app.py, 1.4.39).
-    logging.getLogger("bentoml._internal.server.http_app").addFilter(shorten)

@@ -44,7 +44,7 @@ def write_repository(directory: Path, engine: Engine, checkpoint: Checkpoint) ->
 def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str]) -> Path:
     """Make a repository that Triton can load from a packed model, and return its path.
 
-    The models' files are linked, their configurations written anew: paths made absolute, and the
+    The models' few small files are copied, their configurations written anew: paths made absolute, and the
     parameters of `tensorrt_llm` that `overrides` names replaced.
     """
     repository = directory / "repository"
@@ -59,7 +59,8 @@ def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str]
                 config.parameters[name].string_value = str(packed / relative)
         model = repository / source.name
         model.mkdir(parents=True)
-        (model / "1").symlink_to(source / "1")
+        # Copied, since Python leaves __pycache__ beside what it imports, and the store is only to be read.
+        shutil.copytree(source / "1", model / "1")
         (model / CONFIG).write_text(text_format.MessageToString(config), "utf-8")
     return repository
 

@@ -65,6 +65,19 @@ def test_nothing_but_the_api_listens_beyond_loopback(home: Path, tmp_path: Path)
         assert {c.laddr.ip.removeprefix("::ffff:") for c in listening} <= {"127.0.0.1", "::1"}
 
 
+def test_serving_only_reads_the_packed_model(home: Path, tmp_path: Path) -> None:
+    packed = home / "models" / "demo-llama" / "test"
+
+    def state() -> dict[str, tuple[int, int]]:
+        return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in packed.rglob("*")}
+
+    before = state()
+    with serve(home, tmp_path / "log.txt") as service:
+        service.wait_ready()
+        assert read_events(stream_events(service, {"max_tokens": 2}))[0]
+    assert state() == before
+
+
 def test_missing_model_is_one_line_that_says_how_to_pack_it(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "bentoml", "serve", "service:TRTLLM", "--port", str(free_port())]
     result = subprocess.run(
@@ -166,6 +179,17 @@ def test_streams_are_cut_with_an_error_after_the_grace_time(home: Path, slow_mod
         assert rest[-2] == "event: error"
         assert "stopping" in rest[-1]
         assert service.process.wait(30) == 0
+
+
+def test_killing_bentoml_itself_ends_everything(home: Path, tmp_path: Path) -> None:
+    """Its workers would live on: nobody is left to tell them."""
+    with serve(home, tmp_path / "log.txt", TEST_MARKER=str(tmp_path)) as service:
+        service.wait_ready()
+        service.process.kill()
+        deadline = time.monotonic() + 20
+        while left_over(str(tmp_path)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert left_over(str(tmp_path)) == []
 
 
 def test_demo_is_small() -> None:

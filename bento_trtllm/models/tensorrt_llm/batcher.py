@@ -22,6 +22,7 @@ from sequence import Sequence
 
 # Below this a step is too short to send anything worth the switch.
 SHORTEST_TURN_S = 0.0005
+REPORT_S = 1.0
 
 
 class Reply(Protocol):
@@ -70,10 +71,14 @@ class Batcher:
         pipeline: genai.ContinuousBatchingPipeline,
         cancellation_check_s: float,
         log_error: Callable[[str], None],
+        report: Callable[[int, float], None],
     ) -> None:
+        """`report` is told now and then, and at each request's end, how many run and what of the KV cache is used."""
         self._pipeline = pipeline
         self._cancellation_check_s = cancellation_check_s
         self._log_error = log_error
+        self._report = report
+        self._reported = (0, 0.0)
         self._wake = threading.Condition()
         self._arrived: deque[Stream] = deque()
         self._running: list[Stream] = []
@@ -133,6 +138,7 @@ class Batcher:
             took = time.monotonic() - started
             self._collect()
             self._send(time.monotonic() + max(took, SHORTEST_TURN_S))
+            self._tell()
         self._fail_all("The server is stopping.")
 
     def _busy(self) -> bool:
@@ -224,6 +230,12 @@ class Batcher:
     def _streams(self) -> list[Stream]:
         """All that were admitted and have not had their last response."""
         return self._running + [stream for stream in self._sendable if stream.finished]
+
+    def _tell(self) -> None:
+        active, now = len(self._running), time.monotonic()
+        if active != self._reported[0] or now - self._reported[1] >= REPORT_S:
+            self._reported = active, now
+            self._report(active, self._pipeline.get_metrics().cache_usage if active else 0.0)
 
     def _fail_all(self, message: str) -> None:
         for stream in (*self._arrived, *self._streams()):

@@ -15,6 +15,7 @@ import openvino_genai as genai
 import triton_python_backend_utils as pb_utils
 from batcher import Batcher, Piece
 from generation import RequestError, parse
+from metrics import EngineMetrics
 from settings import EngineSettings
 
 # A request that arrives during a step waits no longer than this for Python's lock after it.
@@ -99,7 +100,9 @@ class TritonPythonModel:
         (engine,) = settings.engine_dir.glob("*.gguf")
         pipeline = genai.ContinuousBatchingPipeline(str(engine), scheduler, "CPU", properties)
         pb_utils.Logger.log_info(f"{engine.name}: KV cache of {scheduler.num_kv_blocks} blocks of 32 tokens")
-        self._batcher = Batcher(pipeline, settings.cancellation_check_period_ms / 1000, pb_utils.Logger.log_error)
+        metrics = EngineMetrics(args["model_name"], scheduler.num_kv_blocks)
+        check_s = settings.cancellation_check_period_ms / 1000
+        self._batcher = Batcher(pipeline, check_s, pb_utils.Logger.log_error, metrics.update)
 
     def execute(self, requests: list[Any]) -> None:
         """Hand each request to the batch; the responses come from its loop."""

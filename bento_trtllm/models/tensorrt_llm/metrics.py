@@ -1,0 +1,35 @@
+"""What the engine tells Triton's metrics endpoint, under the names of TensorRT-LLM's own backend.
+
+nv_trt_llm_request_metrics and nv_trt_llm_kv_cache_block_metrics are from triton_backend's README, "Metrics".
+"""
+
+from __future__ import annotations
+
+import triton_python_backend_utils as pb_utils
+
+
+class EngineMetrics:
+    """Gauges, set only when they change: each setting is a message to Triton."""
+
+    def __init__(self, model: str, kv_blocks: int) -> None:
+        self._requests = self._family("nv_trt_llm_request_metrics", "Requests in the engine")
+        self._blocks = self._family("nv_trt_llm_kv_cache_block_metrics", "KV cache blocks")
+        self._active = self._requests.Metric(labels={"model": model, "request_type": "active"})
+        self._used = self._blocks.Metric(labels={"model": model, "kv_cache_block_type": "used"})
+        self._blocks_all = self._blocks.Metric(labels={"model": model, "kv_cache_block_type": "max"})
+        self._blocks_all.set(kv_blocks)
+        self._kv_blocks = kv_blocks
+        self._last = (0, 0)
+
+    def update(self, active: int, cache_usage: float) -> None:
+        """`active` requests, and the share of the KV cache in use, in percent."""
+        used = round(cache_usage / 100 * self._kv_blocks)
+        if active != self._last[0]:
+            self._active.set(active)
+        if used != self._last[1]:
+            self._used.set(used)
+        self._last = (active, used)
+
+    @staticmethod
+    def _family(name: str, description: str) -> pb_utils.MetricFamily:
+        return pb_utils.MetricFamily(name=name, description=description, kind=pb_utils.MetricFamily.GAUGE)
