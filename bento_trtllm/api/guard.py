@@ -19,6 +19,10 @@ App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 PROBES = ("/livez", "/readyz", "/healthz")
 
 
+# nginx's code for it; it is only ever seen in the access log.
+CLIENT_GONE = APIError(499, "client_closed_request", "The client closed the connection.")
+
+
 class Guard:
     """ASGI middleware. A request whose client leaves is cancelled at once, even before its first byte of answer."""
 
@@ -76,8 +80,9 @@ class Guard:
             if not connection.gone:
                 serving.cancel()
                 raise
-            if not connection.started and connection.oversized:
-                await respond(send, self._too_large())
+            if not connection.started:
+                # Said even to nobody: BentoML's TimeoutMiddleware waits for the start of a response.
+                await respond(send, self._too_large() if connection.oversized else CLIENT_GONE)
         finally:
             connection.close()
 

@@ -7,7 +7,6 @@ that a busy loop never makes Triton wait until somebody reads its log.
 
 import asyncio
 import contextlib
-import signal
 import subprocess
 import sys
 import threading
@@ -52,8 +51,11 @@ class ReapedProcess:
         threading.Thread(target=self._watch, args=(reading,), daemon=True).start()
 
     async def terminate(self) -> bool:
-        """Send SIGTERM and wait for the end; False if it does not come although its time is up."""
-        self._process.send_signal(signal.SIGTERM)
+        """Have the reaper send SIGTERM and wait for the end; False if it does not come although its time is up."""
+        assert self._process.stdin
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(b"T")
+            self._process.stdin.flush()
         try:
             await asyncio.wait_for(self.ended.wait(), self._grace_s + KILL_LIMIT_S)
         except asyncio.TimeoutError:

@@ -5,9 +5,10 @@ can clean up alone: Triton's Python stubs ignore SIGTERM and outlive a `kill -9`
 
 - It is a *subreaper*: whatever loses its parent below it becomes its child, so it finds and kills all of
   it.
-- Its stdin is a pipe that only the worker holds. End of file says that the worker is gone, however it died.
-- SIGTERM asks the command to end; after GRACE seconds everything is killed. Only the command gets the
-  signal.
+- Its stdin is a pipe that only the worker holds. End of file says that the worker is gone, however it died;
+  a byte asks the command to end, by SIGTERM, and after GRACE seconds everything is killed.
+- Signals to itself it ignores: `bentoml serve` sends its workers' children the SIGTERM that it sends the
+  workers, and Triton must not go while their streams may finish.
 - Triton never restarts the stub of a decoupled model, and calls itself ready without it. So a dead stub,
   which stays a zombie below Triton, ends the command as well.
 - Should the reaper itself be killed, the kernel kills the command with it (PR_SET_PDEATHSIG), and the
@@ -155,12 +156,13 @@ def run(command: list[str], grace_s: float) -> int:
     while (now := time.monotonic()) < deadline and os.getppid() == owner:
         ready = select.select([0, wake_read], [], [], max(0.0, min(deadline, look_at) - now))[0]
         if 0 in ready:
-            break  # nothing is ever written to the pipe: this is its end
-        if wake_read in ready:
-            received = os.read(wake_read, 64)
-            if received.strip(bytes([signal.SIGCHLD])) and deadline == float("inf"):
+            if not os.read(0, 64):
+                break  # the end of the pipe, and of whoever held it
+            if deadline == float("inf"):
                 deadline = time.monotonic() + grace_s
                 os.kill(child, signal.SIGTERM)
+        if wake_read in ready:
+            os.read(wake_read, 64)
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if ended[0] == child:
                     code = os.waitstatus_to_exitcode(ended[1])

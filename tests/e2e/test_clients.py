@@ -17,6 +17,8 @@ from tests.e2e.test_faults import timeout
 from tests.e2e.test_generate import PROMPT
 
 LONG = {"prompt": PROMPT, "max_tokens": 1024}
+# A token a digit: seconds of prefill for the slow model.
+LONG_PROMPT = "0123456789" * 300
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_client_that_leaves_frees_the_engine(crowd: Service, count: int, accept:
 
 def test_client_that_leaves_before_the_first_token_frees_the_engine(crowd: Service) -> None:
     """A long prompt is still being read; nothing has been written that could fail."""
-    connection = connect(crowd, {"prompt": "word " * 7000, "max_tokens": 1000})
+    connection = connect(crowd, {"prompt": LONG_PROMPT, "max_tokens": 1000})
     deadline = time.monotonic() + 30
     while not active(crowd) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -152,7 +154,7 @@ async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: st
             kind, data = response.text.split("\n\n")[-2].split("\n")
             assert kind == "event: error"
             assert "not complete after 1 s" in data
-            late = await client.post("/generate", json={"prompt": "word " * 7000})
+            late = await client.post("/generate", json={"prompt": LONG_PROMPT})
             assert late.status_code == 504
             assert "first token within 0.9 s" in late.json()["error"]["message"]
             async with timeout(5):

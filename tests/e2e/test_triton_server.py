@@ -201,7 +201,6 @@ def reaper_of(server: TritonServer) -> psutil.Process:
         (triton_of, signal.SIGTERM, 0, 4),
         (stub_of, signal.SIGKILL, 1, 2.5),
         (reaper_of, signal.SIGKILL, -signal.SIGKILL, 1),
-        (reaper_of, signal.SIGINT, 0, 4),
     ],
 )
 async def test_notices_every_end_and_sweeps_up(
@@ -219,6 +218,19 @@ async def test_notices_every_end_and_sweeps_up(
     assert await asyncio.wait_for(server.wait(), limit_s) == code
     tiny.assert_gone(server.folder, 0)
     await server.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_to_the_reaper_is_not_for_triton(echo: Path, folder: Path, number: int) -> None:
+    """`bentoml serve` signals the children of its workers, too, but only the worker knows when its streams are done."""
+    server = make(echo, folder)
+    await server.start()
+    reaper_of(server).send_signal(number)
+    await asyncio.sleep(0.5)
+    assert server.returncode is None
+    assert triton_of(server).is_running()
+    await server.stop()
+    assert server.returncode == 0
 
 
 async def test_says_that_a_model_died(echo: Path, folder: Path) -> None:

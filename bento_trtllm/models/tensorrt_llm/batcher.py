@@ -9,10 +9,12 @@ streams, or a slower network, make fuller responses and never a slower engine.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -86,7 +88,7 @@ class Batcher:
         self._stopped: set[str] = set()
         self._next_id = 0
         self._closing = False
-        self._thread = threading.Thread(target=self._loop, name="batcher")
+        self._thread = threading.Thread(target=self._run, name="batcher")
         self._thread.start()
 
     def submit(self, request: GenerationRequest, reply: Reply, name: str) -> None:
@@ -116,6 +118,19 @@ class Batcher:
             self._wake.notify()
         self._thread.join()
 
+    def _run(self) -> None:
+        """The loop, which nothing outlives: an engine that failed keeps its broken requests, and would fail for ever.
+
+        The end of this process ends Triton, and whoever watches over Triton starts it anew.
+        """
+        try:
+            self._loop()
+        except BaseException as error:
+            self._log_error(f"The engine failed, and ends: {error!r}")
+            with suppress(Exception):
+                self._fail_all("The engine failed in a step.")
+            os._exit(1)
+
     def _loop(self) -> None:
         checked = 0.0
         while True:
@@ -129,12 +144,8 @@ class Batcher:
             if self._stopped or started - checked >= self._cancellation_check_s:
                 self._drop_cancelled()
                 checked = started
-            try:
-                if self._pipeline.has_non_finished_requests():
-                    self._pipeline.step()
-            except RuntimeError as error:
-                self._fail_all(f"The engine failed in a step: {error}")
-                continue
+            if self._pipeline.has_non_finished_requests():
+                self._pipeline.step()
             took = time.monotonic() - started
             self._collect()
             self._send(time.monotonic() + max(took, SHORTEST_TURN_S))
