@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -19,6 +19,7 @@ MODEL = "tensorrt_llm"
 FINAL = "triton_final_response"
 # Prompts and answers are far below; one of 100,000 tokens is 400 kB.
 MESSAGE_BYTES = 64 * 2**20
+NO_NAMES: Mapping[str, str] = {}
 
 Call: TypeAlias = "grpc.aio.StreamStreamCall[pb.ModelInferRequest, pb.ModelStreamInferResponse]"
 
@@ -67,9 +68,10 @@ class TokenRequest:
 
 
 class TritonClient:
-    """A channel to one Triton. Close it with `close`."""
+    """A channel to one Triton. Close it with `close`. `names` are those of tensors that its release calls otherwise."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, names: Mapping[str, str] = NO_NAMES) -> None:
+        self._names = names
         limits = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
         self._channel = grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS, *limits])
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
@@ -96,7 +98,7 @@ class TritonClient:
         watch = Watch(call, deadlines)
         self._watches.add(watch)
         try:
-            yield self._read(call, encode(request), watch)
+            yield self._read(call, encode(request, self._names), watch)
         finally:
             self._watches.discard(watch)
             watch.stop()
@@ -192,13 +194,16 @@ def decode(response: pb.ModelInferResponse) -> tuple[list[int], bool]:
     return tokens, response.parameters[FINAL].bool_param
 
 
-def encode(request: TokenRequest) -> pb.ModelInferRequest:
-    """The protobuf message of a request; values travel as raw little-endian bytes."""
+def encode(request: TokenRequest, names: Mapping[str, str] = NO_NAMES) -> pb.ModelInferRequest:
+    """The protobuf message of a request; values travel as raw little-endian bytes.
+
+    `names` has the tensors that the engine's release calls otherwise than TensorRT-LLM 1.x.
+    """
     message = pb.ModelInferRequest(model_name=MODEL)
     message.outputs.add(name="output_ids")
 
     def put(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> None:
-        message.inputs.add(name=name, datatype=datatype, shape=shape)
+        message.inputs.add(name=names.get(name, name), datatype=datatype, shape=shape)
         message.raw_input_contents.append(raw)
 
     def put_scalar(name: str, datatype: str, code: str, value: int | float | bool | None) -> None:

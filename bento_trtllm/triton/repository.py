@@ -35,10 +35,19 @@ PATH_PARAMETERS = ("gpt_model_path", "tokenizer_dir")
 
 def write_repository(directory: Path, engine: Engine, checkpoint: Checkpoint) -> None:
     """Write the four models into an existing directory."""
-    _write(directory, engine.model_config(checkpoint), *engine.model_sources())
-    _write(directory, preprocessing(checkpoint), MODELS / "preprocessing" / "model.py")
-    _write(directory, postprocessing(), MODELS / "postprocessing" / "model.py", VOCABULARY)
-    _write(directory, ensemble())
+    sources = {
+        "tensorrt_llm": engine.model_sources(),
+        "preprocessing": [MODELS / "preprocessing" / "model.py"],
+        "postprocessing": [MODELS / "postprocessing" / "model.py", VOCABULARY],
+    }
+    for config in configurations(engine, checkpoint):
+        _write(directory, config, *sources.get(config.name, ()))
+
+
+def configurations(engine: Engine, checkpoint: Checkpoint) -> list[pb.ModelConfig]:
+    """The four models, in the dialect of the engine's release."""
+    text = (preprocessing(checkpoint), postprocessing(), ensemble())
+    return [engine.model_config(checkpoint), *map(engine.dialect.adapt, text)]
 
 
 def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str]) -> Path:
