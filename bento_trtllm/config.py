@@ -2,11 +2,16 @@
 (`TRTLLM_NAME=value`); an argument wins, and travels with the Bento that was built with it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _texts(values: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(v).lower() if isinstance(v, bool) else str(v) for name, v in values.items()}
 
 
 class OpenVINOSettings(BaseModel):
@@ -45,8 +50,31 @@ class OpenVINOSettings(BaseModel):
 
     def parameters(self) -> dict[str, str]:
         """As parameters of the model's config.pbtxt."""
-        values = {name: getattr(self, name) for name in OpenVINOSettings.model_fields}
-        return {name: str(v).lower() if isinstance(v, bool) else str(v) for name, v in values.items()}
+        return _texts({name: getattr(self, name) for name in OpenVINOSettings.model_fields})
+
+
+class TensorRTRunSettings(BaseModel):
+    """What a packed TensorRT engine can do otherwise without a new build; None is as packed.
+
+    These and the OpenVINO settings of the same names (RUN_PARAMETERS) count only when they are given.
+    """
+
+    kv_cache_free_gpu_mem_fraction: float | None = Field(
+        None, gt=0, lt=1, description="TensorRT: KV cache, as a part of the GPU memory that the engine leaves free."
+    )
+    batch_scheduler_policy: Literal["max_utilization", "guaranteed_no_evict"] | None = Field(
+        None, description="TensorRT: whether a running request may be paused when the KV cache is full."
+    )
+
+
+RUN_PARAMETERS = (
+    *TensorRTRunSettings.model_fields,
+    "max_tokens_in_paged_kv_cache",
+    "enable_chunked_context",
+    "enable_kv_cache_reuse",
+    "cancellation_check_period_ms",
+)
+"""Parameters of TensorRT-LLM's Triton model, docs/model_config.md of tensorrtllm_backend."""
 
 
 class TritonSettings(BaseModel):
@@ -108,10 +136,17 @@ class ServingSettings(BaseModel):
         return [key.strip() for key in given if key.strip()]
 
 
-class Settings(BaseSettings, OpenVINOSettings, TritonSettings, ServingSettings):
+class Settings(BaseSettings, OpenVINOSettings, TensorRTRunSettings, TritonSettings, ServingSettings):
     """All settings of the service."""
 
     model_config = SettingsConfigDict(env_prefix="TRTLLM_", frozen=True, extra="forbid", protected_namespaces=())
 
     model: str = Field("demo-llama", description="Tag of the packed model in the BentoML model store.")
     workers: int = Field(1, ge=1, description="Processes that turn text into tokens and back; one Triton serves all.")
+
+    def overrides(self, engine: str) -> dict[str, str]:
+        """Parameters of the Triton model that replace those it was packed with."""
+        if engine == "openvino":
+            return self.parameters()
+        given = {name: getattr(self, name) for name in RUN_PARAMETERS if name in self.model_fields_set}
+        return _texts({name: value for name, value in given.items() if value})

@@ -5,16 +5,39 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bento_trtllm.engines.releases import DialectName
 from bento_trtllm.errors import StoreError
 
 FILE = "manifest.json"
+
+
+class TensorRTBuild(BaseModel):
+    """What a TensorRT engine was built with and for: it runs on nothing else. Lengths are in tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    release: str
+    tensorrt_llm: str
+    gpu: str
+    compute_capability: str
+    tp_size: int
+    pp_size: int
+    preset: str
+    dtype: str
+    quantization: str
+    kv_cache_dtype: str
+    max_batch_size: int
+    max_input_len: int
+    max_seq_len: int
+    max_num_tokens: int
 
 
 class Manifest(BaseModel):
     """One packed model. Lengths are in tokens; ids are those of the checkpoint's tokenizer.
 
     `source` is a Hugging Face id, then `revision` is its commit; or a directory, then `checksum` is the
-    SHA-256 of its files. `dtype` is the checkpoint's, `precision` the engine's.
+    SHA-256 of its files (with a TensorRT engine always). `dtype` is the checkpoint's, `precision` the engine's;
+    `dialect` says how the engine's tensors are called.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +56,8 @@ class Manifest(BaseModel):
     bos_id: int | None
     eos_ids: list[int]
     versions: dict[str, str]
+    dialect: DialectName = "1.x"
+    tensorrt: TensorRTBuild | None = None
 
     def write(self, directory: Path) -> None:
         """Write manifest.json into a directory."""

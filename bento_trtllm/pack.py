@@ -9,13 +9,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import text_format
+
 from bento_trtllm.checkpoint import ARCHITECTURE, TOKENIZER_FILES, Checkpoint
 from bento_trtllm.engines.base import Engine
 from bento_trtllm.errors import StoreError
 from bento_trtllm.hub import find_checkpoint
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.store import default_name, draft, home, make_tag, models
-from bento_trtllm.triton.repository import ensemble, write_repository
+from bento_trtllm.triton.ranks import launch_plan
+from bento_trtllm.triton.repository import configurations, write_repository
 
 # For what the plan does not count: the repository, file headers, the filesystem's own needs.
 MARGIN = 16 << 20
@@ -35,6 +38,7 @@ def plan(
     text = tag or default_name(checkpoint.name)
     new = make_tag(text, force=force)
     _check_space(checkpoint, engine)
+    configs = {config.name: text_format.MessageToString(config) for config in configurations(engine, checkpoint)}
     return {
         "checkpoint": {
             "source": checkpoint.source,
@@ -49,7 +53,8 @@ def plan(
         },
         "engine": engine.plan(checkpoint),
         "tokenizer": {file.name: file.stat().st_size for file in _tokenizer_files(checkpoint)},
-        "repository": [step.model_name for step in ensemble().ensemble_scheduling.step] + ["ensemble"],
+        "repository": configs,
+        "launch": launch_plan(engine.world_size) if engine.gpu else None,
         "tag": str(new) if ":" in text else text,
     }
 
@@ -62,6 +67,7 @@ def pack(
     With `force` a model of the same tag is replaced once the new one is complete. Raises BentoTRTLLMError, in
     one sentence; then, and on any other exception, the store is as it was.
     """
+    engine.check_machine()
     checkpoint = find_checkpoint(argument, revision)
     engine.check(checkpoint)
     new = make_tag(tag or default_name(checkpoint.name), force=force)
@@ -99,15 +105,17 @@ def _describe(checkpoint: Checkpoint, engine: Engine) -> Manifest:
         precision=engine.precision,
         source=checkpoint.source,
         revision=checkpoint.revision,
-        checksum=checkpoint.checksum if checkpoint.revision is None else None,
+        checksum=checkpoint.checksum if checkpoint.revision is None or engine.gpu else None,
         architecture=ARCHITECTURE,
         parameters=checkpoint.parameters,
         dtype=checkpoint.dtype,
         vocab_size=checkpoint.config.vocab_size,
-        context_length=checkpoint.config.max_position_embeddings,
+        context_length=engine.context_length(checkpoint),
         bos_id=checkpoint.bos_id,
         eos_ids=list(checkpoint.eos_ids),
         versions=engine.versions(),
+        dialect=engine.dialect.name,
+        tensorrt=engine.describe(checkpoint),
     )
 
 

@@ -1,12 +1,19 @@
 """The engines by name. Naming one imports nothing: each brings libraries of its own."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bento_trtllm.errors import EngineError
 
 if TYPE_CHECKING:
     from bento_trtllm.engines.base import Engine
 
-ENGINES = {"openvino": "bento_trtllm.engines.openvino:OpenVINOEngine"}
+ENGINES = {
+    "openvino": "bento_trtllm.engines.openvino:OpenVINOEngine",
+    "tensorrt": "bento_trtllm.engines.tensorrt:TensorRTEngine",
+}
 
 
 def make_engine(name: str, precision: str | None = None) -> "Engine":
@@ -14,5 +21,19 @@ def make_engine(name: str, precision: str | None = None) -> "Engine":
 
     Raises EngineError for a precision it does not have, KeyError for a name that is not in ENGINES.
     """
+    if name == "tensorrt":
+        raise EngineError("the engine tensorrt has more settings than a precision: make it with make_tensorrt")
     engine: Engine = resolve_name(ENGINES[name])(precision)
     return engine
+
+
+def make_tensorrt(values: Mapping[str, Any], workspace: Path, gpu: str | None = None) -> "Engine":
+    """The TensorRT engine with the settings of tensorrt_settings.py that are given; None is not given.
+
+    `workspace` keeps finished steps of builds; `gpu` names one to plan for. Raises EngineError.
+    """
+    # Imported here: the other engine does without.
+    from bento_trtllm.engines.tensorrt import TensorRTEngine  # noqa: PLC0415
+    from bento_trtllm.engines.tensorrt_settings import TensorRTSettings  # noqa: PLC0415
+
+    return TensorRTEngine(TensorRTSettings.make(**values), workspace, gpu)

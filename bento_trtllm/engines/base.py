@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, TypedDict
 from pydantic import JsonValue
 
 from bento_trtllm.checkpoint import Checkpoint
+from bento_trtllm.engines.dialect import DIALECTS, Dialect
 from bento_trtllm.errors import EngineError
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+    from bento_trtllm.manifest import TensorRTBuild
 
 
 class Plan(TypedDict):
@@ -27,12 +30,21 @@ class Engine(ABC):
 
     name: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]
+    dialect: Dialect = DIALECTS["1.x"]
+    """How the Triton models name their tensors."""
+    gpu: ClassVar[bool] = False
+    world_size: int = 1
+    """Processes of Triton that one engine takes."""
 
     def __init__(self, precision: str | None = None) -> None:
         if precision is not None and precision not in self.precisions:
             offered = ", ".join(self.precisions)
             raise EngineError(f"the engine {self.name} has no precision {precision}: choose from {offered}")
         self.precision = precision or self.precisions[0]
+
+    def check_machine(self) -> None:
+        """Raise EngineError if the engine cannot be built here; nothing to be asked of the checkpoint yet."""
+        return
 
     @abstractmethod
     def check(self, checkpoint: Checkpoint) -> None:
@@ -53,6 +65,14 @@ class Engine(ABC):
     @abstractmethod
     def model_config(self, checkpoint: Checkpoint) -> "ModelConfig":
         """The Triton model `tensorrt_llm` that runs this engine."""
+
+    def context_length(self, checkpoint: Checkpoint) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return checkpoint.config.max_position_embeddings
+
+    def describe(self, checkpoint: Checkpoint) -> "TensorRTBuild | None":
+        """What a service must compare with its machine before it runs the engine; None for one that runs anywhere."""
+        return None
 
     @abstractmethod
     def model_sources(self) -> list[Path]:
