@@ -10,11 +10,14 @@ from bento_trtllm.api.errors import unavailable
 from bento_trtllm.api.stream import TextStreams
 from bento_trtllm.config import Settings
 from bento_trtllm.drain import Drain
-from bento_trtllm.errors import TritonError
+from bento_trtllm.engines import provenance
+from bento_trtllm.engines.releases import RENAMED
+from bento_trtllm.errors import EngineError, TritonError
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.client import Deadlines, TritonClient
+from bento_trtllm.triton.ranks import launcher
 from bento_trtllm.triton.repository import place_repository
 from bento_trtllm.triton.run_folder import Status
 from bento_trtllm.triton.supervisor import Supervisor
@@ -41,9 +44,20 @@ class LLM:
         self._client: TritonClient | None = None
         self._generation = 0
         self._closing: asyncio.Future[None] | None = None
-        self._supervisor = Supervisor(lambda folder: place_repository(packed, folder, settings.parameters()), settings)
+        self._packed = packed
+        self._overrides = settings.overrides(self.manifest.engine)
+        ranks = self.manifest.ranks
+        self._supervisor = Supervisor(self._place, settings, gpu=self.manifest.gpu, launcher=launcher(ranks))
         self._supervisor.subscribe(self._follow)
         self._drain = Drain(self.admission.drain, self._cut, settings.drain_timeout_s)
+
+    def _place(self, folder: Path) -> Path:
+        """The repository for one start of Triton. Raises TritonError for an engine that cannot run here."""
+        try:
+            provenance.check(self.manifest)
+        except EngineError as error:
+            raise TritonError(str(error)) from error
+        return place_repository(self._packed, folder, self._overrides)
 
     async def start(self) -> None:
         """Launch Triton, or join the one that another worker launched. Does not fail where Triton does."""
@@ -81,7 +95,10 @@ class LLM:
         """Triton has come or gone: a channel belongs to one Triton, whoever may have its port next."""
         if self._client and status.address and status.generation == self._generation:
             return
-        old, self._client = self._client, TritonClient(status.address) if status.address else None
+        old, self._client = self._client, self._connect(status.address) if status.address else None
         self._generation = status.generation
         if old:
             self._closing = asyncio.ensure_future(old.close(f"The engine stopped: {status.reason}"))
+
+    def _connect(self, address: str) -> TritonClient:
+        return TritonClient(address, RENAMED[self.manifest.dialect])

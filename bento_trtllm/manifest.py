@@ -59,6 +59,16 @@ class Manifest(BaseModel):
     dialect: DialectName = "1.x"
     tensorrt: TensorRTBuild | None = None
 
+    @property
+    def gpu(self) -> bool:
+        """Whether the engine runs on GPUs."""
+        return self.tensorrt is not None
+
+    @property
+    def ranks(self) -> int:
+        """Processes of Triton that the engine takes."""
+        return self.tensorrt.tp_size * self.tensorrt.pp_size if self.tensorrt else 1
+
     def write(self, directory: Path) -> None:
         """Write manifest.json into a directory."""
         (directory / FILE).write_text(self.model_dump_json(indent=2) + "\n", "utf-8")
