@@ -149,4 +149,4 @@ class Settings(BaseSettings, OpenVINOSettings, TensorRTRunSettings, TritonSettin
         if engine == "openvino":
             return self.parameters()
         given = {name: getattr(self, name) for name in RUN_PARAMETERS if name in self.model_fields_set}
-        return _texts({name: value for name, value in given.items() if value})
+        return _texts({name: value for name, value in given.items() if value or value is False})

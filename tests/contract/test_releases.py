@@ -1,0 +1,197 @@
+"""For each release: the repository against the tensors of NVIDIA's own, and trtllm-build's options."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from bento_trtllm.engines import make_tensorrt
+from bento_trtllm.engines.base import Engine
+from bento_trtllm.engines.dialect import DIALECTS
+from bento_trtllm.engines.releases import RELEASES, RENAMED, DialectName
+from bento_trtllm.engines.tensorrt_settings import PRESETS
+from bento_trtllm.triton.client import TokenRequest, encode
+from bento_trtllm.triton.repository import configurations, place_repository, read_config, write_repository
+from tests.llamas import LLAMA3_8B, llama
+
+HERE = Path(__file__).parent
+CONTRACTS = {
+    name: json.loads((HERE / f"inflight_batcher_llm-{name}.json").read_text("utf-8"))["models"] for name in DIALECTS
+}
+MODELS = ("preprocessing", "tensorrt_llm", "postprocessing", "ensemble")
+PROBABILITIES = ("cum_log_probs", "output_log_probs")
+TEMPLATES = {"gpt_model_path": "engine_dir", "gpt_model_type": "batching_strategy"}
+
+
+def make(tag: str, **settings: object) -> Engine:
+    return make_tensorrt({"release": tag, **settings}, Path("/workspace"), "H100")
+
+
+def models_of(dialect: DialectName) -> dict[str, pb.ModelConfig]:
+    """The four models in a dialect, also in one that no release of the table speaks."""
+    engine = make("25.12")
+    engine.dialect = DIALECTS[dialect]
+    return {config.name: config for config in configurations(engine, llama(LLAMA3_8B))}
+
+
+@pytest.fixture(scope="module", params=DIALECTS)
+def dialect(request: pytest.FixtureRequest) -> DialectName:
+    name: DialectName = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def configs(dialect: DialectName) -> dict[str, pb.ModelConfig]:
+    return models_of(dialect)
+
+
+def theirs(dialect: DialectName, model: str, side: str) -> dict[str, dict[str, Any]]:
+    return {tensor["name"]: tensor for tensor in CONTRACTS[dialect][model][side]}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_tensors_are_upstreams(dialect: DialectName, configs: dict[str, pb.ModelConfig], model: str, side: str) -> None:
+    upstream = theirs(dialect, model, side)
+    ours = getattr(configs[model], side)
+    assert ours
+    for tensor in ours:
+        their = upstream[tensor.name]  # a KeyError is a tensor that upstream does not have
+        assert pb.DataType.Name(tensor.data_type) == their["data_type"], tensor.name
+        assert list(tensor.dims) == their["dims"], tensor.name
+        if side == "input" and model == "tensorrt_llm":
+            assert tensor.HasField("reshape") == ("reshape" in their), tensor.name
+            assert tensor.allow_ragged_batch == their.get("allow_ragged_batch", False), tensor.name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_required_input_of_upstream_is_there(
+    dialect: DialectName, configs: dict[str, pb.ModelConfig], model: str
+) -> None:
+    required = {name for name, tensor in theirs(dialect, model, "input").items() if not tensor.get("optional")}
+    assert {tensor.name for tensor in configs[model].input if not tensor.optional} == required
+
+
+def test_parameters_are_upstreams(dialect: DialectName, configs: dict[str, pb.ModelConfig]) -> None:
+    config, upstream = configs["tensorrt_llm"], CONTRACTS[dialect]["tensorrt_llm"]
+    assert config.backend == upstream["backend"]
+    assert set(config.parameters) <= set(upstream["parameters"])
+    keys = upstream["template_keys"]
+    for name in config.parameters:
+        assert TEMPLATES.get(name, name) in keys or name == "FORCE_CPU_ONLY_INPUT_TENSORS"
+    assert config.dynamic_batching.HasField("default_queue_policy") == ("max_queue_size" in keys)
+    assert [group.kind for group in config.instance_group] == [pb.ModelInstanceGroup.KIND_CPU]
+
+
+def test_ensemble_is_wired(dialect: DialectName, configs: dict[str, pb.ModelConfig]) -> None:
+    """As upstream does it, and each tensor is made once, with the type that its reader takes."""
+    upstream = {step["model"]: step for step in CONTRACTS[dialect]["ensemble"]["steps"]}
+    made = {tensor.name: tensor.data_type for tensor in configs["ensemble"].input}
+    for step in configs["ensemble"].ensemble_scheduling.step:
+        their = upstream[step.model_name]
+        assert dict(step.input_map).items() <= their["input_map"].items()
+        # 0.10.0 hands the probabilities through postprocessing, unchanged: to a client it is the same.
+        named = {ours: target for ours, target in step.output_map.items() if ours not in PROBABILITIES}
+        assert named.items() <= their["output_map"].items()
+        inputs = {tensor.name: tensor for tensor in configs[step.model_name].input}
+        outputs = {tensor.name: tensor for tensor in configs[step.model_name].output}
+        for name, source in step.input_map.items():
+            assert inputs[name].data_type == made[source], f"{step.model_name}.{name}"
+        assert {name for name, tensor in inputs.items() if not tensor.optional} <= set(step.input_map)
+        for name, target in step.output_map.items():
+            assert target not in made
+            made[target] = outputs[name].data_type
+    for tensor in configs["ensemble"].output:
+        assert made[tensor.name] == tensor.data_type
+
+
+def test_the_client_asks_by_the_names_of_the_release(dialect: DialectName, configs: dict[str, pb.ModelConfig]) -> None:
+    request = TokenRequest(
+        [1, 2], 3, 4, [[5]], temperature=1, top_k=1, top_p=0.5, repetition_penalty=1, presence_penalty=1,
+        frequency_penalty=1, seed=1, min_tokens=1,
+    )  # fmt: skip
+    message = encode(request, RENAMED[dialect])
+    inputs = {tensor.name: tensor for tensor in configs["tensorrt_llm"].input}
+    for sent in message.inputs:
+        assert sent.datatype == pb.DataType.Name(inputs[sent.name].data_type).removeprefix("TYPE_")
+    assert len(message.inputs) == 14
+    assert {output.name for output in message.outputs} <= {tensor.name for tensor in configs["tensorrt_llm"].output}
+
+
+@pytest.mark.parametrize("tag", RELEASES)
+def test_written_and_placed(tag: str, tmp_path: Path) -> None:
+    engine = make(tag)
+    packed, run = tmp_path / "packed", tmp_path / "run"
+    (packed / "repository").mkdir(parents=True)
+    write_repository(packed / "repository", engine, llama(LLAMA3_8B))
+    for file in (packed / "repository").glob("*/config.pbtxt"):
+        assert '"/' not in file.read_text()
+        text_format.Parse(file.read_text(), pb.ModelConfig())
+    assert [path.name for path in (packed / "repository/tensorrt_llm/1").iterdir()] == [".keep"]
+    placed = place_repository(packed, run, {"kv_cache_free_gpu_mem_fraction": "0.5"})
+    parameters = read_config(placed / "tensorrt_llm").parameters
+    assert parameters["gpt_model_path"].string_value == str(packed / "engine")
+    assert parameters["kv_cache_free_gpu_mem_fraction"].string_value == "0.5"
+
+
+@pytest.mark.parametrize("tag", RELEASES)
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("quantization", ["none", "fp8", "int4_awq"])
+def test_trtllm_build_takes_the_options(tag: str, preset: str, quantization: str) -> None:
+    engine = make(tag, preset=preset, quantization=quantization, tp_size=2)
+    known = json.loads((HERE / "trtllm-build.json").read_text("utf-8"))[RELEASES[tag].dialect]["options"]
+    parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    for name, choices in known.items():
+        parser.add_argument(f"--{name}", choices=choices)
+    argv = engine.plan(llama(LLAMA3_8B))["settings"]["build"]
+    assert isinstance(argv, list)
+    assert argv[0] == "trtllm-build"
+    parsed, unknown = parser.parse_known_args([str(part) for part in argv[1:]])
+    assert unknown == []
+    assert (parsed.workers, parsed.gpt_attention_plugin) == ("2", "bfloat16")
+
+
+def test_the_tutorial_is_bentotrtllms() -> None:
+    """What BentoTRTLLM gives to trtllm-build and fills into the configuration, at its own release."""
+    engine = make("24.06")
+    argv = engine.plan(llama(LLAMA3_8B))["settings"]["build"]
+    assert isinstance(argv, list)
+    flags = dict(zip(argv[1::2], argv[2::2], strict=True))
+    del flags["--checkpoint_dir"], flags["--output_dir"], flags["--workers"]
+    assert flags == {
+        "--gpt_attention_plugin": "bfloat16",
+        "--gemm_plugin": "bfloat16",
+        "--max_batch_size": "2048",
+        "--max_input_len": "2048",
+        "--max_num_tokens": "2048",
+        "--multiple_profiles": "enable",
+        "--paged_kv_cache": "enable",
+        "--use_paged_context_fmha": "enable",
+    }
+    config = engine.model_config(llama(LLAMA3_8B))
+    values = {name: parameter.string_value for name, parameter in config.parameters.items()}
+    assert values == {
+        "gpt_model_type": "inflight_fused_batching",
+        "gpt_model_path": "engine",
+        "max_beam_width": "1",
+        "FORCE_CPU_ONLY_INPUT_TENSORS": "no",
+        "max_attention_window_size": "2560",
+        "kv_cache_free_gpu_mem_fraction": "0.9",
+        "exclude_input_in_output": "true",
+        "enable_chunked_context": "true",
+        # TensorRT-LLM's defaults, said aloud; the last is five times its pace.
+        "enable_kv_cache_reuse": "false",
+        "batch_scheduler_policy": "guaranteed_no_evict",
+        "cancellation_check_period_ms": "20",
+    }
+    assert (config.max_batch_size, config.model_transaction_policy.decoupled) == (2048, True)
+    assert config.dynamic_batching.max_queue_delay_microseconds == 0
+
+
+def test_every_container_speaks_a_dialect() -> None:
+    assert {release.dialect for release in RELEASES.values()} <= set(DIALECTS) == set(CONTRACTS) == set(RENAMED)
+    assert RELEASES["24.06"].tensorrt_llm == "0.10.0" and RELEASES["25.12"].tensorrt_llm == "1.1.0"

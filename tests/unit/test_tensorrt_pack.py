@@ -1,0 +1,255 @@
+"""pack_model.py --engine tensorrt as a user runs it, in a stand-in for NVIDIA's container (tests/fakes)."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bento_trtllm.engines import provenance
+from bento_trtllm.errors import EngineError
+from bento_trtllm.manifest import Manifest
+from pack_model import main
+from tests.checkpoints import write_checkpoint
+from tests.fakes import pynvml
+from tests.fakes.container import Container
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "tiny", hidden=128, inner=256)
+
+
+class Desk:
+    """Where one user packs, inside a container or outside; commands run in this process, which is quicker."""
+
+    def __init__(
+        self,
+        path: Path,
+        container: Container | None,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        self.home = path / "bentoml"
+        self.container = container
+        self.monkeypatch, self.capfd = monkeypatch, capfd
+        self.environment = {"BENTOML_HOME": str(self.home), "BENTOML_DO_NOT_TRACK": "True"}
+        if container:
+            self.environment |= container.environment
+
+    def pack(self, *arguments: str | Path, engine: str = "tensorrt", **environment: str) -> tuple[int, str, str]:
+        """The exit code, stdout and stderr of pack_model.py."""
+        with self.monkeypatch.context() as patch:
+            for name, value in (self.environment | environment).items():
+                patch.setenv(name, value)
+            patch.setitem(sys.modules, "pynvml", pynvml)
+            patch.setattr(signal, "signal", lambda number, handler: None)
+            self.capfd.readouterr()
+            code = main(["--engine", engine, "--checkpoint", *map(str, arguments)])
+        out, err = self.capfd.readouterr()
+        return code, out, err
+
+    def packed(self, *arguments: str | Path) -> Path:
+        code, out, err = self.pack(*arguments)
+        assert code == 0, err
+        name, version = out.split()[1].split(":")
+        return self.home / "models" / name / version
+
+    def refused(self, *arguments: str | Path, engine: str = "tensorrt") -> str:
+        code, out, err = self.pack(*arguments, engine=engine)
+        assert (code, out) == (2, ""), err
+        assert err.startswith("error: ") and err.count("\n") == 1, err
+        assert not list(self.home.glob("models/*/*"))
+        return err
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Desk:
+    return Desk(tmp_path, Container(tmp_path / "container"), monkeypatch, capfd)
+
+
+def calls(desk: Desk) -> list[dict[str, Any]]:
+    assert desk.container
+    return desk.container.calls()
+
+
+def test_packs(desk: Desk, tiny: Path) -> None:
+    packed = desk.packed(tiny, "--tag", "tiny:1", "--preset", "latency")
+    convert, build = calls(desk)
+    assert convert == {"call": "convert", "dir": str(tiny), "dtype": "bfloat16", "rank": 0, "quant": [None, None]}
+    assert (build["max_batch_size"], build["max_num_tokens"], build["max_seq_len"]) == ("16", "2048", "2048")
+    assert sorted(path.name for path in (packed / "engine").iterdir()) == ["config.json", "rank0.engine"]
+    manifest = Manifest.read(packed)
+    assert (manifest.engine, manifest.precision, manifest.dialect) == ("tensorrt", "bfloat16", "1.x")
+    assert manifest.versions == {"tensorrt_llm": "1.1.0"} and manifest.context_length == 2048
+    built = manifest.tensorrt
+    assert built is not None
+    assert (built.gpu, built.compute_capability) == ("NVIDIA H100 80GB HBM3", "9.0")
+    assert (built.release, built.tensorrt_llm, built.tp_size, built.pp_size) == ("25.12", "1.1.0", 1, 1)
+    metadata = yaml.safe_load((packed / "model.yaml").read_text())["metadata"]
+    assert metadata["tensorrt"] == built.model_dump()
+    assert len(metadata["checksum"]) == 64
+
+
+def test_quantises_and_shards(desk: Desk, tiny: Path, tmp_path: Path) -> None:
+    desk.environment["FAKE_GPUS"] = "L40S:48:8.9,L40S:48:8.9,L40S:48:8.9"
+    packed = desk.packed(tiny, "--tp", "2", "--quantization", "fp8", "--calibration-samples", "32")
+    quantize, build = calls(desk)
+    assert quantize == {
+        "call": "quantize", "third": ["FP8", "FP8"], "dtype": "bfloat16", "calib_batches": 32,
+        "calib_dataset": "cnn_dailymail", "device": "cuda",
+    }  # fmt: skip
+    assert build["workers"] == "2"
+    assert {path.name for path in (packed / "engine").iterdir()} == {"config.json", "rank0.engine", "rank1.engine"}
+    assert Manifest.read(packed).ranks == 2
+
+
+def test_the_tutorials_release(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    desk = Desk(tmp_path, Container(tmp_path / "container", "0.10.0"), monkeypatch, capfd)
+    packed = desk.packed(tiny, "--release", "24.06", "--tag", "old:1")
+    convert, build = calls(desk)
+    assert convert["quant"] == [None, None] and "max_seq_len" not in build
+    assert Manifest.read(packed).dialect == "0.10.0"
+    desk.packed(tiny, "--release", "24.06", "--tag", "old:2", "--quantization", "int4_awq")
+    quantize, _ = calls(desk)
+    assert quantize == {"call": "quantize", "third": ["W4A16_AWQ", None], "dtype": "bfloat16", "calib_batches": 512}
+
+
+def test_what_is_finished_is_not_built_again(desk: Desk, tiny: Path) -> None:
+    first = desk.packed(tiny, "--tag", "tiny:1")
+    assert [call["call"] for call in calls(desk)] == ["convert", "build"]
+    second = desk.packed(tiny, "--tag", "tiny:2")
+    assert calls(desk) == []
+    # Linked: the second takes no room.
+    assert os.path.samefile(first / "engine" / "rank0.engine", second / "engine" / "rank0.engine")
+    desk.packed(tiny, "--tag", "tiny:3", "--max-batch-size", "8")
+    assert [call["call"] for call in calls(desk)] == ["build"]
+    desk.packed(tiny, "--tag", "tiny:4", "--dtype", "float16")
+    assert [call["call"] for call in calls(desk)] == ["convert", "build"]
+    desk.environment["FAKE_GPUS"] = "NVIDIA H200:141:9.0"
+    desk.packed(tiny, "--tag", "tiny:5")
+    assert [call["call"] for call in calls(desk)] == ["build"]
+    logs = sorted(path.name for path in (desk.home / "tensorrt").glob("*.log"))
+    assert len(logs) == 2 + 4
+
+
+def test_a_failed_build_says_why_and_goes_on_where_it_was(desk: Desk, tiny: Path) -> None:
+    code, out, err = desk.pack(tiny, "--tag", "tiny:1", FAKE_BUILD="fail")
+    assert (code, out) == (2, "")
+    last = err.splitlines()[-1]
+    assert last.startswith("error: trtllm-build ended with code 3 ([TensorRT-LLM] [E] CUDA out of memory.")
+    log = Path(last.rpartition(" ")[2])
+    assert "a line of the build" in log.read_text()
+    assert not list(desk.home.glob("models/*/*")) and not list(desk.home.glob("tensorrt/*.draft"))
+    assert [call["call"] for call in calls(desk)] == ["convert"]
+    desk.packed(tiny, "--tag", "tiny:1")
+    assert [call["call"] for call in calls(desk)] == ["build"]
+
+
+def test_an_interrupted_build_leaves_nothing_running(desk: Desk, tiny: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "pack_model.py"), "--engine", "tensorrt", "--checkpoint", str(tiny)],
+        env={**os.environ, **desk.environment, "FAKE_BUILD": "hang"},
+        stderr=subprocess.DEVNULL,
+    )
+    assert desk.container
+    deadline = time.monotonic() + 60
+    while "build" not in (desk.container.calls_file.read_text() if desk.container.calls_file.exists() else ""):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not any(str(desk.container.folder).encode() in line for line in running)
+    assert not list(desk.home.glob("tensorrt/*.draft")) and not list(desk.home.glob("tmp/*"))
+
+
+def test_dry_run_needs_nothing(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    desk = Desk(tmp_path, None, monkeypatch, capfd)
+    arguments = ("--dry-run", "--tp", "2", "--pp", "2", "--gpu", "l40s", "--release", "25.09")
+    code, out, err = desk.pack(tiny, *arguments)
+    assert (code, err) == (0, "")
+    plan = json.loads(out)
+    settings = plan["engine"]["settings"]
+    assert settings["image"].endswith(":25.09-trtllm-python-py3")
+    assert settings["build"][0] == "trtllm-build" and settings["convert"]["pp_size"] == 2
+    assert settings["memory"]["gpu"] == "L40S" and settings["memory"]["kv_cache_tokens"] > 0
+    assert set(plan["repository"]) == {"preprocessing", "tensorrt_llm", "postprocessing", "ensemble"}
+    assert 'backend: "tensorrtllm"' in plan["repository"]["tensorrt_llm"]
+    assert len(plan["launch"]) == 4 and plan["launch"][0][0] == "mpirun"
+    assert not desk.home.exists()
+
+
+def test_wrong_use(desk: Desk, tiny: Path, tmp_path: Path) -> None:
+    assert "choose --tp from 1, 2, 4" in desk.refused(tiny, "--dry-run", "--tp", "3")
+    assert "there is no release 25.01 here: choose one of 24.06 (0.10.0)" in desk.refused(tiny, "--release", "25.01")
+    other = desk.refused(tiny, "--release", "25.11")
+    assert "release 25.11 has TensorRT-LLM 1.0.3 and 1.1.0 is installed here" in other
+    assert "scripts/in_container --release 25.11 python3 pack_model.py" in other
+    assert "--gpu is for --dry-run" in desk.refused(tiny, "--gpu", "L4")
+    assert "takes 2 GPUs and 1 can be used here" in desk.refused(tiny, "--tp", "2")
+    assert "--precision is for openvino" in desk.refused(tiny, "--precision", "f16")
+    assert calls(desk) == []
+    bare = Desk(tmp_path / "bare", None, desk.monkeypatch, desk.capfd).refused(tiny)
+    assert "tensorrt_llm is not installed here: run inside NVIDIA's container, with scripts/in_container" in bare
+
+
+def test_options_of_one_engine_are_not_the_others(desk: Desk, tiny: Path) -> None:
+    for option, value in (("--tp", "2"), ("--max-batch-size", "4"), ("--gpu", "L4")):
+        assert f"{option} is for --engine tensorrt" in desk.refused(tiny, option, value, engine="openvino")
+
+
+@pytest.mark.parametrize(
+    ("version", "gpus", "message"),
+    [
+        ("1.1.0", "NVIDIA H100 80GB HBM3:80:9.0", ""),
+        ("1.1.0", "NVIDIA H100 PCIe:80:9.0", ""),
+        (
+            "1.1.0",
+            "NVIDIA A100:80:8.0",
+            "built for NVIDIA H100 80GB HBM3 (compute capability 9.0) and this is a NVIDIA",
+        ),
+        ("1.0.3", "NVIDIA H100 80GB HBM3:80:9.0", "built by TensorRT-LLM 1.1.0 and 1.0.3 is installed here"),
+        ("1.1.0", "", "takes 1 GPUs and 0 can be used here"),
+        (
+            None,
+            "",
+            "needs TensorRT-LLM 1.1.0, which is not installed here: serve it in nvcr.io/nvidia/tritonserver:25.12",
+        ),
+    ],
+)
+def test_a_service_compares_the_machine(
+    version: str | None,
+    gpus: str,
+    message: str,
+    desk: Desk,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manifest = Manifest.read(desk.packed(tiny))
+    monkeypatch.setattr(provenance.gpus, "installed", lambda: fake_gpus(gpus))
+    monkeypatch.setattr(provenance.TensorRTPython, "version", lambda self: version)
+    if not message:
+        provenance.check(manifest)
+        return
+    with pytest.raises(EngineError) as caught:
+        provenance.check(manifest)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def fake_gpus(text: str) -> list[provenance.gpus.GPU]:
+    found = [gpu.split(":") for gpu in text.split(",") if gpu]
+    return [provenance.gpus.GPU(name, int(gib) << 30, (int(sm[0]), int(sm[2]))) for name, gib, sm in found]

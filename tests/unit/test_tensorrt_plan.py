@@ -1,0 +1,201 @@
+"""What a TensorRT engine would be, for the published Llamas, and what is refused before anything is built."""
+
+from pathlib import Path
+
+import pytest
+
+from bento_trtllm.config import Settings
+from bento_trtllm.engines import gpus, make_engine, make_tensorrt, sizing
+from bento_trtllm.engines.releases import find_release, same_version
+from bento_trtllm.engines.tensorrt import TensorRTEngine
+from bento_trtllm.engines.tensorrt_settings import TensorRTSettings
+from bento_trtllm.errors import BentoTRTLLMError, CheckpointError, EngineError
+from tests.llamas import CONFIGS, LLAMA3_8B, LLAMA3_70B, LLAMA31_8B, LLAMA31_405B, SMOLLM2_135M, llama
+
+PARAMETERS = {
+    LLAMA3_8B: 8_030_261_248,
+    LLAMA3_70B: 70_553_706_496,
+    LLAMA31_8B: 8_030_261_248,
+    "meta-llama/Llama-3.1-70B-Instruct": 70_553_706_496,
+    LLAMA31_405B: 405_853_388_800,
+    "meta-llama/Llama-3.2-1B-Instruct": 1_235_814_400,
+    "meta-llama/Llama-3.2-3B-Instruct": 3_212_749_824,
+    "meta-llama/Llama-3.3-70B-Instruct": 70_553_706_496,
+    SMOLLM2_135M: 134_515_008,
+    "HuggingFaceTB/SmolLM2-360M-Instruct": 361_821_120,
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct": 1_711_376_384,
+}
+"""As published with each."""
+
+
+def make(gpu: str | None = "H100", **settings: object) -> TensorRTEngine:
+    engine = make_tensorrt(settings, Path("/workspace"), gpu)
+    assert isinstance(engine, TensorRTEngine)
+    return engine
+
+
+def refused(name: str, gpu: str = "H100", **settings: object) -> str:
+    with pytest.raises(BentoTRTLLMError) as caught:
+        make(gpu, **settings).check(llama(name))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_published_values_are_complete(name: str) -> None:
+    assert llama(name).parameters == PARAMETERS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "settings"),
+    [
+        (LLAMA3_8B, "A100-80GB", {}),
+        (LLAMA3_8B, "L40S", {"preset": "throughput", "quantization": "fp8"}),
+        (LLAMA3_8B, "A10G", {"preset": "latency", "quantization": "int4_awq"}),
+        (LLAMA3_8B, "L4", {"preset": "latency", "tp_size": 2}),
+        (LLAMA3_8B, "T4", {"preset": "latency", "tp_size": 4, "dtype": "float16"}),
+        (LLAMA3_70B, "H100", {"preset": "throughput", "tp_size": 4}),
+        (LLAMA3_70B, "H100", {"preset": "throughput", "tp_size": 2, "pp_size": 2, "quantization": "fp8"}),
+        (LLAMA31_8B, "H200", {"preset": "throughput"}),
+        ("meta-llama/Llama-3.1-70B-Instruct", "H200", {"preset": "throughput", "quantization": "fp8"}),
+        (LLAMA31_405B, "H200", {"preset": "throughput", "quantization": "fp8", "tp_size": 8}),
+        (LLAMA31_405B, "H100", {"preset": "latency", "tp_size": 8, "pp_size": 2}),
+        ("meta-llama/Llama-3.2-1B-Instruct", "L4", {"preset": "throughput"}),
+        ("meta-llama/Llama-3.2-3B-Instruct", "RTX-4090", {"preset": "throughput"}),
+        ("meta-llama/Llama-3.3-70B-Instruct", "B200", {"preset": "throughput", "quantization": "fp8"}),
+        (SMOLLM2_135M, "L4", {"preset": "throughput", "tp_size": 3}),
+        ("HuggingFaceTB/SmolLM2-360M-Instruct", "L4", {"preset": "throughput", "tp_size": 5}),
+        ("HuggingFaceTB/SmolLM2-1.7B-Instruct", "L4", {"preset": "latency", "quantization": "fp8"}),
+    ],
+)
+def test_plans(name: str, gpu: str, settings: dict[str, object]) -> None:
+    engine, checkpoint = make(gpu, **settings), llama(name)
+    engine.check(checkpoint)
+    plan = engine.plan(checkpoint)
+    facts = plan["settings"]
+    assert len(plan["files"]) == engine.world_size
+    assert isinstance(memory := facts["memory"], dict) and isinstance(estimate := facts["estimate"], dict)
+    # The files hold each weight once, but for embeddings, which every rank of a tensor-parallel engine repeats.
+    bits = {"none": 16, "fp8": 8, "int4_awq": 4}[engine.settings.quantization]
+    assert isinstance(total := estimate["engine_bytes"], int) and isinstance(tokens := memory["kv_cache_tokens"], int)
+    table = checkpoint.config.vocab_size * checkpoint.config.hidden_size * 2
+    assert checkpoint.parameters * bits // 8 <= total <= checkpoint.parameters * bits // 8 * 1.2 + table * 9
+    assert tokens >= engine.context_length(checkpoint) or engine.settings.max_attention_window_size
+    assert isinstance(convert := facts["convert"], dict)
+    assert (convert["tp_size"], convert["pp_size"]) == (engine.settings.tp_size, engine.settings.pp_size)
+
+
+def test_the_formula() -> None:
+    """Llama 3 8B in bfloat16, by hand: 16.06 GB of weights, 128 KiB of KV cache a token."""
+    size = sizing.estimate(llama(LLAMA3_8B).config, TensorRTSettings())
+    assert size.weights == size.engine == 2 * 8_030_261_248
+    assert size.kv_bytes_per_token == 2 * 32 * 8 * 128 * 2 == 128 * 1024
+    activations = 2048 * (4 * 4096 + 4096 + 2 * 1024 + 3 * 14336) * 2
+    assert size.reserve == 2**30 + activations + 2048 * 128256 * 8
+    free = 80 * 2**30 - size.weights - size.reserve
+    assert size.kv_tokens(gpus.named("H100"), 0.9) == int(free * 0.9) // (128 * 1024)
+    assert size.kv_tokens(gpus.named("T4"), 0.9) == 0
+
+
+def test_parallel_ranks_share_weights_and_cache() -> None:
+    config = llama(LLAMA3_70B).config
+    one = sizing.estimate(config, TensorRTSettings())
+    eight = sizing.estimate(config, TensorRTSettings(tp_size=8))
+    sixteen = sizing.estimate(config, TensorRTSettings(tp_size=16))
+    piped = sizing.estimate(config, TensorRTSettings(pp_size=4))
+    assert one.weights / 8 < eight.weights < one.weights / 6
+    assert eight.kv_bytes_per_token == one.kv_bytes_per_token // 8
+    # There are eight KV heads: more ranks hold copies.
+    assert sixteen.kv_bytes_per_token == eight.kv_bytes_per_token
+    assert piped.kv_bytes_per_token == one.kv_bytes_per_token // 4
+    assert sizing.estimate(config, TensorRTSettings.make(quantization="fp8")).kv_bytes_per_token * 2 == (
+        one.kv_bytes_per_token
+    )
+
+
+def test_lengths_fit_the_model() -> None:
+    checkpoint = llama(LLAMA3_8B, max_position_embeddings=2048)
+    for preset, longest in (("tutorial", 2048), ("throughput", 2048)):
+        engine = make(preset=preset)
+        assert engine.context_length(checkpoint) == longest
+        argv = engine.plan(checkpoint)["settings"]["build"]
+        assert isinstance(argv, list)
+        assert argv[argv.index("--max_input_len") + 1] == "2047"
+    assert make(release="24.06").context_length(llama(LLAMA3_8B)) == 2048 + 1024
+    old = make(release="24.06", preset="throughput").plan(llama(LLAMA3_8B))["settings"]["build"]
+    assert isinstance(old, list)
+    assert old[old.index("--max_output_len") + 1] == "1024"
+
+
+def test_wrong_use_is_one_sentence() -> None:
+    assert "choose one of 24.06 (0.10.0), 25.09 (1.0.0)" in refused(LLAMA3_8B, release="25.08")
+    assert "choose --tp from 1, 2, 4, 8, 16, 32" in refused(LLAMA3_8B, tp_size=3)
+    assert "choose --tp from 1, 3" in refused(SMOLLM2_135M, tp_size=2)
+    assert "choose --pp from 1, 2, 4, 8, 16, 32" in refused(LLAMA3_8B, pp_size=3)
+    too_small = refused(LLAMA3_8B, gpu="T4", dtype="float16")
+    assert too_small.startswith("T4 with 17.2 GB is too small: beside 16.1 GB of weights and")
+    beyond = refused(LLAMA3_8B, gpu="A10G")
+    assert "max_batch_size 2048 is beyond the KV cache" in beyond and beyond.endswith("lower --max-batch-size")
+    assert "FP8 needs compute capability 8.9" in refused(LLAMA3_8B, gpu="A100-80GB", quantization="fp8")
+    assert "an FP8 KV cache needs" in refused(LLAMA3_8B, gpu="A100-80GB", quantization="int4_awq", kv_cache_dtype="fp8")
+    assert "bfloat16 needs compute capability 8.0" in refused(LLAMA3_8B, gpu="T4", tp_size=4)
+    assert "is newer than release 24.06" in refused(LLAMA3_8B, gpu="B200", release="24.06")
+    assert "TensorRT-LLM 0.10.0 does not know: take a later --release" in refused(LLAMA31_8B, release="24.06")
+    assert "INT4-AWQ quantises in groups of 128" in refused(SMOLLM2_135M, quantization="int4_awq")
+    assert "an FP8 KV cache needs calibration" in refused(LLAMA3_8B, kv_cache_dtype="fp8")
+    assert "leaves no room for an answer" in refused(LLAMA3_8B, max_seq_len=1024)
+    assert "choose one of T4, A10" in refused(LLAMA3_8B, gpu="GTX-1080")
+    assert "max_batch_size: Input should be greater than or equal to 1" in refused(LLAMA3_8B, max_batch_size=0)
+
+
+def test_what_the_engine_cannot_run() -> None:
+    for change, message in (
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "by yarn"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantised already (awq)"),
+    ):
+        with pytest.raises(CheckpointError) as caught:
+            make().check(llama(LLAMA3_8B, **change))
+        assert message in str(caught.value)
+
+
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "installed", list)
+    engine = make(None)
+    engine.check(llama(LLAMA3_8B))
+    assert engine.plan(llama(LLAMA3_8B))["settings"]["memory"] is None
+    with pytest.raises(EngineError, match="tensorrt_llm is not installed here: run inside NVIDIA's container"):
+        engine.check_machine()
+
+
+def test_presets_give_way_to_what_is_said() -> None:
+    settings = TensorRTSettings.make(preset="latency", max_batch_size=4, dtype=None)
+    assert (settings.max_batch_size, settings.max_seq_len, settings.dtype) == (4, 8192, "bfloat16")
+    assert TensorRTSettings.make(quantization="fp8").kv_cache_dtype == "fp8"
+    assert TensorRTSettings.make(quantization="int4_awq").kv_cache_dtype == "auto"
+    with pytest.raises(EngineError, match="preset: Input should be 'tutorial', 'throughput' or 'latency'"):
+        TensorRTSettings.make(preset="fast")
+
+
+def test_versions() -> None:
+    assert same_version("1.0.3", "1.0.3.2510") and same_version("1.1.0", "1.1.0") and same_version("1.1.0", "1.1.0+x")
+    assert not same_version("1.0.3", "1.0.30") and not same_version("1.1.0", "1.1.0rc1")
+    assert find_release("25.12").image == "nvcr.io/nvidia/tritonserver:25.12-trtllm-python-py3"
+
+
+def test_gpus_by_name() -> None:
+    assert gpus.named("h100").name == gpus.named("NVIDIA H100").name == "H100"
+    assert gpus.named("rtx 4090").sm == "8.9"
+    assert gpus.named("a100-40gb").memory == 40 << 30
+
+
+def test_run_time_settings_replace_only_what_is_given() -> None:
+    assert Settings().overrides("tensorrt") == {}
+    given = Settings(kv_cache_free_gpu_mem_fraction=0.5, enable_kv_cache_reuse=True, threads=3)
+    assert given.overrides("tensorrt") == {"kv_cache_free_gpu_mem_fraction": "0.5", "enable_kv_cache_reuse": "true"}
+    assert Settings(enable_chunked_context=False).overrides("tensorrt") == {"enable_chunked_context": "false"}
+    assert Settings().overrides("openvino")["threads"] == "0"
+
+
+def test_make_engine_is_for_one_precision() -> None:
+    with pytest.raises(EngineError, match="make_tensorrt"):
+        make_engine("tensorrt")
