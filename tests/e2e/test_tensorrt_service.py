@@ -1,0 +1,40 @@
+"""A TensorRT engine on a machine that cannot run it: the service says so, and stays."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from tests.checkpoints import write_checkpoint
+from tests.e2e.serving import ROOT, environment, serve
+from tests.e2e.tiny import until
+from tests.fakes.container import Container
+
+REASON = (
+    "the engine needs TensorRT-LLM 1.1.0, which is not installed here: serve it in "
+    "nvcr.io/nvidia/tritonserver:25.12-trtllm-python-py3, with scripts/in_container --release 25.12 bentoml serve"
+)
+
+
+def test_an_engine_of_another_machine_is_refused(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "tiny", hidden=128, inner=256)
+    home, container = tmp_path / "bentoml", Container(tmp_path / "container")
+    argv = [sys.executable, "pack_model.py", "--engine", "tensorrt", "--checkpoint", str(checkpoint), "--tag", "gpu:1"]
+    inside = environment(home) | container.environment
+    subprocess.run(argv, cwd=ROOT, env=inside, check=True, capture_output=True, timeout=120)
+    with serve(home, tmp_path / "log.txt", "--arg", "model=gpu:1", PATH=os.environ["PATH"]) as service:
+
+        def refused() -> bool:
+            try:
+                answer = httpx.post(f"{service.url}/generate", json={"prompt": "Hello"}, timeout=30)
+            except httpx.TransportError:
+                return False
+            return answer.status_code == 503 and REASON in answer.json()["error"]["message"]
+
+        until(refused, 60)
+        assert httpx.get(f"{service.url}/readyz").status_code == 503
+        assert httpx.get(f"{service.url}/livez").status_code == 200
+    log = (tmp_path / "log.txt").read_text()
+    assert REASON in log and "Traceback" not in log
