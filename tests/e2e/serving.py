@@ -72,13 +72,19 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
 
 @contextmanager
 def serve(
-    home: Path, log: Path, *options: str, target: str = "service:TRTLLM", cwd: Path = ROOT, **env: str
+    home: Path,
+    log: Path,
+    *options: str,
+    target: str = "service:TRTLLM",
+    cwd: Path = ROOT,
+    python: str = sys.executable,
+    **env: str,
 ) -> Iterator[Service]:
     """Serve until the end of the block; then nothing that was started here is left running."""
     port = free_port()
-    if not any(option.startswith("model=") for option in options):
+    if target == "service:TRTLLM" and not any(option.startswith("model=") for option in options):
         options = (*options, "--arg", "model=demo-llama:test")
-    argv = [sys.executable, "-m", "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(port), *options]
+    argv = [python, "-m", "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(port), *options]
     with log.open("wb") as output:
         process = psutil.Popen(
             argv, cwd=cwd, env=environment(home, **env), stdout=output, stderr=subprocess.STDOUT, start_new_session=True

@@ -1,0 +1,114 @@
+"""scripts/in_container: the docker command that it prints, and what it refuses. No docker is run."""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bento_trtllm.engines.releases import DEFAULT, RELEASES
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "in_container"
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "HOME": "/home/somebody", **environment}
+    return subprocess.run([SCRIPT, *arguments], env=env, capture_output=True, text=True, check=False, timeout=30)
+
+
+def printed(*arguments: str, **environment: str) -> list[str]:
+    done = run("--print", *arguments, **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    return shlex.split(done.stdout)
+
+
+def values(command: list[str], option: str) -> list[str]:
+    return [value for name, value in zip(command, command[1:], strict=False) if name == option]
+
+
+def test_prints_the_command() -> None:
+    command = printed("bentoml", "serve", "--port", "3001")
+    assert command[:4] == ["docker", "run", "--rm", "--init"]
+    release = RELEASES[DEFAULT]
+    at = command.index(release.image)
+    assert command[at + 1 :] == ["scripts/container_entry", "bentoml", "serve", "--port", "3001"]
+    assert values(command, "--gpus") == ["all"] and values(command, "--network") == ["host"]
+    assert "--shm-size=1g" in command and values(command, "--ulimit") == ["memlock=-1", "stack=67108864"]
+    assert values(command, "--user") == [f"{os.getuid()}:{os.getgid()}"]
+    assert set(values(command, "--volume")) == {
+        f"{ROOT}:/project",
+        "/home/somebody/bentoml:/bentoml",
+        "/home/somebody/.cache/huggingface:/huggingface",
+        f"/home/somebody/.cache/bento-trtllm/container-{DEFAULT}:/cache",
+    }
+    assert values(command, "--workdir") == ["/project"]
+    env = values(command, "--env")
+    assert {"HF_HOME=/huggingface", "BENTOML_HOME=/bentoml", "TRTLLM_MODEL=meta-llama-3-8b-instruct"} <= set(env)
+    # Not a terminal here.
+    assert "--tty" not in command
+
+
+@pytest.mark.parametrize("tag", RELEASES)
+def test_every_release(tag: str) -> None:
+    assert RELEASES[tag].image in printed("--release", tag, "true")
+
+
+def test_secrets_go_by_name() -> None:
+    environment = {"HF_TOKEN": "hf_secret", "TRTLLM_API_KEYS": "key-1,key-2", "TRTLLM_MODEL": "mine:1"}
+    done = run("--print", "python3", "pack_model.py", **environment)
+    assert "hf_secret" not in done.stdout + done.stderr and "key-1" not in done.stdout + done.stderr
+    env = values(shlex.split(done.stdout), "--env")
+    assert {"HF_TOKEN", "TRTLLM_API_KEYS", "TRTLLM_MODEL"} <= set(env)
+    assert "TRTLLM_MODEL=meta-llama-3-8b-instruct" not in env
+    assert "HF_TOKEN" not in values(printed("true"), "--env")
+
+
+def test_places_and_words_with_spaces(tmp_path: Path) -> None:
+    (folder := tmp_path / "my checkpoints").mkdir()
+    command = printed(
+        "--mount", str(folder), "--gpus", "device=0,1", "--", "echo", "two words",
+        BENTOML_HOME="/data/bento ml", HF_HOME="/data/hf",
+    )  # fmt: skip
+    assert {f"{folder}:{folder}", "/data/bento ml:/bentoml", "/data/hf:/huggingface"} <= set(
+        values(command, "--volume")
+    )
+    assert values(command, "--gpus") == ["device=0,1"] and command[-2:] == ["echo", "two words"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--release", "25.01", "true"], "there is no release 25.01 here: choose one of 24.06, 25.09"),
+        (["--release"], "--release needs a value"),
+        (["--mount", "/nowhere", "true"], "there is no folder /nowhere to mount"),
+        (["--gpu", "0", "true"], "there is no option --gpu"),
+        ([], "give a command to run"),
+    ],
+)
+def test_wrong_use(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"error: {message}")
+
+
+def test_runs_what_it_prints(tmp_path: Path) -> None:
+    """With a docker that only says how it was called; the folders are there, and the user's."""
+    (tmp_path / "bin").mkdir()
+    docker = tmp_path / "bin" / "docker"
+    docker.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\necho "token $HF_TOKEN"\n')
+    docker.chmod(0o755)
+    environment = {"HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_secret", "PATH": f"{docker.parent}:/usr/bin:/bin"}
+    done = run("true", **environment)
+    assert done.returncode == 0, done.stderr
+    *arguments, token = done.stdout.splitlines()
+    assert ["docker", *arguments] == printed("true", **environment) and token == "token hf_secret"
+    assert (tmp_path / "home/bentoml").is_dir() and (tmp_path / "home/.cache/huggingface").is_dir()
+
+
+def test_without_docker(tmp_path: Path) -> None:
+    for name in ("bash", "sed", "grep", "id", "dirname", "env"):
+        (tmp_path / name).symlink_to(f"/usr/bin/{name}")
+    done = run("true", PATH=str(tmp_path))
+    assert done.returncode == 2 and done.stderr.startswith("error: docker is not installed")
