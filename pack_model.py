@@ -106,8 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    serve = "scripts/serve --model" if options.engine == "openvino" else "bentoml serve service:TRTLLM --arg model"
-    print(f"packed {tag}\nserve it with: {serve}{'=' if engine.gpu else ' '}{tag}")
+    print(f"packed {tag}\nserve it with: {engine.serve_command(tag)}")
     return 0
 
 

@@ -78,6 +78,10 @@ class Engine(ABC):
     def model_sources(self) -> list[Path]:
         """The Python files of that Triton model; none where a C++ backend runs it."""
 
+    def serve_command(self, tag: str) -> str:
+        """What to type to serve the packed model."""
+        return f"scripts/serve --model {tag}"
+
     @abstractmethod
     def versions(self) -> dict[str, str]:
         """The libraries that build and run the engine, by distribution name."""

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from bento_trtllm.checkpoint import Checkpoint, LlamaConfig
+from bento_trtllm.checkpoint import Checkpoint
 from bento_trtllm.engines import gpus, sizing
 from bento_trtllm.engines.base import Engine, Plan
 from bento_trtllm.engines.dialect import DIALECTS
 from bento_trtllm.engines.gpus import GPU
 from bento_trtllm.engines.releases import Release, find_release, same_version
 from bento_trtllm.engines.tensorrt_build import Builder, ConvertCall, build_argv
+from bento_trtllm.engines.tensorrt_fit import division_fault, gpu_fault
 from bento_trtllm.engines.tensorrt_python import TensorRTPython
 from bento_trtllm.engines.tensorrt_settings import TensorRTSettings
 from bento_trtllm.errors import CheckpointError, EngineError
@@ -21,8 +22,6 @@ from bento_trtllm.manifest import TensorRTBuild
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-FP8_CAPABILITY = (8, 9)
-BFLOAT16_CAPABILITY = (8, 0)
 OUTPUT_LEN_0_10 = 1024
 """trtllm-build's default for --max_output_len in 0.10.0, the answer's part of a sequence."""
 PLAN_CHECKPOINT, PLAN_ENGINE = "WORKSPACE/checkpoint", "WORKSPACE/engine"
@@ -58,10 +57,11 @@ class TensorRTEngine(Engine):
     def check(self, checkpoint: Checkpoint) -> None:
         if fault := self._fault(checkpoint):
             raise CheckpointError(f"{checkpoint.source} {fault}")
-        if fault := _division_fault(checkpoint.config, self.settings):
+        if fault := division_fault(checkpoint.config, self.settings):
             raise EngineError(f"{checkpoint.source} {fault}")
         for gpu in self._gpus:
-            self._check_gpu(checkpoint, gpu)
+            if fault := gpu_fault(checkpoint.config, self._fit(checkpoint), self.context_length(checkpoint), gpu):
+                raise EngineError(fault)
 
     def _fault(self, checkpoint: Checkpoint) -> str | None:
         config = checkpoint.config
@@ -76,43 +76,6 @@ class TensorRTEngine(Engine):
             method = config.quantization_config.get("quant_method", "by an unknown method")
             return f"is quantised already ({method}): pack the original checkpoint, with --quantization"
         return None
-
-    def _check_gpu(self, checkpoint: Checkpoint, gpu: GPU) -> None:
-        settings, config = self._fit(checkpoint), checkpoint.config
-        if settings.quantization == "fp8" and gpu.capability < FP8_CAPABILITY:
-            raise EngineError(
-                f"FP8 needs compute capability 8.9 (Ada, Hopper) and {gpu.name} has {gpu.sm}: "
-                "take --quantization int4_awq or none"
-            )
-        if settings.kv_cache_dtype == "fp8" and gpu.capability < FP8_CAPABILITY:
-            raise EngineError(
-                f"an FP8 KV cache needs compute capability 8.9 and {gpu.name} has {gpu.sm}: take --kv-cache-dtype auto"
-            )
-        if settings.dtype == "bfloat16" and gpu.capability < BFLOAT16_CAPABILITY:
-            raise EngineError(
-                f"bfloat16 needs compute capability 8.0 and {gpu.name} has {gpu.sm}: take --dtype float16"
-            )
-        if gpu.capability > self.release.newest_capability:
-            raise EngineError(
-                f"{gpu.name} (compute capability {gpu.sm}) is newer than release {self.release.tag} "
-                f"(CUDA {self.release.cuda}): take a later --release"
-            )
-        size = sizing.estimate(config, settings)
-        tokens = size.kv_tokens(gpu, settings.kv_cache_free_gpu_mem_fraction)
-        longest = min(self.context_length(checkpoint), settings.max_attention_window_size or 1 << 62)
-        needed = f"{size.weights / 1e9:.1f} GB of weights and {size.reserve / 1e9:.1f} GB of reserve a GPU"
-        if tokens < longest:
-            raise EngineError(
-                f"{gpu.name} with {gpu.memory / 1e9:.1f} GB is too small: beside {needed}, the KV cache would hold "
-                f"{tokens:,} tokens and one request may take {longest:,}: take more GPUs (--tp), a --quantization, "
-                "a smaller --max-num-tokens or --max-seq-len"
-            )
-        block = self.release.tokens_per_block
-        if settings.max_batch_size * block > tokens:
-            raise EngineError(
-                f"max_batch_size {settings.max_batch_size} is beyond the KV cache: at {block} tokens a block, "
-                f"{gpu.name} has room for {tokens // block} requests: lower --max-batch-size"
-            )
 
     def plan(self, checkpoint: Checkpoint) -> Plan:
         settings = self._fit(checkpoint)
@@ -233,30 +196,8 @@ class TensorRTEngine(Engine):
     def model_sources(self) -> list[Path]:
         return []
 
+    def serve_command(self, tag: str) -> str:
+        return f"scripts/in_container --release {self.release.tag} bentoml serve --arg model={tag}"
+
     def versions(self) -> dict[str, str]:
         return {"tensorrt_llm": self.release.tensorrt_llm}
-
-
-def _division_fault(config: LlamaConfig, settings: TensorRTSettings) -> str | None:
-    """Why the model cannot be shared out over that many GPUs, or cut into AWQ's groups; None if it can."""
-    tp, pp = settings.tp_size, settings.pp_size
-    heads, kv_heads, inner = config.num_attention_heads, config.num_key_value_heads, config.intermediate_size
-    if heads % tp or inner % tp or (kv_heads % tp and tp % kv_heads):
-        fitting = [n for n in range(1, heads + 1) if not (heads % n or inner % n or (kv_heads % n and n % kv_heads))]
-        return (
-            f"has {heads} attention heads, {kv_heads} KV heads and an inner size of {inner}, which {tp} GPUs cannot "
-            f"share: choose --tp from {', '.join(map(str, fitting))}"
-        )
-    if config.num_hidden_layers % pp:
-        fitting = [n for n in range(1, config.num_hidden_layers + 1) if not config.num_hidden_layers % n]
-        return (
-            f"has {config.num_hidden_layers} layers, which a pipeline of {pp} cannot share evenly: choose --pp from "
-            f"{', '.join(map(str, fitting))}"
-        )
-    rows = (config.hidden_size, heads * config.head_dim // tp, inner // tp)
-    if settings.quantization == "int4_awq" and (odd := [row for row in rows if row % sizing.AWQ_GROUP]):
-        return (
-            f"has rows of {odd[0]} weights a GPU, and INT4-AWQ quantises in groups of {sizing.AWQ_GROUP}: take "
-            "another --quantization or --tp"
-        )
-    return None

@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def printed(*arguments: str, **environment: str) -> list[str]:
 
 
 def values(command: list[str], option: str) -> list[str]:
-    return [value for name, value in zip(command, command[1:], strict=False) if name == option]
+    return [value for name, value in pairwise(command) if name == option]
 
 
 def test_prints_the_command() -> None:

@@ -131,7 +131,7 @@ def test_what_is_finished_is_not_built_again(desk: Desk, tiny: Path) -> None:
     second = desk.packed(tiny, "--tag", "tiny:2")
     assert calls(desk) == []
     # Linked: the second takes no room.
-    assert os.path.samefile(first / "engine" / "rank0.engine", second / "engine" / "rank0.engine")
+    assert (first / "engine" / "rank0.engine").samefile(second / "engine" / "rank0.engine")
     desk.packed(tiny, "--tag", "tiny:3", "--max-batch-size", "8")
     assert [call["call"] for call in calls(desk)] == ["build"]
     desk.packed(tiny, "--tag", "tiny:4", "--dtype", "float16")
