@@ -22,7 +22,8 @@ LEVELS = {
     "F": logging.CRITICAL,
 }
 HARMLESS = re.compile(
-    r"CudaDriverHelper has not|unable to create stream for|pinned memory pool will not|DCGM unable to start|Failed to initialize NVML"
+    r"CudaDriverHelper has not|unable to create stream for|pinned memory pool will not|DCGM unable to start"
+    r"|Failed to initialize NVML"
     r"|^Signal \(\d+\) received|Non-graceful termination detected"
 )
 """What Triton says on a machine without a GPU, and when it is told to stop."""
