@@ -127,6 +127,16 @@ def read_guide(tensor: Callable[[str], npt.NDArray[np.generic] | None]) -> Guide
     return Guide(kind, text)
 
 
+def check_guided(request: GenerationRequest) -> None:
+    """Refuse what does not go with a guide, which must be followed to its end. Raises RequestError."""
+    if request.bad_words:
+        raise RequestError("bad_words_list does not go with guided_decoding_guide_type on OpenVINO.")
+    if request.min_tokens:
+        raise RequestError("min_tokens does not go with guided_decoding_guide_type: the guide says what ends.")
+    if not request.end_ids:
+        raise RequestError("end_id is missing: with guided_decoding_guide_type an answer needs a token to end it.")
+
+
 def parse(
     tensor: Callable[[str], npt.NDArray[np.generic] | None],
     *,
@@ -220,10 +230,5 @@ def parse(
     if request.bad_words and (request.presence_penalty or request.frequency_penalty):
         raise RequestError("bad_words_list does not go with presence_penalty or frequency_penalty on OpenVINO.")
     if request.guide:
-        if request.bad_words:
-            raise RequestError("bad_words_list does not go with guided_decoding_guide_type on OpenVINO.")
-        if request.min_tokens:
-            raise RequestError("min_tokens does not go with guided_decoding_guide_type: the guide says what ends.")
-        if not request.end_ids:
-            raise RequestError("end_id is missing: with guided_decoding_guide_type an answer needs a token to end it.")
+        check_guided(request)
     return request
