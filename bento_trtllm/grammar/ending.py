@@ -45,6 +45,11 @@ class Ending:
         """Return to an earlier place."""
         self._stacks = mark
 
+    @property
+    def complete(self) -> bool:
+        """Whether the text may end here."""
+        return None in self._stacks
+
     def shortest(self) -> str:
         """The shortest text that completes what was fed."""
         return min((self._complete(stack) for stack in self._stacks), key=len, default="")

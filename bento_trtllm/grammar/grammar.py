@@ -6,6 +6,7 @@ a string of `char{0,1024}` takes 100 ms a token, and as a chain of rules the tim
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias
 
 from bento_trtllm.errors import BentoTRTLLMError
@@ -40,7 +41,7 @@ class Characters:
         """One of them."""
         if not self.negated:
             return self.ranges[0][0]
-        return next(chr(code) for code in (*range(0x61, 0x7B), *range(0x20, 0x110000)) if self.has(chr(code)))
+        return next(chr(code) for code in chain(range(0x61, 0x7B), range(0x20, 0x110000)) if self.has(chr(code)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class SchemaRules:
                     return build(self._of_type(schema, key), at)
                 self._only(schema, {key}, at)
                 return build(schema[key], at)
-        kinds = schema.get("type", self._guess(schema))
+        kinds = schema.get("type") or self._guess(schema, at)
         if isinstance(kinds, list):
             options = [
                 self._typed(kind, {k: v for k, v in schema.items() if k in KEYWORDS.get(kind, ())}, at)
@@ -115,11 +115,12 @@ class SchemaRules:
             if any(_is(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
         ]
 
-    def _guess(self, schema: Mapping[str, Any]) -> str:
-        for kind in ("object", "array", "string"):
+    def _guess(self, schema: Mapping[str, Any], at: str) -> str:
+        """The type that a schema without one is about. Other types would be valid too; one is enough."""
+        for kind in ("object", "array", "string", "number"):
             if schema.keys() & KEYWORDS[kind]:
                 return kind
-        return "number" if schema.keys() & KEYWORDS["number"] else ""
+        raise GrammarError(f"{at}/{next(iter(schema))} is not supported")
 
     def _only(self, schema: Mapping[str, Any], known: set[str], at: str) -> None:
         for key in schema.keys() - known - {"type"}:

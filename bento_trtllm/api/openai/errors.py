@@ -40,7 +40,9 @@ def body(error: APIError) -> dict[str, object]:
     param, message = error.param, error.message
     if param is None and error.status == 400:
         tensor = next((tensor for tensor in FIELDS if message.startswith(tensor)), None)
-        param = FIELDS.get(tensor or "")
+        if tensor:
+            param = FIELDS[tensor]
+            message = f"{param}: {message}"
     code = error.code or CODES.get(error.status, None if error.status < 500 else error.kind)
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
