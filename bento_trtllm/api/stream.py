@@ -163,11 +163,15 @@ class TextStreams:
         if "guided_decoding_guide" not in self._inputs:
             raise bad_request(
                 "The packed engine has no guided decoding (TensorRT-LLM has it since 0.17, container 25.01): "
-                "leave out response_format, and tool_choice if it names or requires a function."
+                "leave out response_format, and tool_choice if it names or requires a function.",
+                param="response_format",
             )
         least = len(self._tokenizer.encode_text(grammar.shortest(grammar.rules[ROOT])))
         if least > max_tokens:
-            raise bad_request(f"The shortest answer of this form takes {least} tokens: allow more than {max_tokens}.")
+            raise bad_request(
+                f"The shortest answer of this form takes {least} tokens: allow more than {max_tokens}.",
+                param="max_tokens",
+            )
         return "ebnf_grammar", grammar.ebnf()
 
     def _bias(self, bias: tuple[tuple[int, float], ...]) -> dict[str, Any]:

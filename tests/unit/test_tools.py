@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ def parse(text: str, cuts: list[int] | None = None, *, several: bool = True) -> 
     """The content of a message and its calls, from a text cut into pieces."""
     parser = ToolCallParser(NAMES, several=several)
     at = [0, *sorted(cuts if cuts is not None else range(1, len(text))), len(text)]
-    deltas = [delta for start, end in zip(at, at[1:], strict=False) for delta in parser.feed(text[start:end])]
+    deltas = [delta for start, end in pairwise(at) for delta in parser.feed(text[start:end])]
     deltas += parser.finish()
     content = "".join(delta for delta in deltas if isinstance(delta, str))
     found: list[tuple[str, str]] = []

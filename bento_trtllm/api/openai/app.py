@@ -78,7 +78,7 @@ async def unknown(request: Request, path: str) -> Response:
     url = f"{request.method} /v1/{path}"
     if path in ("models", "chat/completions", "completions"):
         raise APIError(
-            405, "invalid_request", f"Not allowed: {url}. Is another method meant?", code="method_not_allowed"
+            405, "invalid_request", f"{url} is not allowed: this path takes another method.", code="method_not_allowed"
         )
     raise APIError(404, "invalid_request", f"Invalid URL ({url}).", code="unknown_url")
 

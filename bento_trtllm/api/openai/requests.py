@@ -166,7 +166,7 @@ class SamplingFields(Model):
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
+    top_p: float | None = Field(None, ge=0, le=1)
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     stop: Annotated[str, Field(min_length=1)] | Stop | None = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**64)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.openai.requests import ChatRequest, SamplingFields
-from bento_trtllm.api.stream import Sampling
+from bento_trtllm.api.stream import MAX_TOP_K, Sampling
 from bento_trtllm.grammar.grammar import Grammar
 from bento_trtllm.manifest import Manifest
 
@@ -54,7 +54,7 @@ def read_sampling(
     sampling = Sampling(
         temperature=(1.0 if own else defaults.temperature) if request.temperature is None else request.temperature,
         top_p=request.top_p if own else defaults.top_p,
-        top_k=top_k if top_k and top_k > 0 else None,
+        top_k=min(top_k, MAX_TOP_K) if top_k and top_k > 0 else None,
         seed=None if request.seed is None else request.seed % 2**64,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         repetition_penalty=request.repetition_penalty or defaults.repetition_penalty,
