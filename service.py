@@ -13,20 +13,23 @@ from bento_trtllm import logs
 from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.stream import MAX_TOP_K, Sampling
+from bento_trtllm.api.web import web_app
 from bento_trtllm.config import Settings
 from bento_trtllm.llm import LLM
 from bento_trtllm.store import PackedModel
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
 
 settings = bentoml.use_arguments(Settings)
+web = web_app()
 
 
+@bentoml.asgi_app(web)
 @bentoml.service(name="bento-trtllm", workers=settings.workers, traffic={"timeout": 300})
 class TRTLLM:
     model = PackedModel(settings.model)
 
     def __init__(self) -> None:
-        self.llm = LLM(Path(self.model.path), settings)
+        self.llm = web.state.model = LLM(Path(self.model.path), settings)
 
     @bentoml.on_startup
     async def start(self) -> None:

@@ -7,18 +7,20 @@ from pathlib import Path
 
 from bento_trtllm.api.admission import Admission
 from bento_trtllm.api.errors import unavailable
+from bento_trtllm.api.openai.sampling import Defaults
 from bento_trtllm.api.stream import TextStreams
 from bento_trtllm.config import Settings
 from bento_trtllm.drain import Drain
 from bento_trtllm.engines import provenance
 from bento_trtllm.engines.releases import RENAMED
 from bento_trtllm.errors import EngineError, TritonError
+from bento_trtllm.manifest import FILE as MANIFEST
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.client import Deadlines, TritonClient
 from bento_trtllm.triton.ranks import launcher
-from bento_trtllm.triton.repository import place_repository
+from bento_trtllm.triton.repository import place_repository, read_config
 from bento_trtllm.triton.run_folder import Status
 from bento_trtllm.triton.supervisor import Supervisor
 
@@ -29,7 +31,12 @@ class LLM:
     """One a worker. Raises StoreError or CheckpointError for a packed model that cannot be served."""
 
     def __init__(self, packed: Path, settings: Settings) -> None:
+        # As BentoML's model store lays it out: NAME/VERSION.
+        self.name = packed.parent.name
+        self.tag = f"{self.name}:{packed.name}"
         self.manifest = Manifest.read(packed)
+        self.created = int((packed / MANIFEST).stat().st_mtime)
+        self.defaults = Defaults.read(packed / "tokenizer")
         self.tokenizer = PromptTokenizer(packed / "tokenizer")
         self.template = ChatTemplate(packed / "tokenizer", self.tokenizer)
         # Counts are the service's, and each worker has its share.
@@ -40,7 +47,8 @@ class LLM:
         deadlines = Deadlines(
             settings.first_token_timeout_s, settings.between_tokens_timeout_s, settings.request_timeout_s
         )
-        self.streams = TextStreams(self.manifest, self.tokenizer, self.client, self.admission, deadlines)
+        inputs = {tensor.name for tensor in read_config(packed / "repository" / "tensorrt_llm").input}
+        self.streams = TextStreams(self.manifest, self.tokenizer, self.client, self.admission, deadlines, inputs)
         self._client: TritonClient | None = None
         self._generation = 0
         self._closing: asyncio.Future[None] | None = None

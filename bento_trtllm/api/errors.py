@@ -1,19 +1,27 @@
 """Errors as HTTP clients see them: a status, a kind, one sentence."""
 
+import logging
 from dataclasses import dataclass, field
 
-from bento_trtllm.errors import CheckpointError
+from bento_trtllm.errors import BentoTRTLLMError, CheckpointError
 from bento_trtllm.triton.client import EngineTimeout, EngineUnavailable, RequestRefused
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
 class APIError(Exception):
-    """An answer that is not 200. `kind` is stable and for programs, `message` is for people."""
+    """An answer that is not 200. `kind` is stable and for programs, `message` is for people.
+
+    `param` and `code` are OpenAI's: the field that is wrong, and a name for what is wrong with it.
+    """
 
     status: int
     kind: str
     message: str
     headers: dict[str, str] = field(default_factory=dict)
+    param: str | None = None
+    code: str | None = None
 
     def body(self) -> dict[str, object]:
         """The JSON body of the response, and the data of an SSE error event."""
@@ -28,9 +36,9 @@ class StreamCut(BaseException):
     """
 
 
-def bad_request(message: str) -> APIError:
+def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> APIError:
     """400: the request cannot be served as it is."""
-    return APIError(400, "invalid_request", message)
+    return APIError(400, "invalid_request", message, param=param, code=code)
 
 
 def unavailable(message: str, retry_after_s: int = 2) -> APIError:
@@ -47,3 +55,12 @@ def from_engine(error: Exception) -> APIError:
     if isinstance(error, EngineTimeout):
         return APIError(504, "timeout", str(error))
     return APIError(500, "internal_error", "The answer failed: see the server's log.")
+
+
+def describe(error: Exception) -> APIError:
+    """What a client is told of any error; one that nobody foresaw is logged."""
+    if isinstance(error, APIError):
+        return error
+    if not isinstance(error, BentoTRTLLMError):
+        logger.exception("An answer failed")
+    return from_engine(error)

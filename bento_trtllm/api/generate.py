@@ -1,7 +1,6 @@
 """The `generate` endpoint: one question, one answer, as server-sent events or as bare text."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -11,12 +10,10 @@ from typing import Protocol
 import bentoml
 
 from bento_trtllm.api import sse
-from bento_trtllm.api.errors import APIError, StreamCut, from_engine
+from bento_trtllm.api.composer import Piece
+from bento_trtllm.api.errors import APIError, StreamCut, describe
 from bento_trtllm.api.stream import Finish, Sampling, TextStreams
-from bento_trtllm.errors import BentoTRTLLMError
 from bento_trtllm.text.template import ChatTemplate
-
-logger = logging.getLogger(__name__)
 
 EVENT_STREAM = "text/event-stream"
 # Reading a longer prompt takes milliseconds, in which no other stream would move.
@@ -59,13 +56,13 @@ async def respond(model: Model, question: Question, context: bentoml.Context) ->
                     context.response.headers["content-type"] = EVENT_STREAM if events else "text/plain; charset=utf-8"
                     context.response.headers["cache-control"] = "no-cache"
                     started = True
-                if isinstance(piece, str):
-                    yield sse.data({"text": piece}) if events else piece
+                if isinstance(piece, Piece):
+                    yield sse.data({"text": piece.text}) if events else piece.text
                 elif events:
                     yield _finish(piece)
                     yield sse.DONE
     except Exception as error:
-        failure = _describe(error)
+        failure = describe(error)
         if not started:
             yield refuse(failure, context)
         elif events:
@@ -83,11 +80,3 @@ def refuse(error: APIError, context: bentoml.Context) -> str:
 
 def _finish(finish: Finish) -> str:
     return sse.data({"finish_reason": finish.reason, "usage": finish.usage.body()})
-
-
-def _describe(error: Exception) -> APIError:
-    if isinstance(error, APIError):
-        return error
-    if not isinstance(error, BentoTRTLLMError):
-        logger.exception("An answer failed")
-    return from_engine(error)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from bento_trtllm.api.errors import APIError
+from bento_trtllm.api.openai import errors as openai
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -15,8 +16,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
-# Kubernetes and BentoCloud ask these without a key.
-PROBES = ("/livez", "/readyz", "/healthz")
+# Kubernetes and BentoCloud ask these without a key. The page has none either: it asks its user for one.
+OPEN = ("/livez", "/readyz", "/healthz", "/chat")
 
 
 # nginx's code for it; it is only ever seen in the access log.
@@ -42,12 +43,12 @@ class Guard:
             self._check_size(headers)
             check_type(scope["method"], headers)
         except APIError as error:
-            await respond(send, error)
+            await respond(send, error, scope["path"])
             return
         await self._run(scope, receive, send)
 
     def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
-        if not self._keys or path in PROBES:
+        if not self._keys or path in OPEN:
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         # All are compared, so that the time tells nothing about which one was close.
@@ -82,7 +83,8 @@ class Guard:
                 raise
             if not connection.started:
                 # Said even to nobody: BentoML's TimeoutMiddleware waits for the start of a response.
-                await respond(send, self._too_large() if connection.oversized else CLIENT_GONE)
+                error = self._too_large() if connection.oversized else CLIENT_GONE
+                await respond(send, error, scope["path"])
         finally:
             connection.close()
 
@@ -179,9 +181,10 @@ class Connection:
         self._timer = self._loop.call_later(self._write_timeout_s - waited, self._check_write)
 
 
-async def respond(send: Send, error: APIError) -> None:
-    """Send an error as a whole response."""
-    body = json.dumps(error.body(), ensure_ascii=False).encode()
+async def respond(send: Send, error: APIError, path: str) -> None:
+    """Send an error as a whole response, in the form that the path's clients read."""
+    content = openai.body(error) if path.startswith("/v1/") else error.body()
+    body = json.dumps(content, ensure_ascii=False).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": raw})

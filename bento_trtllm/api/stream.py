@@ -1,38 +1,53 @@
 """The one path from a prompt to text. Every endpoint goes through here."""
 
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any
 
 from bento_trtllm.api.admission import Admission
+from bento_trtllm.api.composer import Composer, FinishReason, Piece
 from bento_trtllm.api.errors import bad_request
+from bento_trtllm.grammar.grammar import ROOT, Grammar
 from bento_trtllm.manifest import Manifest
-from bento_trtllm.text.stop import StopStrings
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.client import Deadlines, TokenRequest, TritonClient
 
 # A bound that keeps the number sane: nobody can tell the text from that of a larger one.
 MAX_TOP_K = 1024
 
-FinishReason = Literal["stop", "length"]
-
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose tokens. Greedy unless temperature, top_p or top_k says otherwise."""
+    """How to choose tokens. Greedy unless temperature, top_p or top_k says otherwise.
+
+    `bias` is added to the logits of tokens, by id; FORBIDDEN keeps a token out. With a `grammar` the answer is
+    a text of it. `log_probs` asks for a score a token.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    bias: tuple[tuple[int, float], ...] = ()
+    min_tokens: int | None = None
+    ignore_end: bool = False
+    grammar: Grammar | None = None
+    log_probs: bool = False
 
     @property
     def greedy(self) -> bool:
         if self.temperature is None:
             return not self.top_p and self.top_k is None
         return self.temperature == 0 or self.top_p == 0
+
+
+# OpenAI's least logit bias, which bans a token.
+FORBIDDEN = -100.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ class Finish:
 
 
 class TextStreams:
-    """Turns prompts into streams of text on one model."""
+    """Turns prompts into streams of text on one model, whose Triton model has these input tensors."""
 
     def __init__(
         self,
@@ -69,60 +84,68 @@ class TextStreams:
         client: Callable[[], TritonClient],
         admission: Admission,
         deadlines: Deadlines,
+        inputs: Collection[str],
     ) -> None:
         self._manifest = manifest
         self._tokenizer = tokenizer
         self._client = client
         self._admission = admission
         self._deadlines = deadlines
+        self._inputs = inputs
         self._end_ids = frozenset(manifest.eos_ids)
 
     async def stream(
         self, input_ids: list[int], max_tokens: int, sampling: Sampling
-    ) -> AsyncGenerator[str | Finish, None]:
+    ) -> AsyncGenerator[Piece | Finish, None]:
         """Yield text as it comes, in whole characters and never empty, then one Finish.
 
         Raises APIError for a prompt over the context length, for a server that is full or stopping, and what
         TritonClient.stream raises. Closing the
         iterator early cancels the request in the engine.
         """
-        stop = StopStrings(sampling.stop)
-        detokenizer = self._tokenizer.detokenizer()
-        generated = 0
-        last = -1
-        stopped = False
         request = self._request(input_ids, max_tokens, sampling)
+        composer = Composer(
+            self._tokenizer,
+            end_ids=frozenset() if sampling.ignore_end else self._end_ids,
+            max_tokens=request.max_tokens,
+            stop=sampling.stop,
+            grammar=sampling.grammar,
+        )
         async with self._admission.slot(), self._client().stream(request, self._deadlines) as batches:
             async for tokens in batches:
-                generated += len(tokens)
-                last = tokens[-1]
-                text, stopped = stop.feed(detokenizer.feed(tokens))
-                if text:
-                    yield text
-                if stopped:
+                if piece := composer.feed(tokens):
+                    yield piece
+                if composer.done:
                     break
-        if not stopped:
-            text, stopped = stop.feed(detokenizer.flush())
-            if text := text if stopped else text + stop.flush():
-                yield text
-        ended = stopped or last in self._end_ids or generated < request.max_tokens
-        yield Finish("stop" if ended else "length", Usage(len(input_ids), generated))
+        if piece := composer.flush():
+            yield piece
+        yield Finish(composer.reason, Usage(len(input_ids), composer.generated))
 
     def _request(self, input_ids: list[int], max_tokens: int, sampling: Sampling) -> TokenRequest:
         context = self._manifest.context_length
         if len(input_ids) >= context:
             raise bad_request(
                 f"The prompt is {len(input_ids)} tokens long, and the model's context holds {context} with the "
-                "answer: shorten the prompt."
+                "answer: shorten the prompt.",
+                code="context_length_exceeded",
             )
-        ends = self._manifest.eos_ids
+        max_tokens = min(max_tokens, context - len(input_ids))
+        ends = () if sampling.ignore_end else self._manifest.eos_ids
         request = TokenRequest(
             input_ids,
-            min(max_tokens, context - len(input_ids)),
+            max_tokens,
             # TensorRT-LLM knows one end token; a Llama 3 has up to three.
             end_id=ends[0] if ends else None,
             stop_words=[[i] for i in ends[1:]],
+            repetition_penalty=sampling.repetition_penalty,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            min_tokens=sampling.min_tokens,
+            guide=self._guide(sampling.grammar, max_tokens),
+            log_probs=sampling.log_probs,
         )
+        if sampling.bias:
+            request = replace(request, **self._bias(sampling.bias))
         if sampling.greedy:
             return request
         return replace(
@@ -133,3 +156,29 @@ class TextStreams:
             top_p=sampling.top_p if sampling.top_p is not None else (None if sampling.top_k else 1.0),
             seed=sampling.seed if sampling.seed is not None else secrets.randbits(63),
         )
+
+    def _guide(self, grammar: Grammar | None, max_tokens: int) -> tuple[str, str] | None:
+        if grammar is None:
+            return None
+        if "guided_decoding_guide" not in self._inputs:
+            raise bad_request(
+                "The packed engine has no guided decoding (TensorRT-LLM has it since 0.17, container 25.01): "
+                "leave out response_format, and tool_choice if it names or requires a function.",
+                param="response_format",
+            )
+        least = len(self._tokenizer.encode_text(grammar.shortest(grammar.rules[ROOT])))
+        if least > max_tokens:
+            raise bad_request(
+                f"The shortest answer of this form takes {least} tokens: allow more than {max_tokens}.",
+                param="max_tokens",
+            )
+        return "ebnf_grammar", grammar.ebnf()
+
+    def _bias(self, bias: tuple[tuple[int, float], ...]) -> dict[str, Any]:
+        """Tokens that are only forbidden are bad words, which every engine knows; anything else is a bias."""
+        if all(value <= FORBIDDEN for _, value in bias):
+            return {"bad_words": [[token] for token, _ in bias]}
+        values = [0.0] * self._manifest.vocab_size
+        for token, value in bias:
+            values[token] = value
+        return {"embedding_bias": values}

@@ -76,6 +76,12 @@ SAMPLING = (
     tensor_in("seed", UINT64, scalar=True),
 )
 
+# Strings, dims [1]: the kind of guide ("json", "json_schema", "regex", "ebnf_grammar"), and its text.
+GUIDED = (
+    tensor_in("guided_decoding_guide_type", STRING, ragged=True),
+    tensor_in("guided_decoding_guide", STRING, ragged=True),
+)
+
 CONTROL = (
     tensor_in("return_log_probs", BOOL, scalar=True),
     tensor_in("return_context_logits", BOOL, scalar=True),

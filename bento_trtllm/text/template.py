@@ -1,5 +1,7 @@
 """From what a user says to the prompt the model reads."""
 
+import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from bento_trtllm.text.prompt import PROMPT_TEMPLATE
 from bento_trtllm.text.tokenizer import PromptTokenizer
 
 FILE = "chat_template.jinja"
+LLAMA3 = Path(__file__).with_name("llama3.jinja")
 
 
 class ChatTemplate:
@@ -26,18 +29,25 @@ class ChatTemplate:
             source = path.read_text("utf-8")
         if isinstance(source, list):  # several templates by name, as transformers once wrote them
             source = {item["name"]: item["template"] for item in source}.get("default")
-        self._template = None
-        if source:
-            environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-            environment.globals["raise_exception"] = _raise
-            try:
-                self._template = environment.from_string(source)
-            except TemplateError as error:
-                raise CheckpointError(f"The checkpoint's chat template cannot be read: {error}") from error
-        elif not tokenizer.is_llama3:
-            raise CheckpointError(
-                "The checkpoint has neither a chat template nor Llama 3's control tokens: pack an instruct model."
-            )
+        if not source:
+            if not tokenizer.is_llama3:
+                raise CheckpointError(
+                    "The checkpoint has neither a chat template nor Llama 3's control tokens: pack an instruct model."
+                )
+            source = LLAMA3.read_text("utf-8")
+        # What transformers gives to templates (utils/chat_template_utils.py).
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals.update(raise_exception=_raise, strftime_now=lambda form: datetime.now().strftime(form))
+        try:
+            self._template = environment.from_string(source)
+        except TemplateError as error:
+            raise CheckpointError(f"The checkpoint's chat template cannot be read: {error}") from error
+        names = ("bos_token", "eos_token", "pad_token", "unk_token")
+        special = {name: value for name in names if (value := tokenizer.config.get(name))}
+        self._special = {n: value["content"] if isinstance(value, dict) else value for n, value in special.items()}
 
     def prompt(self, user_prompt: str, system_prompt: str) -> list[int]:
         """Token ids of one question, with PROMPT_TEMPLATE on a Llama 3."""
@@ -52,17 +62,14 @@ class ChatTemplate:
         return self._tokenizer.encode(text)
 
     def chat(self, messages: list[dict[str, Any]], **variables: Any) -> list[int]:
-        """Token ids of a conversation, with the checkpoint's own template. Raises CheckpointError."""
-        assert self._template is not None
-        special = {
-            name: value["content"] if isinstance(value, dict) else value
-            for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-            if (value := self._tokenizer.config.get(name))
-        }
-        guarded = self._guard(messages)
+        """Token ids of a conversation, with the checkpoint's own template. Raises CheckpointError.
+
+        Control tokens in the messages and the variables (`tools`) become plain characters.
+        """
+        guarded = {name: self._guard(value) for name, value in {"messages": messages, **variables}.items()}
         try:
-            text = self._template.render(messages=guarded, add_generation_prompt=True, **special, **variables)
-        except TemplateError as error:
+            text = self._template.render(**guarded, **self._special, add_generation_prompt=True)
+        except (TemplateError, TypeError) as error:
             raise CheckpointError(f"The checkpoint's chat template refused the messages: {error}") from error
         return self._tokenizer.encode(text)
 
@@ -71,8 +78,13 @@ class ChatTemplate:
         if isinstance(value, str):
             return self._tokenizer.protect(value)
         if isinstance(value, dict):
-            return {key: self._guard(item) for key, item in value.items()}
+            return {self._guard(key): self._guard(item) for key, item in value.items()}
         return [self._guard(item) for item in value] if isinstance(value, list) else value
+
+
+def _to_json(value: Any, indent: int | None = None, **_: Any) -> str:
+    """JSON as it is; Jinja's own filter escapes it for HTML."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _raise(message: str) -> None:

@@ -63,6 +63,14 @@ class PromptTokenizer:
             start = match.end()
         return ids + self._encode_plain(prompt[start:])
 
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of bare text; control tokens in it are plain characters."""
+        return self._encode_plain(text)
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes of one token; a control token has none."""
+        return self._bytes[token] if token < len(self._bytes) else b""
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, all at once, without control tokens."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)

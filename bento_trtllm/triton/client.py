@@ -5,7 +5,7 @@ import struct
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import grpc
 import grpc.aio
@@ -50,7 +50,9 @@ class TokenRequest:
     """What one answer takes. Values that are None are left to the engine.
 
     `stop_words` are sequences of token ids; like `end_id` they end the answer and are its last tokens.
-    Without top_k and top_p the engine takes the likeliest token, whatever the temperature.
+    Without top_k and top_p the engine takes the likeliest token, whatever the temperature. `bad_words` never
+    come; `embedding_bias` has a number for each token; `guide` is a kind of TensorRT-LLM's guided decoding
+    ("ebnf_grammar", …) and its text.
     """
 
     input_ids: Sequence[int]
@@ -65,6 +67,17 @@ class TokenRequest:
     frequency_penalty: float | None = None
     seed: int | None = None
     min_tokens: int | None = None
+    bad_words: Sequence[Sequence[int]] = ()
+    embedding_bias: Sequence[float] = ()
+    guide: tuple[str, str] | None = None
+    log_probs: bool = False
+
+
+class Tokens(NamedTuple):
+    """Tokens as they come, in one batch; their log probabilities where the request asked for them."""
+
+    ids: list[int]
+    log_probs: list[float]
 
 
 class TritonClient:
@@ -88,7 +101,7 @@ class TritonClient:
             watch.expire(EngineUnavailable(reason))
 
     @asynccontextmanager
-    async def stream(self, request: TokenRequest, deadlines: Deadlines) -> AsyncIterator[AsyncIterator[list[int]]]:
+    async def stream(self, request: TokenRequest, deadlines: Deadlines) -> AsyncIterator[AsyncIterator[Tokens]]:
         """Send a request; iterate over its tokens in batches as they come.
 
         Leaving the context before the end cancels the request in the engine. The iterator raises RequestRefused,
@@ -104,7 +117,7 @@ class TritonClient:
             watch.stop()
             call.cancel()
 
-    async def _read(self, call: Call, message: pb.ModelInferRequest, watch: "Watch") -> AsyncIterator[list[int]]:
+    async def _read(self, call: Call, message: pb.ModelInferRequest, watch: "Watch") -> AsyncIterator[Tokens]:
         try:
             await call.write(message)
             await call.done_writing()
@@ -112,7 +125,7 @@ class TritonClient:
                 if reply.error_message:
                     raise refused(reply.error_message)
                 tokens, final = decode(reply.infer_response)
-                if tokens:
+                if tokens.ids:
                     watch.progressed()
                     yield tokens
                 if final:
@@ -185,13 +198,16 @@ def refused(message: str) -> TritonError:
     return RequestRefused(message)
 
 
-def decode(response: pb.ModelInferResponse) -> tuple[list[int], bool]:
+def decode(response: pb.ModelInferResponse) -> tuple[Tokens, bool]:
     """The tokens of a response (output_ids, int32 [1, 1, n]), and whether it is the last."""
-    tokens: list[int] = []
+    ids: list[int] = []
+    log_probs: list[float] = []
     for output, raw in zip(response.outputs, response.raw_output_contents, strict=False):
         if output.name == "output_ids":
-            tokens = memoryview(raw).cast("i").tolist()
-    return tokens, response.parameters[FINAL].bool_param
+            ids = memoryview(raw).cast("i").tolist()
+        elif output.name == "output_log_probs":
+            log_probs = list(struct.unpack(f"<{len(raw) // 4}f", raw))
+    return Tokens(ids, log_probs), response.parameters[FINAL].bool_param
 
 
 def encode(request: TokenRequest, names: Mapping[str, str] = NO_NAMES) -> pb.ModelInferRequest:
@@ -201,6 +217,8 @@ def encode(request: TokenRequest, names: Mapping[str, str] = NO_NAMES) -> pb.Mod
     """
     message = pb.ModelInferRequest(model_name=MODEL)
     message.outputs.add(name="output_ids")
+    if request.log_probs:
+        message.outputs.add(name="output_log_probs")
 
     def put(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> None:
         message.inputs.add(name=names.get(name, name), datatype=datatype, shape=shape)
@@ -210,15 +228,23 @@ def encode(request: TokenRequest, names: Mapping[str, str] = NO_NAMES) -> pb.Mod
         if value is not None:
             put(name, datatype, [1, 1], struct.pack(f"<{code}", value))
 
+    def put_words(name: str, words: Sequence[Sequence[int]]) -> None:
+        if words:
+            flat, ends = word_list(words)
+            put(name, "INT32", [1, 2, len(flat)], struct.pack(f"<{2 * len(flat)}i", *flat, *ends))
+
+    def put_text(name: str, text: str) -> None:
+        raw = text.encode()
+        put(name, "BYTES", [1, 1], struct.pack("<I", len(raw)) + raw)
+
     ids = request.input_ids
     put("input_ids", "INT32", [1, len(ids)], struct.pack(f"<{len(ids)}i", *ids))
     put_scalar("input_lengths", "INT32", "i", len(ids))
     put_scalar("request_output_len", "INT32", "i", request.max_tokens)
     put_scalar("streaming", "BOOL", "?", True)
     put_scalar("end_id", "INT32", "i", request.end_id)
-    if request.stop_words:
-        flat, ends = word_list(request.stop_words)
-        put("stop_words_list", "INT32", [1, 2, len(flat)], struct.pack(f"<{2 * len(flat)}i", *flat, *ends))
+    put_words("stop_words_list", request.stop_words)
+    put_words("bad_words_list", request.bad_words)
     put_scalar("temperature", "FP32", "f", request.temperature)
     put_scalar("runtime_top_k", "INT32", "i", request.top_k)
     put_scalar("runtime_top_p", "FP32", "f", request.top_p)
@@ -227,6 +253,14 @@ def encode(request: TokenRequest, names: Mapping[str, str] = NO_NAMES) -> pb.Mod
     put_scalar("frequency_penalty", "FP32", "f", request.frequency_penalty)
     put_scalar("seed", "UINT64", "Q", request.seed)
     put_scalar("min_tokens", "INT32", "i", request.min_tokens)
+    if request.log_probs:
+        put_scalar("return_log_probs", "BOOL", "?", True)
+    if bias := request.embedding_bias:
+        put("embedding_bias", "FP32", [1, len(bias)], struct.pack(f"<{len(bias)}f", *bias))
+    if request.guide:
+        kind, text = request.guide
+        put_text("guided_decoding_guide_type", kind)
+        put_text("guided_decoding_guide", text)
     return message
 
 

@@ -139,6 +139,8 @@ _PASSED = {
     "return_log_probs": "return_log_probs",
     "beam_width": "beam_width",
     "stream": "streaming",
+    "guided_decoding_guide_type": "guided_decoding_guide_type",
+    "guided_decoding_guide": "guided_decoding_guide",
 }
 _TYPES = {
     "top_p": FP32,
@@ -151,6 +153,8 @@ _TYPES = {
     "exclude_input_in_output": BOOL,
     "return_log_probs": BOOL,
     "stream": BOOL,
+    "guided_decoding_guide_type": STRING,
+    "guided_decoding_guide": STRING,
 }
 _RETURNED = {"cum_log_probs": FP32, "output_log_probs": FP32, "sequence_index": INT32, "batch_index": INT32}
 

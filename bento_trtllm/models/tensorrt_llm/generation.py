@@ -34,6 +34,18 @@ class RequestError(ValueError):
     """A request that the engine refuses, in one sentence that names the tensor."""
 
 
+# What a guide may be. TensorRT-LLM has "structural_tag" too.
+GUIDES = ("json", "json_schema", "regex", "ebnf_grammar")
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What the text of an answer must be: a kind of GUIDES, and for all but "json" the guide itself."""
+
+    kind: str
+    text: str
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     """One prompt and how to continue it. Token ids are ints, penalties and temperature plain floats."""
@@ -55,6 +67,7 @@ class GenerationRequest:
     min_tokens: int = 0
     sequences: int = 1
     log_probs: bool = False
+    guide: Guide | None = None
     echo: bool = False
     end_ids: frozenset[int] = field(init=False)
     tracked: bool = field(init=False)
@@ -87,6 +100,41 @@ def words(name: str, tensor: npt.NDArray[np.int32]) -> Iterable[tuple[int, ...]]
         if end > start:
             yield tuple(rows[0, start:end].tolist())
         start = end
+
+
+def read_guide(tensor: Callable[[str], npt.NDArray[np.generic] | None]) -> Guide | None:
+    """The guide of a request, if it has one. Raises RequestError."""
+    texts: dict[str, str] = {}
+    for name in ("guided_decoding_guide_type", "guided_decoding_guide"):
+        value = tensor(name)
+        if value is None:
+            continue
+        if value.size != 1:
+            raise RequestError(f"{name} holds {value.size} values: send one.")
+        try:
+            texts[name] = value.reshape(-1)[0].decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{name} is not UTF-8.") from error
+    kind, text = texts.get("guided_decoding_guide_type", ""), texts.get("guided_decoding_guide", "")
+    if not kind:
+        if text:
+            raise RequestError("guided_decoding_guide_type is missing, and guided_decoding_guide is there.")
+        return None
+    if kind not in GUIDES:
+        raise RequestError(f"guided_decoding_guide_type is {kind}: the OpenVINO engine takes {', '.join(GUIDES)}.")
+    if kind != "json" and not text:
+        raise RequestError(f"guided_decoding_guide is missing, and guided_decoding_guide_type is {kind}.")
+    return Guide(kind, text)
+
+
+def check_guided(request: GenerationRequest) -> None:
+    """Refuse what does not go with a guide, which must be followed to its end. Raises RequestError."""
+    if request.bad_words:
+        raise RequestError("bad_words_list does not go with guided_decoding_guide_type on OpenVINO.")
+    if request.min_tokens:
+        raise RequestError("min_tokens does not go with guided_decoding_guide_type: the guide says what ends.")
+    if not request.end_ids:
+        raise RequestError("end_id is missing: with guided_decoding_guide_type an answer needs a token to end it.")
 
 
 def parse(
@@ -174,10 +222,13 @@ def parse(
         min_tokens=int(number("min_tokens", 0, 0, 2**31 - 1)),
         sequences=int(number("num_return_sequences", 1, 1, 256)),
         log_probs=bool(scalar("return_log_probs") or False),
+        guide=read_guide(tensor),
         echo=echo if exclude is None else not exclude,
     )
     if request.echo and request.streaming:
         raise RequestError("exclude_input_in_output=false goes with streaming=false: the prompt is not streamed.")
     if request.bad_words and (request.presence_penalty or request.frequency_penalty):
         raise RequestError("bad_words_list does not go with presence_penalty or frequency_penalty on OpenVINO.")
+    if request.guide:
+        check_guided(request)
     return request

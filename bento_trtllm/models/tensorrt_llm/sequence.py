@@ -14,10 +14,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import openvino as ov
 import openvino_genai as genai
-from generation import GenerationRequest
+from generation import GenerationRequest, Guide
 
 STOP = genai.GenerationFinishReason.STOP
 NONE = genai.GenerationFinishReason.NONE
+
+
+def structure(guide: Guide) -> genai.StructuredOutputConfig:
+    """A guide as OpenVINO GenAI takes it."""
+    if guide.kind == "regex":
+        return genai.StructuredOutputConfig(regex=guide.text)
+    if guide.kind == "ebnf_grammar":
+        return genai.StructuredOutputConfig(grammar=guide.text)
+    return genai.StructuredOutputConfig(json_schema=guide.text if guide.kind == "json_schema" else "{}")
 
 
 @dataclass
@@ -57,6 +66,8 @@ class Sequence:
         config.presence_penalty = request.presence_penalty
         config.frequency_penalty = request.frequency_penalty
         config.logprobs = int(request.log_probs)
+        if request.guide:
+            config.structured_output_config = structure(request.guide)
         prompt = np.concatenate([request.prompt, np.array(self.tokens, dtype=np.int64)])
         self._handle = pipeline.add_request(request_id, ov.Tensor(prompt[np.newaxis]), config)
 

@@ -1,0 +1,129 @@
+"""The tokens of one answer, put together to text as they come."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from bento_trtllm.grammar.ending import Ending
+from bento_trtllm.grammar.grammar import Grammar
+from bento_trtllm.text.stop import StopStrings
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from bento_trtllm.triton.client import Tokens
+
+FinishReason = Literal["stop", "length"]
+
+
+class Score(NamedTuple):
+    """A token of the answer, and the natural logarithm of the probability that the model gave it."""
+
+    token: int
+    log_prob: float
+
+
+class Piece(NamedTuple):
+    """Text in whole characters; the scores, where they were asked for, of the tokens that begin in it."""
+
+    text: str
+    scores: Sequence[Score] = ()
+
+
+class Composer:
+    """Takes tokens until a stop string, an end token, or the last token that is allowed.
+
+    An answer that follows a grammar is never cut: before its tokens run out, it is ended in the shortest way
+    that the grammar allows. Then its reason is "length" all the same.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PromptTokenizer,
+        *,
+        end_ids: frozenset[int],
+        max_tokens: int,
+        stop: Sequence[str] = (),
+        grammar: Grammar | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._detokenizer = tokenizer.detokenizer()
+        self._end_ids = end_ids
+        self._max_tokens = max_tokens
+        self._stop = StopStrings(stop)
+        self._ending = Ending(grammar) if grammar else None
+        self._scores: deque[tuple[int, Score]] = deque()
+        self._made = 0
+        self._shown = 0
+        self._last = -1
+        self.generated = 0
+        self.stopped = False
+        self._cut = False
+
+    @property
+    def done(self) -> bool:
+        """Whether no more tokens are wanted."""
+        return self.stopped or self._cut
+
+    @property
+    def reason(self) -> FinishReason:
+        """Why the answer is over, once it is."""
+        if self._cut:
+            return "length"
+        ended = self.stopped or self._last in self._end_ids or self.generated < self._max_tokens
+        return "stop" if ended else "length"
+
+    def feed(self, tokens: Tokens) -> Piece | None:
+        """The text that these tokens complete, if any."""
+        if tokens.log_probs:
+            self._note(tokens)
+        if self._ending:
+            text = self._follow(tokens.ids, self._ending)
+        else:
+            self.generated += len(tokens.ids)
+            self._last = tokens.ids[-1]
+            text = self._detokenizer.feed(tokens.ids)
+        text, self.stopped = self._stop.feed(text)
+        return self._piece(text, self._cut)
+
+    def flush(self) -> Piece | None:
+        """What was held back, once no more tokens come."""
+        if self.stopped:
+            return None
+        text, self.stopped = self._stop.feed("" if self._cut else self._detokenizer.flush())
+        return self._piece(text if self.stopped else text + self._stop.flush(), last=not self.stopped)
+
+    def _follow(self, ids: Sequence[int], ending: Ending) -> str:
+        """The text of tokens one by one, up to the last from which the answer can still be ended."""
+        text = ""
+        for token in ids:
+            mark = ending.mark()
+            fresh = self._detokenizer.feed([token])
+            # Only a text that the engine did not guide leaves the grammar; then there is no way to end it.
+            if ending.feed(fresh) and not self._fits(ending.shortest(), self._max_tokens - self.generated - 1):
+                ending.back(mark)
+                closing = ending.shortest()
+                self.generated += len(self._tokenizer.encode_text(closing))
+                self._cut = True
+                return text + closing
+            self.generated += 1
+            self._last = token
+            text += fresh
+        return text
+
+    def _fits(self, text: str, tokens: int) -> bool:
+        # A token is at least one byte: most often there is nothing to count.
+        return len(text.encode()) <= tokens or len(self._tokenizer.encode_text(text)) <= tokens
+
+    def _note(self, tokens: Tokens) -> None:
+        """Remember where in the text each token begins."""
+        for token, log_prob in zip(tokens.ids, tokens.log_probs[-len(tokens.ids) :], strict=True):
+            if token not in self._end_ids:
+                self._scores.append((self._made, Score(token, log_prob)))
+            self._made += len(self._tokenizer.token_bytes(token))
+
+    def _piece(self, text: str, last: bool = False) -> Piece | None:
+        if not self._scores:
+            return Piece(text) if text else None
+        self._shown += len(text.encode())
+        scores = []
+        while self._scores and (last or self._scores[0][0] < self._shown):
+            scores.append(self._scores.popleft()[1])
+        return Piece(text, scores) if text or scores else None

@@ -1,0 +1,1 @@
+"""OpenAI's HTTP API on the same streams of text as `generate`."""

@@ -1,0 +1,134 @@
+"""The routes: /v1/models, /v1/chat/completions, /v1/completions."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any, TypeVar, cast
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+
+from bento_trtllm.api.errors import APIError, describe
+from bento_trtllm.api.openai import chat, completions, errors, responses
+from bento_trtllm.api.openai.choices import Head, answer, event_stream, new_id, repeat
+from bento_trtllm.api.openai.model import Model
+from bento_trtllm.api.openai.requests import ChatRequest, CompletionRequest, SamplingFields
+
+Result = TypeVar("Result")
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+# Reading a longer request takes milliseconds, in which no stream would move.
+LONG_BODY = 32_768
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
+
+
+def install(app: FastAPI) -> None:
+    """Add the routes, and OpenAI's form of errors. `app.state.model` must be set before the first request."""
+    app.include_router(router)
+    app.add_exception_handler(RequestValidationError, _refuse)
+    app.add_exception_handler(Exception, _fail)
+    for kind in (APIError, *errors.FORESEEN):
+        app.add_exception_handler(kind, _fail)
+
+
+@router.get("/models", response_model=responses.ModelList)
+async def list_models(request: Request) -> Response:
+    """The model that is served."""
+    return _json(responses.ModelList(object="list", data=[_card(_served(request))]))
+
+
+@router.get("/models/{model:path}", response_model=responses.ModelCard)
+async def retrieve_model(request: Request, model: str) -> Response:
+    """What is known of a model."""
+    return _json(_card(_find(request, model)))
+
+
+@router.post("/chat/completions", response_model=responses.ChatCompletion)
+async def create_chat_completion(request: Request, body: ChatRequest) -> Response:
+    """Answer a conversation; with `stream`, as server-sent events."""
+    model = _find(request, body.model)
+    understood = await _off_loop(request, lambda: chat.read(body, model))
+    questions = repeat(understood.question, body.n or 1)
+    head = _head("chatcmpl", body, model)
+    events = answer(model.streams, questions)
+    if body.stream:
+        stream = chat.Streamed(understood, head, model, len(questions), include_usage=_include_usage(body))
+        return await event_stream(stream.render(events))
+    async with aclosing(events):
+        return _json(await chat.collect(understood, head, model, len(questions), events))
+
+
+@router.post("/completions", response_model=responses.Completion)
+async def create_completion(request: Request, body: CompletionRequest) -> Response:
+    """Continue a text; with `stream`, as server-sent events."""
+    model = _find(request, body.model)
+    understood = await _off_loop(request, lambda: completions.read(body, model))
+    head = _head("cmpl", body, model)
+    events = answer(model.streams, understood.questions)
+    if body.stream:
+        stream = completions.Streamed(understood, head, model, include_usage=_include_usage(body))
+        return await event_stream(stream.render(events))
+    async with aclosing(events):
+        return _json(await completions.collect(understood, head, model, events))
+
+
+@router.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
+async def unknown(request: Request, path: str) -> Response:
+    """Any other path, or method."""
+    url = f"{request.method} /v1/{path}"
+    if path in ("models", "chat/completions", "completions"):
+        raise APIError(
+            405, "invalid_request", f"{url} is not allowed: this path takes another method.", code="method_not_allowed"
+        )
+    raise APIError(404, "invalid_request", f"Invalid URL ({url}).", code="unknown_url")
+
+
+def _served(request: Request) -> Model:
+    return cast(Model, request.app.state.model)
+
+
+def _find(request: Request, name: str) -> Model:
+    model = _served(request)
+    if name not in (model.name, model.tag):
+        message = f"The model `{name}` does not exist: this server has `{model.name}`."
+        raise APIError(404, "invalid_request", message, param="model", code="model_not_found")
+    return model
+
+
+def _card(model: Model) -> responses.ModelCard:
+    return responses.ModelCard(
+        id=model.name,
+        object="model",
+        created=model.created,
+        owned_by="bento-trtllm",
+        max_model_len=model.manifest.context_length,
+    )
+
+
+def _head(prefix: str, body: SamplingFields, model: Model) -> Head:
+    return Head(new_id(prefix), body.model, f"{model.manifest.engine}-{model.manifest.precision}")
+
+
+def _include_usage(body: SamplingFields) -> bool:
+    return bool(body.stream_options and body.stream_options.include_usage)
+
+
+async def _off_loop(request: Request, work: Callable[[], Result]) -> Result:
+    """The result of work that takes long where the body is long; then in a thread."""
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) <= LONG_BODY:
+        return work()
+    return await asyncio.to_thread(work)
+
+
+def _json(body: responses.Response) -> Response:
+    return Response(body.dump(), media_type="application/json")
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return errors.response(errors.from_faults(cast("list[dict[str, Any]]", error.errors()), error.body))
+
+
+async def _fail(_: Request, error: Exception) -> Response:
+    return errors.response(describe(error))

@@ -1,0 +1,281 @@
+"""POST /v1/chat/completions."""
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from bento_trtllm.api.composer import Piece, Score
+from bento_trtllm.api.errors import bad_request
+from bento_trtllm.api.openai import chunks, responses
+from bento_trtllm.api.openai.choices import Event, Head, Question, UsageCounter
+from bento_trtllm.api.openai.model import Model
+from bento_trtllm.api.openai.requests import (
+    AssistantMessage,
+    ChatRequest,
+    Content,
+    Message,
+    NamedToolChoice,
+    ResponseFormatJSONObject,
+    ResponseFormatJSONSchema,
+    Tool,
+)
+from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling
+from bento_trtllm.api.openai.scores import chat_logprobs
+from bento_trtllm.api.openai.tools import CallableTool, CallDelta, Delta, ToolCallParser, calls
+from bento_trtllm.grammar.grammar import Expression, Grammar, GrammarError, choice
+from bento_trtllm.grammar.json import Rules
+from bento_trtllm.grammar.schema import SchemaRules, grammar
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A request that was understood: what to ask, and how to read the answer."""
+
+    question: Question
+    tools: tuple[CallableTool, ...] = ()
+    several_calls: bool = True
+    top_logprobs: int | None = None
+
+    def parser(self) -> ToolCallParser | None:
+        """A reader for one answer, where it may call tools."""
+        return ToolCallParser({tool.name for tool in self.tools}, several=self.several_calls) if self.tools else None
+
+
+def read(request: ChatRequest, model: Model) -> Chat:
+    """Understand a request. Raises APIError, and CheckpointError where the template refuses the messages."""
+    tools = _tools(request)
+    variables: dict[str, Any] = {}
+    if tools:
+        variables["tools"] = [tool.model_dump(exclude_none=True) for tool in request.tools or ()]
+    input_ids = model.template.chat([_message(message) for message in request.messages], **variables)
+    if request.top_logprobs is not None and not request.logprobs:
+        raise bad_request("top_logprobs needs logprobs: true.", param="top_logprobs")
+    if request.max_tokens and request.max_completion_tokens:
+        raise bad_request("Give max_tokens or max_completion_tokens, not both.", param="max_tokens")
+    field = "max_completion_tokens" if request.max_completion_tokens else "max_tokens"
+    wanted = request.max_completion_tokens or request.max_tokens
+    context = model.manifest.context_length
+    max_tokens = answer_tokens(wanted, len(input_ids), context, field=field, prompt_field="messages")
+    several = request.parallel_tool_calls is not False
+    top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    sampling = read_sampling(
+        request, model.defaults, model.manifest, grammar=_grammar(request, tools, several), top_logprobs=top_logprobs
+    )
+    return Chat(Question(input_ids, max_tokens, sampling), tools, several, top_logprobs)
+
+
+def _message(message: Message) -> dict[str, Any]:
+    """A message as chat templates know it."""
+    fields = message.model_dump(exclude_none=True, exclude={"refusal", "content"})
+    if fields["role"] == "developer":
+        fields["role"] = "system"
+    # Parts are put together before control tokens are looked for: two could make one between them.
+    fields["content"] = _text(message.content)
+    if isinstance(message, AssistantMessage) and message.tool_calls:
+        for call in fields["tool_calls"]:
+            # Models write broken JSON; the template then shows it as it is.
+            with suppress(ValueError):
+                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    return fields
+
+
+def _text(content: Content | None) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "".join(part.text for part in content)
+
+
+def _tools(request: ChatRequest) -> tuple[CallableTool, ...]:
+    """The functions that the answer may call."""
+    choice_ = request.tool_choice
+    if not request.tools:
+        if choice_ not in (None, "none", "auto"):
+            raise bad_request("tool_choice needs tools.", param="tool_choice")
+        return ()
+    tools = tuple(_callable(tool) for tool in request.tools)
+    names = [tool.name for tool in tools]
+    if len(set(names)) < len(names):
+        raise bad_request("tools has two functions of one name.", param="tools")
+    if isinstance(choice_, NamedToolChoice):
+        named = tuple(tool for tool in tools if tool.name == choice_.function.name)
+        if not named:
+            raise bad_request(f"tool_choice names {choice_.function.name}, which is not in tools.", param="tool_choice")
+        return named
+    return () if choice_ == "none" else tools
+
+
+def _callable(tool: Tool) -> CallableTool:
+    parameters = tool.function.parameters
+    return CallableTool(tool.function.name, parameters or {"type": "object", "additionalProperties": False})
+
+
+def _grammar(request: ChatRequest, tools: Sequence[CallableTool], several: bool) -> Grammar | None:
+    """What the answer must be, if anything."""
+    form: dict[str, Any] | None = None
+    if isinstance(request.response_format, ResponseFormatJSONSchema):
+        form = request.response_format.json_schema.json_schema
+    elif isinstance(request.response_format, ResponseFormatJSONObject):
+        form = {"type": "object"}
+    forced = request.tool_choice == "required" or isinstance(request.tool_choice, NamedToolChoice)
+    if form is None and not forced:
+        return None
+    return _compile(
+        None if forced else json.dumps(form),
+        tuple((tool.name, json.dumps(tool.parameters)) for tool in tools),
+        several and not isinstance(request.tool_choice, NamedToolChoice),
+    )
+
+
+@lru_cache(maxsize=64)
+def _compile(form: str | None, tools: tuple[tuple[str, str], ...], several: bool) -> Grammar:
+    """The grammar of answers of a form, or of calls, or of either. Applications send the same again and again."""
+    rules = Rules()
+    options: list[Expression] = []
+    param = "tools"
+    try:
+        if tools:
+            functions = [CallableTool(name, json.loads(parameters)) for name, parameters in tools]
+            options.append(calls(rules, functions, several=several))
+        param = "response_format" if form else param
+        if form is not None:
+            schema = json.loads(form)
+            options.append(SchemaRules(rules, schema).expression(schema, ""))
+        return grammar(rules, choice(*options))
+    except GrammarError as error:
+        where = "tools: a function's parameters" if param == "tools" else "response_format: the schema"
+        raise bad_request(f"{where} cannot be enforced: {error}.", param=param) from error
+
+
+class Streamed:
+    """Events of the core as chunks of a stream."""
+
+    def __init__(self, chat: Chat, head: Head, model: Model, n: int, *, include_usage: bool) -> None:
+        self._chat = chat
+        self._head = head
+        self._model = model
+        self._parsers = [chat.parser() for _ in range(n)]
+        self._begun = [False] * n
+        self._usage = UsageCounter(len(chat.question.input_ids))
+        self._include_usage = include_usage
+
+    async def render(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[responses.Response, None]:
+        """The chunks of a response."""
+        async for i, item in events:
+            if not self._begun[i]:
+                self._begun[i] = True
+                yield self._chunk(i, chunks.Delta(role="assistant", content=""))
+            if isinstance(item, Piece):
+                for chunk in self._piece(i, item):
+                    yield chunk
+                continue
+            self._usage.add(item)
+            parser = self._parsers[i]
+            for delta in parser.finish() if parser else ():
+                yield self._chunk(i, chunks.delta(delta))
+            reason = "tool_calls" if parser and parser.calls else item.reason
+            yield self._chunk(i, chunks.Delta(), finish_reason=reason)
+        if self._include_usage:
+            yield self._envelope(choices=[], usage=self._usage.usage())
+
+    def _piece(self, i: int, piece: Piece) -> list[responses.Response]:
+        parser = self._parsers[i]
+        deltas: list[Delta] = parser.feed(piece.text) if parser else [piece.text]
+        scores = self._scores(piece.scores)
+        if not deltas:
+            return [self._chunk(i, chunks.Delta(), scores)] if scores else []
+        # The scores of a piece stand with its first delta.
+        return [self._chunk(i, chunks.delta(d), None if j else scores) for j, d in enumerate(deltas)]
+
+    def _scores(self, scores: Sequence[Score]) -> responses.ChoiceLogprobs | None:
+        if self._chat.top_logprobs is None or not scores:
+            return None
+        return chat_logprobs(scores, self._chat.top_logprobs, self._model.tokenizer)
+
+    def _chunk(
+        self,
+        i: int,
+        delta: chunks.Delta,
+        logprobs: responses.ChoiceLogprobs | None = None,
+        finish_reason: responses.FinishReason | None = None,
+    ) -> chunks.ChatChunk:
+        choice_ = chunks.ChunkChoice(index=i, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+        # With include_usage all chunks have the field, and all but the last say null.
+        return self._envelope([choice_], usage=None) if self._include_usage else self._envelope([choice_])
+
+    def _envelope(self, choices: list[chunks.ChunkChoice], **usage: responses.Usage | None) -> chunks.ChatChunk:
+        head = self._head
+        return chunks.ChatChunk(
+            id=head.id,
+            object="chat.completion.chunk",
+            created=head.created,
+            model=head.model,
+            system_fingerprint=head.system_fingerprint,
+            choices=choices,
+            **usage,
+        )
+
+
+async def collect(
+    chat: Chat, head: Head, model: Model, n: int, events: AsyncGenerator[Event, None]
+) -> responses.ChatCompletion:
+    """The whole response at once."""
+    answers = [Collected(chat.parser()) for _ in range(n)]
+    usage = UsageCounter(len(chat.question.input_ids))
+    async for i, item in events:
+        answers[i].add(item)
+        if not isinstance(item, Piece):
+            usage.add(item)
+    return responses.ChatCompletion(
+        id=head.id,
+        object="chat.completion",
+        created=head.created,
+        model=head.model,
+        system_fingerprint=head.system_fingerprint,
+        choices=[answer.choice(i, chat, model) for i, answer in enumerate(answers)],
+        usage=usage.usage(),
+    )
+
+
+class Collected:
+    """One answer in the making."""
+
+    def __init__(self, parser: ToolCallParser | None) -> None:
+        self._parser = parser
+        self._text: list[str] = []
+        self._calls: list[responses.ToolCall] = []
+        self._scores: list[Score] = []
+        self._reason: responses.FinishReason = "stop"
+
+    def add(self, item: Any) -> None:
+        """A piece, or the end."""
+        if isinstance(item, Piece):
+            self._take(self._parser.feed(item.text) if self._parser else [item.text])
+            self._scores += item.scores
+            return
+        self._take(self._parser.finish() if self._parser else [])
+        self._reason = "tool_calls" if self._calls else item.reason
+
+    def _take(self, deltas: Sequence[Delta]) -> None:
+        for delta in deltas:
+            if not isinstance(delta, CallDelta):
+                self._text.append(delta)
+            elif delta.id is not None:
+                function = responses.FunctionCall(name=delta.name or "", arguments="")
+                self._calls.append(responses.ToolCall(id=delta.id, type="function", function=function))
+            else:
+                self._calls[-1].function.arguments += delta.arguments
+
+    def choice(self, i: int, chat: Chat, model: Model) -> responses.ChatChoice:
+        """The choice of a response."""
+        text = "".join(self._text)
+        message = responses.ChatMessage(
+            role="assistant", content=text if text or not self._calls else None, refusal=None
+        )
+        if self._calls:
+            message.tool_calls = self._calls
+        wanted = chat.top_logprobs
+        logprobs = None if wanted is None else chat_logprobs(self._scores, wanted, model.tokenizer)
+        return responses.ChatChoice(index=i, message=message, logprobs=logprobs, finish_reason=self._reason)

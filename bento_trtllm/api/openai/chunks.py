@@ -1,0 +1,63 @@
+"""The events of a chat's stream."""
+
+from typing import Literal
+
+from bento_trtllm.api.openai.responses import ChoiceLogprobs, FinishReason, Response, Usage
+from bento_trtllm.api.openai.tools import CallDelta
+from bento_trtllm.api.openai.tools import Delta as Part
+
+
+class FunctionDelta(Response):
+    """A piece of a call's function: its name, or more of the JSON text of its arguments."""
+
+    name: str | None = None
+    arguments: str = ""
+
+
+class ToolCallDelta(Response):
+    """A piece of a call. The first has all fields, the others `index` and `function`."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta
+
+
+class Delta(Response):
+    """What an event adds to the message."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+
+
+class ChunkChoice(Response):
+    """What an event adds to one answer."""
+
+    index: int
+    delta: Delta
+    logprobs: ChoiceLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class ChatChunk(Response):
+    """One event."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChunkChoice]
+    usage: Usage | None = None
+
+
+def delta(part: Part) -> Delta:
+    """What the parser of an answer found, as the delta of an event."""
+    if not isinstance(part, CallDelta):
+        return Delta(content=part)
+    if part.id is None:
+        function = FunctionDelta(arguments=part.arguments)
+        return Delta(tool_calls=[ToolCallDelta(index=part.index, function=function)])
+    function = FunctionDelta(name=part.name, arguments="")
+    return Delta(tool_calls=[ToolCallDelta(index=part.index, id=part.id, type="function", function=function)])

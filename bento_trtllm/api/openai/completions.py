@@ -1,0 +1,154 @@
+"""POST /v1/completions."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from bento_trtllm.api.composer import Piece
+from bento_trtllm.api.errors import bad_request
+from bento_trtllm.api.openai import responses
+from bento_trtllm.api.openai.choices import Event, Head, Question, UsageCounter, repeat
+from bento_trtllm.api.openai.model import Model
+from bento_trtllm.api.openai.requests import CompletionRequest
+from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling
+from bento_trtllm.api.openai.scores import completion_logprobs
+
+# OpenAI's own default for this route.
+MAX_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Completions:
+    """A request that was understood. `echoes` are the texts that the choices begin with."""
+
+    questions: list[Question]
+    echoes: list[str]
+    prompt_tokens: int
+    logprobs: int | None
+
+
+def read(request: CompletionRequest, model: Model) -> Completions:
+    """Understand a request. Raises APIError."""
+    n = request.n or 1
+    if request.suffix:
+        raise bad_request("suffix is not supported: Llama 3 is not trained to fill in.", param="suffix")
+    if request.best_of not in (None, n):
+        raise bad_request("best_of is not supported: leave it out, or send what n is.", param="best_of")
+    if request.echo and request.logprobs is not None:
+        raise bad_request("echo does not go with logprobs: the engine does not score the prompt.", param="echo")
+    sampling = read_sampling(request, model.defaults, model.manifest, top_logprobs=request.logprobs)
+    context = model.manifest.context_length
+    questions: list[Question] = []
+    echoes: list[str] = []
+    prompt_tokens = 0
+    for input_ids, text in _prompts(request, model):
+        wanted = request.max_tokens or min(MAX_TOKENS, max(context - len(input_ids), 1))
+        max_tokens = answer_tokens(wanted, len(input_ids), context, field="max_tokens", prompt_field="prompt")
+        questions += repeat(Question(input_ids, max_tokens, sampling), n)
+        echoes += [text if request.echo else ""] * n
+        prompt_tokens += len(input_ids)
+    return Completions(questions, echoes, prompt_tokens, request.logprobs)
+
+
+def _prompts(request: CompletionRequest, model: Model) -> list[tuple[list[int], str]]:
+    """Token ids and text of each prompt."""
+    prompt = request.prompt
+    prompts: list[str | list[int]] = []
+    if isinstance(prompt, str):
+        prompts = [prompt]
+    elif isinstance(prompt[0], int):
+        prompts = [[token for token in prompt if isinstance(token, int)]]
+    else:
+        prompts = [item for item in prompt if not isinstance(item, int)]
+    return [_prompt(item, model) for item in prompts]
+
+
+def _prompt(prompt: str | list[int], model: Model) -> tuple[list[int], str]:
+    if isinstance(prompt, str):
+        bos = model.manifest.bos_id
+        input_ids = [*([] if bos is None else [bos]), *model.tokenizer.encode_text(prompt)]
+        if not input_ids:
+            raise bad_request("prompt is empty.", param="prompt")
+        return input_ids, prompt
+    if wrong := next((token for token in prompt if not 0 <= token < model.manifest.vocab_size), None):
+        raise bad_request(
+            f"prompt has the token {wrong}: ids are from 0 to {model.manifest.vocab_size - 1}.", param="prompt"
+        )
+    return prompt, model.tokenizer.decode(prompt)
+
+
+class Streamed:
+    """Events of the core as events of a stream."""
+
+    def __init__(self, completions: Completions, head: Head, model: Model, *, include_usage: bool) -> None:
+        self._completions = completions
+        self._head = head
+        self._model = model
+        self._written = [len(text) for text in completions.echoes]
+        self._include_usage = include_usage
+
+    async def render(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[responses.Response, None]:
+        """The chunks of a response."""
+        usage = UsageCounter(self._completions.prompt_tokens)
+        for i, text in enumerate(self._completions.echoes):
+            if text:
+                yield self._chunk(i, text, None, None)
+        async for i, item in events:
+            if isinstance(item, Piece):
+                yield self._chunk(i, item.text, self._scores(i, item), None)
+                self._written[i] += len(item.text)
+            else:
+                usage.add(item)
+                yield self._chunk(i, "", None, item.reason)
+        if self._include_usage:
+            yield envelope(self._head, [], usage=usage.usage())
+
+    def _scores(self, i: int, piece: Piece) -> responses.CompletionLogprobs | None:
+        top = self._completions.logprobs
+        if top is None:
+            return None
+        return completion_logprobs(piece.scores, top, self._model.tokenizer, self._written[i])
+
+    def _chunk(
+        self, i: int, text: str, logprobs: responses.CompletionLogprobs | None, reason: responses.FinishReason | None
+    ) -> responses.Completion:
+        choices = [responses.CompletionChoice(index=i, text=text, logprobs=logprobs, finish_reason=reason)]
+        return envelope(self._head, choices, usage=None) if self._include_usage else envelope(self._head, choices)
+
+
+async def collect(
+    completions: Completions, head: Head, model: Model, events: AsyncGenerator[Event, None]
+) -> responses.Completion:
+    """The whole response at once."""
+    usage = UsageCounter(completions.prompt_tokens)
+    pieces: list[list[Piece]] = [[] for _ in completions.questions]
+    reasons: list[responses.FinishReason] = ["stop"] * len(pieces)
+    async for i, item in events:
+        if isinstance(item, Piece):
+            pieces[i].append(item)
+        else:
+            usage.add(item)
+            reasons[i] = item.reason
+    choices = []
+    for i, answer in enumerate(pieces):
+        scores = None
+        if completions.logprobs is not None:
+            all_scores = [score for piece in answer for score in piece.scores]
+            scores = completion_logprobs(all_scores, completions.logprobs, model.tokenizer, 0)
+        text = completions.echoes[i] + "".join(piece.text for piece in answer)
+        choices.append(responses.CompletionChoice(index=i, text=text, logprobs=scores, finish_reason=reasons[i]))
+    return envelope(head, choices, usage=usage.usage())
+
+
+def envelope(
+    head: Head, choices: list[responses.CompletionChoice], **usage: responses.Usage | None
+) -> responses.Completion:
+    """A response, or an event of one."""
+    return responses.Completion(
+        id=head.id,
+        object="text_completion",
+        created=head.created,
+        model=head.model,
+        system_fingerprint=head.system_fingerprint,
+        choices=choices,
+        **usage,
+    )

@@ -1,0 +1,220 @@
+"""Requests as OpenAI's API defines them. Types are strict, and a field that is not known is refused by name."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+MAX_CHOICES = 128
+MAX_PROMPTS = 128
+MAX_TOOLS = 128
+
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)]
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+
+
+class Model(BaseModel):
+    """The base of all: no coercion, no unknown fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+
+class Loose(BaseModel):
+    """For what clients send back as they got it: fields that this version does not know are left out."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", protected_namespaces=())
+
+
+class TextPart(Model):
+    """The only kind of part that a text model reads."""
+
+    type: Literal["text"]
+    text: str
+
+
+Content = str | list[TextPart]
+
+
+class SystemMessage(Model):
+    """Instructions; `developer` is OpenAI's newer name for the role."""
+
+    role: Literal["system", "developer"]
+    content: Content
+    name: str | None = None
+
+
+class UserMessage(Model):
+    """What the user says."""
+
+    role: Literal["user"]
+    content: Content
+    name: str | None = None
+
+
+class CalledFunction(Loose):
+    """A function's name, and its arguments as the JSON text that the model wrote."""
+
+    name: str
+    arguments: str
+
+
+class MessageToolCall(Loose):
+    """A call in an assistant's message."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class AssistantMessage(Loose):
+    """What the model said, or which tools it called."""
+
+    role: Literal["assistant"]
+    content: Content | None = None
+    name: str | None = None
+    refusal: str | None = None
+    tool_calls: list[MessageToolCall] | None = None
+
+
+class ToolMessage(Model):
+    """What a tool gave back."""
+
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str
+    name: str | None = None
+
+
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+
+class FunctionDefinition(Model):
+    """A function that the model may call. `parameters` is a JSON Schema; without it there are none."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Model):
+    """A tool; all are functions."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class NamedFunction(Model):
+    """The function of a tool_choice."""
+
+    name: str
+
+
+class NamedToolChoice(Model):
+    """The one function to call."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class JSONSchema(Model):
+    """What an answer must satisfy."""
+
+    name: FunctionName
+    description: str | None = None
+    json_schema: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormatText(Model):
+    """Anything."""
+
+    type: Literal["text"]
+
+
+class ResponseFormatJSONObject(Model):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class ResponseFormatJSONSchema(Model):
+    """JSON that satisfies a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JSONSchema
+
+
+ResponseFormat = Annotated[
+    ResponseFormatText | ResponseFormatJSONObject | ResponseFormatJSONSchema, Field(discriminator="type")
+]
+
+
+class StreamOptions(Model):
+    """What a stream has besides text. `include_obfuscation` changes nothing here: nothing is padded."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+    continuous_usage_stats: Literal[False] | None = None
+
+
+class SamplingFields(Model):
+    """Fields that both requests have. Below `user`, those that OpenAI lacks, named as vLLM names them."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    stop: Annotated[str, Field(min_length=1)] | Stop | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**64)
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    user: str | None = None
+    top_k: int | None = Field(None, ge=-1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, gt=0, le=100)
+    min_tokens: int | None = Field(None, ge=0)
+    ignore_eos: bool | None = None
+
+
+class ChatRequest(SamplingFields):
+    """POST /v1/chat/completions. The last group changes no answer here; it is taken so that clients that send it
+    always are served."""
+
+    messages: list[Message] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+
+    metadata: dict[str, str] | None = None
+    store: Literal[False] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    modalities: list[Literal["text"]] | None = None
+
+
+Tokens = Annotated[list[int], Field(min_length=1)]
+
+
+class CompletionRequest(SamplingFields):
+    """POST /v1/completions. A prompt is text or token ids; several make several choices."""
+
+    prompt: (
+        str
+        | Tokens
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_PROMPTS)]
+    )
+    logprobs: int | None = Field(None, ge=0, le=5)
+    echo: bool | None = None
+    suffix: str | None = None
+    best_of: int | None = Field(None, ge=1)

@@ -1,0 +1,138 @@
+"""Responses as OpenAI's API defines them. Fields that were not set are left out, so that `null` is said on purpose."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class Response(BaseModel):
+    """The base of all."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    def dump(self) -> str:
+        """As JSON on one line."""
+        return self.model_dump_json(exclude_unset=True)
+
+
+class Usage(Response):
+    """Tokens, counted. The end token of an answer counts: the engine made it."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class TopLogprob(Response):
+    """A token that could have stood there."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(TopLogprob):
+    """A token of the answer. `token` is text; where the token is part of a character, `bytes` tell which."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(Response):
+    """The scores of a chat's answer, or of a part of it."""
+
+    content: list[TokenLogprob]
+    refusal: None
+
+
+class FunctionCall(Response):
+    """A function and its arguments, which are JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Response):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class ChatMessage(Response):
+    """What the model said."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    tool_calls: list[ToolCall] | None = None
+
+
+class ChatChoice(Response):
+    """One answer."""
+
+    index: int
+    message: ChatMessage
+    logprobs: ChoiceLogprobs | None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(Response):
+    """The response of /v1/chat/completions without streaming."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class CompletionLogprobs(Response):
+    """The scores of a completion, in four lists of the same length."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int]
+
+
+class CompletionChoice(Response):
+    """One completion; in a stream, a piece of one."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class Completion(Response):
+    """The response of /v1/completions, and each event of its stream."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+
+
+class ModelCard(Response):
+    """A model that is served."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    max_model_len: int
+
+
+class ModelList(Response):
+    """The response of /v1/models."""
+
+    object: Literal["list"]
+    data: list[ModelCard]

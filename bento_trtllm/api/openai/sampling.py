@@ -1,0 +1,107 @@
+"""From a request's fields to the core's `Sampling`; what no engine can do is refused by the field's name."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from bento_trtllm.api.errors import bad_request
+from bento_trtllm.api.openai.requests import ChatRequest, SamplingFields
+from bento_trtllm.api.stream import MAX_TOP_K, Sampling
+from bento_trtllm.grammar.grammar import Grammar
+from bento_trtllm.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a request leaves open, as the checkpoint's generation_config.json has it."""
+
+    temperature: float = 1.0
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+
+    @classmethod
+    def read(cls, directory: Path) -> "Defaults":
+        """From a directory with generation_config.json; OpenAI's defaults where there is none."""
+        path = directory / "generation_config.json"
+        if not path.is_file():
+            return cls()
+        config = json.loads(path.read_text("utf-8"))
+        penalty = config.get("repetition_penalty")
+        if not config.get("do_sample"):
+            return cls(temperature=0.0, repetition_penalty=penalty)
+        return cls(config.get("temperature", 1.0), config.get("top_p"), config.get("top_k"), penalty)
+
+
+def read_sampling(
+    request: SamplingFields,
+    defaults: Defaults,
+    manifest: Manifest,
+    *,
+    grammar: Grammar | None = None,
+    top_logprobs: int | None = None,
+) -> Sampling:
+    """How to choose tokens; `top_logprobs` is None where no scores are asked for. Raises APIError."""
+    if request.min_p:
+        raise bad_request("min_p is not supported: the engine's Triton model has no such input.", param="min_p")
+    if request.ignore_eos and grammar:
+        raise bad_request("ignore_eos does not go with an answer of a given form.", param="ignore_eos")
+    if request.stop and grammar:
+        raise bad_request("stop does not go with an answer of a given form: the form says where it ends.", param="stop")
+    own = request.temperature is not None or request.top_p is not None or request.top_k is not None
+    top_k = request.top_k if own else defaults.top_k
+    stop = request.stop or ()
+    sampling = Sampling(
+        temperature=(1.0 if own else defaults.temperature) if request.temperature is None else request.temperature,
+        top_p=request.top_p if own else defaults.top_p,
+        top_k=min(top_k, MAX_TOP_K) if top_k and top_k > 0 else None,
+        seed=None if request.seed is None else request.seed % 2**64,
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        repetition_penalty=request.repetition_penalty or defaults.repetition_penalty,
+        presence_penalty=request.presence_penalty or None,
+        frequency_penalty=request.frequency_penalty or None,
+        bias=_bias(request.logit_bias or {}, manifest.vocab_size),
+        min_tokens=request.min_tokens or None,
+        ignore_end=bool(request.ignore_eos),
+        grammar=grammar,
+        log_probs=top_logprobs is not None,
+    )
+    if top_logprobs and (top_logprobs > 1 or not _takes_likeliest(sampling)):
+        # The engine scores the token that it took, and no other.
+        field = "top_logprobs" if isinstance(request, ChatRequest) else "logprobs"
+        raise bad_request(
+            f"{field} is {top_logprobs}: the engine gives the score of the chosen token only, so ask for 0, or for 1 "
+            "with temperature 0 and without penalties, bias or a given form.",
+            param=field,
+        )
+    return sampling
+
+
+def _takes_likeliest(sampling: Sampling) -> bool:
+    changed = (sampling.repetition_penalty or 1.0) != 1.0 or sampling.presence_penalty or sampling.frequency_penalty
+    return sampling.greedy and not (changed or sampling.bias or sampling.grammar)
+
+
+def _bias(biases: dict[str, float], vocab_size: int) -> tuple[tuple[int, float], ...]:
+    found = []
+    for name, value in biases.items():
+        if not name.isascii() or not name.isdigit() or int(name) >= vocab_size:
+            raise bad_request(
+                f"logit_bias has the key {name!r}: keys are token ids below {vocab_size}.", param="logit_bias"
+            )
+        if value:
+            found.append((int(name), value))
+    return tuple(found)
+
+
+def answer_tokens(wanted: int | None, prompt: int, context: int, *, field: str, prompt_field: str) -> int:
+    """How long an answer may be: what was asked for, or what the context holds. Raises APIError."""
+    if prompt + (wanted or 1) <= context:
+        return wanted or context - prompt
+    answer = f" and {wanted} in the answer ({field})" if wanted else ""
+    raise bad_request(
+        f"This model's context holds {context} tokens, prompt and answer together, and you asked for "
+        f"{prompt + (wanted or 1)}: {prompt} in the prompt{answer or ', which leaves none for the answer'}.",
+        param=field if wanted and prompt < context else prompt_field,
+        code="context_length_exceeded",
+    )

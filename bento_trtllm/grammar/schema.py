@@ -1,0 +1,345 @@
+"""JSON Schema to a grammar whose every text is valid.
+
+A keyword that the grammar would not enforce is refused by name, never ignored. What a schema leaves open is
+written in one way: properties in the order of the schema and no others, no spaces but after `,` and `:`.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bento_trtllm.grammar import integers
+from bento_trtllm.grammar.formats import FORMATS
+from bento_trtllm.grammar.grammar import ROOT, Expression, Grammar, GrammarError, Rule, choice, sequence
+from bento_trtllm.grammar.json import Rules, dumps
+
+ANNOTATIONS = {
+    *("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "discriminator"),
+    *("$schema", "$id", "$comment", "$defs", "definitions"),
+}
+KEYWORDS = {
+    "string": {"minLength", "maxLength", "format"},
+    "number": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"},
+    "integer": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"},
+    "array": {"items", "prefixItems", "minItems", "maxItems"},
+    "object": {"properties", "required", "additionalProperties"},
+    "boolean": set[str](),
+    "null": set[str](),
+}
+# A counted repetition is a rule a count; xgrammar compiles these in a few milliseconds.
+MAX_COUNT = 2000
+MAX_RULES = 10_000
+
+Schema = Mapping[str, Any] | bool
+
+
+def compile_schema(schema: Schema) -> Grammar:
+    """The grammar of a JSON Schema. Raises GrammarError, naming the keyword and where it stands."""
+    rules = Rules()
+    root = SchemaRules(rules, schema).expression(schema, "")
+    return grammar(rules, root)
+
+
+def any_object() -> Grammar:
+    """The grammar of all JSON objects."""
+    rules = Rules()
+    return grammar(rules, rules.object())
+
+
+def grammar(rules: Rules, root: Expression) -> Grammar:
+    """A grammar that begins with this expression."""
+    return Grammar({ROOT: root, **rules.rules})
+
+
+class SchemaRules:
+    """Rules for one schema document; `prefix` keeps the names of several documents apart."""
+
+    def __init__(self, rules: Rules, document: Schema, prefix: str = "s") -> None:
+        self._rules = rules
+        self._document = document
+        self._prefix = prefix
+        self._count = 0
+        self._references: dict[str, Rule] = {}
+        # References that are being resolved with no character written since: going round is going nowhere.
+        self._open: set[str] = set()
+
+    def expression(self, schema: Schema, at: str) -> Expression:
+        """The values that a part of the document allows; `at` says where it stands."""
+        if schema is True or schema == {}:
+            return self._rules.value()
+        if not isinstance(schema, Mapping):
+            raise GrammarError(f"{at or 'the schema'} must be an object or true")
+        if len(self._rules.rules) > MAX_RULES:
+            raise GrammarError("it is too large")
+        schema = {key: value for key, value in schema.items() if key not in ANNOTATIONS}
+        for key, build in self._wholes().items():
+            if key in schema:
+                if key in ("const", "enum"):
+                    # Whatever stands beside was true of the values, or the schema contradicts itself.
+                    schema = {k: v for k, v in schema.items() if k in (key, "type")}
+                    return build(self._of_type(schema, key), at)
+                self._only(schema, {key}, at)
+                return build(schema[key], at)
+        kinds = schema.get("type") or self._guess(schema, at)
+        if isinstance(kinds, list):
+            options = [
+                self._typed(kind, {k: v for k, v in schema.items() if k in KEYWORDS.get(kind, ())}, at)
+                for kind in kinds
+            ]
+            self._only(schema, set().union(*(KEYWORDS[kind] for kind in kinds)), at)
+            return choice(*options)
+        return self._typed(kinds, {k: v for k, v in schema.items() if k != "type"}, at)
+
+    def _wholes(self) -> dict[str, Callable[[Any, str], Expression]]:
+        """Keywords that say everything by themselves."""
+        return {
+            "$ref": self._reference,
+            "const": self._values,
+            "enum": self._values,
+            "anyOf": self._any,
+            "oneOf": self._one,
+            "allOf": self._all,
+        }
+
+    @staticmethod
+    def _of_type(schema: Mapping[str, Any], key: str) -> list[Any]:
+        values = [schema["const"]] if key == "const" else schema["enum"]
+        if not isinstance(values, list):
+            raise GrammarError("enum must be an array")
+        kinds = schema.get("type")
+        if kinds is None:
+            return values
+        return [
+            value
+            for value in values
+            if any(_is(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
+        ]
+
+    def _guess(self, schema: Mapping[str, Any], at: str) -> str:
+        """The type that a schema without one is about. Other types would be valid too; one is enough."""
+        for kind in ("object", "array", "string", "number"):
+            if schema.keys() & KEYWORDS[kind]:
+                return kind
+        raise GrammarError(f"{at}/{next(iter(schema))} is not supported")
+
+    def _only(self, schema: Mapping[str, Any], known: set[str], at: str) -> None:
+        for key in schema.keys() - known - {"type"}:
+            raise GrammarError(f"{at}/{key} is not supported here")
+
+    def _name(self, kind: str) -> str:
+        self._count += 1
+        return f"{self._prefix}{self._count}_{kind}"
+
+    def _typed(self, kind: Any, schema: Mapping[str, Any], at: str) -> Expression:
+        if kind not in KEYWORDS:
+            raise GrammarError(f"{at}/type is {kind!r}: it must be one of {', '.join(KEYWORDS)}")
+        self._only(schema, KEYWORDS[kind], at)
+        match kind:
+            case "string":
+                return self._string(schema, at)
+            case "integer" | "number":
+                return self._numeric(kind, schema, at)
+            case "boolean":
+                return choice("true", "false")
+            case "null":
+                return sequence("null")
+            case "array":
+                return self._array(schema, at)
+        return self._object(schema, at)
+
+    def _reference(self, target: Any, at: str) -> Expression:
+        if not isinstance(target, str) or not target.startswith("#"):
+            raise GrammarError(f"{at}/$ref must begin with #: other documents are not fetched")
+        if target in self._open:
+            raise GrammarError(f"{at}/$ref leads back to itself")
+        if target in self._references:
+            return self._references[target]
+        node: Any = self._document
+        for step in target[1:].split("/")[1:]:
+            key = step.replace("~1", "/").replace("~0", "~")
+            if not isinstance(node, Mapping) or key not in node:
+                raise GrammarError(f"{at}/$ref leads nowhere: {target}")
+            node = node[key]
+        self._references[target] = rule = Rule(self._name("ref"))
+        self._open.add(target)
+        self._rules.rule(rule.name, self.expression(node, target))
+        self._open.discard(target)
+        return rule
+
+    def _inner(self, schema: Schema, at: str) -> Expression:
+        """An expression within another, after at least one character."""
+        outside, self._open = self._open, set()
+        try:
+            return self.expression(schema, at)
+        finally:
+            self._open = outside
+
+    def _values(self, values: list[Any], at: str) -> Expression:
+        if not values:
+            raise GrammarError(f"{at}/enum allows no value")
+        try:
+            return choice(*(dumps(value) for value in values))
+        except ValueError as error:
+            raise GrammarError(f"{at}/enum has a value that is not JSON") from error
+
+    def _any(self, options: Any, at: str) -> Expression:
+        if not isinstance(options, list) or not options:
+            raise GrammarError(f"{at}/anyOf must be an array of schemas")
+        return choice(*(self.expression(option, f"{at}/anyOf/{i}") for i, option in enumerate(options)))
+
+    def _one(self, options: Any, at: str) -> Expression:
+        if not isinstance(options, list) or not options:
+            raise GrammarError(f"{at}/oneOf must be an array of schemas")
+        for i, option in enumerate(options):
+            for other in options[:i]:
+                if not self._apart(option, other):
+                    raise GrammarError(f"{at}/oneOf has options that one value could satisfy together: use anyOf")
+        return choice(*(self.expression(option, f"{at}/oneOf/{i}") for i, option in enumerate(options)))
+
+    def _all(self, options: Any, at: str) -> Expression:
+        if not isinstance(options, list) or len(options) != 1:
+            raise GrammarError(f"{at}/allOf is supported with one schema only")
+        return self.expression(options[0], f"{at}/allOf/0")
+
+    def _apart(self, one: Any, other: Any) -> bool:
+        """Whether no value can satisfy both, by their types or by a constant that each requires."""
+        one, other = self._look(one), self._look(other)
+        kinds = [{kind} if isinstance(kind := s.get("type"), str) else set(kind or ()) for s in (one, other)]
+        if all(kinds) and not kinds[0] & kinds[1] and kinds[0] | kinds[1] != {"integer", "number"}:
+            return True
+        fixed = [self._constants(s) for s in (one, other)]
+        return any(
+            not set(map(dumps, fixed[0][key])) & set(map(dumps, fixed[1][key]))
+            for key in fixed[0].keys() & fixed[1].keys()
+        )
+
+    def _look(self, schema: Any) -> Mapping[str, Any]:
+        while isinstance(schema, Mapping) and isinstance(target := schema.get("$ref"), str):
+            node: Any = self._document
+            for step in target[1:].split("/")[1:]:
+                node = node.get(step, {}) if isinstance(node, Mapping) else {}
+            if node is schema:
+                break
+            schema = node
+        return schema if isinstance(schema, Mapping) else {}
+
+    def _constants(self, schema: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """The values that are spelled out: the schema's own under "", and those of required properties."""
+        found = {}
+        for name in ["", *(schema.get("required") or ())]:
+            part = schema if not name else self._look((schema.get("properties") or {}).get(name))
+            if "const" in part:
+                found[name] = [part["const"]]
+            elif isinstance(part.get("enum"), list):
+                found[name] = part["enum"]
+        return found
+
+    def _string(self, schema: Mapping[str, Any], at: str) -> Expression:
+        if "format" in schema:
+            self._only(schema, {"format"}, at)
+            if schema["format"] not in FORMATS:
+                raise GrammarError(f"{at}/format is {schema['format']!r}: supported are {', '.join(FORMATS)}")
+            return sequence('"', FORMATS[schema["format"]], '"')
+        return self._rules.string(*_bounds(schema, "Length", at))
+
+    def _numeric(self, kind: str, schema: Mapping[str, Any], at: str) -> Expression:
+        if not schema:
+            return self._rules.integer() if kind == "integer" else self._rules.number()
+        low, high = -math.inf, math.inf
+        for key, value in schema.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise GrammarError(f"{at}/{key} must be a number")
+            step = (value + 1 if value == math.floor(value) else value) if key == "exclusiveMinimum" else value
+            step = (value - 1 if value == math.ceil(value) else value) if key == "exclusiveMaximum" else step
+            low, high = (max(low, step), high) if "inimum" in key else (low, min(high, step))
+        first = None if low == -math.inf else math.ceil(low)
+        last = None if high == math.inf else math.floor(high)
+        options = integers.between(first, last)
+        if kind == "number" and "exclusiveMaximum" not in schema and "exclusiveMinimum" not in schema:
+            # Between two integers of the range a fraction is in it too; towards zero it is nearer to zero.
+            above = integers.between(max(first or 0, 0) if first is not None else 0, None if last is None else last - 1)
+            below = integers.between(None if first is None else first + 1, -1 if last is None else min(last, -1))
+            options += [sequence(option, self._rules.fraction()) for option in (*above, *below)]
+        if not options:
+            raise GrammarError(f"{at or 'the schema'} allows no number")
+        return self._rules.rule(self._name(kind), choice(*options))
+
+    def _array(self, schema: Mapping[str, Any], at: str) -> Expression:
+        shortest, longest = _bounds(schema, "Items", at)
+        if "prefixItems" in schema:
+            first = schema["prefixItems"]
+            if schema.get("items", True) is not False and longest != len(first):
+                raise GrammarError(f"{at}/prefixItems goes with items: false, or with as many maxItems")
+            if shortest != len(first):
+                raise GrammarError(f"{at}/prefixItems goes with as many minItems")
+            parts = [self._inner(item, f"{at}/prefixItems/{i}") for i, item in enumerate(first)]
+            commas = [sequence(", ", part) if i else part for i, part in enumerate(parts)]
+            return sequence("[", *commas, "]")
+        if schema.get("items") is False:
+            return sequence("[]")
+        item = self._rules.rule(self._name("item"), self._inner(schema.get("items", True), f"{at}/items"))
+        return self._rules.array(self._name("array"), item, shortest, longest)
+
+    def _object(self, schema: Mapping[str, Any], at: str) -> Expression:
+        properties = schema.get("properties", {})
+        required = schema.get("required", [])
+        further = schema.get("additionalProperties", True)
+        if not isinstance(properties, Mapping) or not isinstance(required, list):
+            raise GrammarError(f"{at}/properties must be an object, and required an array")
+        missing = [name for name in required if name not in properties]
+        if missing and further is False:
+            raise GrammarError(f"{at}/required names {missing[0]}, which is no property")
+        if not properties and not required:
+            name = self._name("object")
+            if further is False:
+                return sequence("{}")
+            if further is True or further == {}:
+                return self._rules.object()
+            return self._rules.rule(name, self._rules.map(name, self._inner(further, f"{at}/additionalProperties")))
+        pairs = [
+            (name in required, sequence(f"{dumps(name)}: ", self._inner(part, f"{at}/properties/{name}")))
+            for name, part in [*properties.items(), *((name, further) for name in missing)]
+        ]
+        return sequence("{", self._pairs(self._name("object"), pairs))
+
+    def _pairs(self, name: str, pairs: Sequence[tuple[bool, Expression]]) -> Expression:
+        """The rest of an object after its brace: pairs in order, those that are not required left out or not."""
+        after: dict[bool, Expression] = {False: sequence("}"), True: sequence("}")}
+        for i, (required, pair) in reversed(list(enumerate(pairs))):
+            # By whether a pair was written before, so that a comma stands between.
+            now: dict[bool, Expression] = {}
+            for begun in (False, True):
+                taken = sequence(", " if begun else "", pair, after[True])
+                expression = taken if required else choice(taken, after[begun])
+                now[begun] = self._rules.rule(f"{name}_{i}{'b' if begun else 'a'}", expression)
+            after = now
+        return after[False]
+
+
+def _bounds(schema: Mapping[str, Any], what: str, at: str) -> tuple[int, int | None]:
+    low, high = schema.get(f"min{what}", 0), schema.get(f"max{what}")
+    for key, value in ((f"min{what}", low), (f"max{what}", high)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise GrammarError(f"{at}/{key} must be a whole number")
+        if value is not None and value > MAX_COUNT:
+            raise GrammarError(f"{at}/{key} is over {MAX_COUNT}, the most that is enforced: leave it out")
+    if high is not None and high < low:
+        raise GrammarError(f"{at}/max{what} is less than min{what}")
+    return low, high
+
+
+def _is(value: Any, kind: str) -> bool:
+    match kind:
+        case "string":
+            return isinstance(value, str)
+        case "boolean":
+            return isinstance(value, bool)
+        case "null":
+            return value is None
+        case "array":
+            return isinstance(value, list)
+        case "object":
+            return isinstance(value, dict)
+        case "integer":
+            return isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)

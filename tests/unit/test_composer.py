@@ -1,0 +1,109 @@
+"""Tokens to text: stop strings, scores beside their text, and answers that are ended before they are cut."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bento_trtllm.api.composer import Composer, Piece
+from bento_trtllm.grammar.grammar import Grammar
+from bento_trtllm.grammar.schema import any_object, compile_schema
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from bento_trtllm.triton.client import Tokens
+
+TOKENIZER = PromptTokenizer(Path(__file__).parents[2] / "assets" / "demo-llama")
+END = TOKENIZER.special_ids["<|eot_id|>"]
+
+
+def compose(
+    text: str,
+    *,
+    max_tokens: int = 1000,
+    batch: int = 1,
+    end: bool = True,
+    scores: bool = False,
+    stop: tuple[str, ...] = (),
+    grammar: Grammar | None = None,
+) -> tuple[list[Piece], Composer]:
+    ids = [*TOKENIZER.encode_text(text), *([END] if end else [])][:max_tokens]
+    ends = frozenset({END})
+    composer = Composer(TOKENIZER, end_ids=ends, max_tokens=max_tokens, stop=stop, grammar=grammar)
+    pieces = []
+    for start in range(0, len(ids), batch):
+        part = ids[start : start + batch]
+        pieces.append(composer.feed(Tokens(part, [-float(i) for i in part] if scores else [])))
+        if composer.done:
+            break
+    pieces.append(composer.flush())
+    return [piece for piece in pieces if piece], composer
+
+
+def text_of(pieces: list[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_text_reason_and_count(batch: int) -> None:
+    text = "こんにちは 🦙 world"
+    pieces, composer = compose(text, batch=batch)
+    assert text_of(pieces) == text
+    assert composer.reason == "stop"
+    assert composer.generated == len(TOKENIZER.encode_text(text)) + 1
+    pieces, composer = compose(text, max_tokens=4, batch=batch)
+    assert composer.reason == "length"
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+@pytest.mark.parametrize("text", ["Hello, big world", "こんにちは 🦙 ∑ क्षि world", "Ünï"])
+def test_scores_stand_with_their_text(batch: int, text: str) -> None:
+    pieces, _ = compose(text, batch=batch, scores=True)
+    ids = TOKENIZER.encode_text(text)
+    assert [score.token for piece in pieces for score in piece.scores] == ids
+    shown = b""
+    for piece in pieces:
+        before = len(shown)
+        shown += piece.text.encode()
+        for score in piece.scores:
+            start = len(b"".join(TOKENIZER.token_bytes(i) for i in ids[: ids.index(score.token)]))
+            assert score.log_prob == -score.token
+            assert start >= before or ids.count(score.token) > 1
+            assert start < len(shown)
+
+
+def test_scores_after_a_stop_string_are_dropped() -> None:
+    text = "one two three four"
+    pieces, composer = compose(text, scores=True, stop=("three",))
+    assert text_of(pieces) == "one two "
+    assert composer.reason == "stop"
+    shown = b"".join(TOKENIZER.token_bytes(s.token) for piece in pieces for s in piece.scores)
+    assert shown.decode().startswith("one two ")
+    assert "four" not in shown.decode()
+
+
+@pytest.mark.parametrize("batch", [1, 4, 1000])
+def test_a_guided_answer_is_ended_before_it_is_cut(batch: int) -> None:
+    text = json.dumps({"text": "a long story " * 30, "list": [1, {"x": ["y"]}, None], "last": True})
+    whole = len(TOKENIZER.encode_text(text)) + 1
+    for max_tokens in range(2, whole + 3):
+        pieces, composer = compose(text, max_tokens=max_tokens, batch=batch, grammar=any_object())
+        value = json.loads(text_of(pieces))
+        assert composer.generated <= max_tokens
+        assert composer.reason == ("stop" if max_tokens >= whole else "length")
+        if max_tokens >= whole:
+            assert value == json.loads(text)
+
+
+def test_what_is_required_is_written_in_time() -> None:
+    """Opening an object may cost more than is left: then it is not opened."""
+    inner = {"type": "object", "properties": {f"key{i}": {"type": "integer"} for i in range(8)}}
+    inner["required"] = [f"key{i}" for i in range(8)]
+    grammar = compile_schema({"type": "array", "items": inner})
+    text = json.dumps([{f"key{i}": i for i in range(8)}] * 3)
+    counts = set()
+    for max_tokens in range(2, len(TOKENIZER.encode_text(text)) + 2):
+        pieces, composer = compose(text, max_tokens=max_tokens, grammar=grammar)
+        value = json.loads(text_of(pieces))
+        assert all(len(item) == 8 for item in value)
+        assert composer.generated <= max_tokens
+        counts.add(len(value))
+    assert counts == {0, 1, 2, 3}
