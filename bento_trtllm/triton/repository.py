@@ -46,8 +46,23 @@ def write_repository(directory: Path, engine: Engine, checkpoint: Checkpoint) ->
 
 def configurations(engine: Engine, checkpoint: Checkpoint) -> list[pb.ModelConfig]:
     """The four models, in the dialect of the engine's release."""
+    config = engine.model_config(checkpoint)
     text = (preprocessing(checkpoint), postprocessing(), ensemble())
-    return [engine.model_config(checkpoint), *map(engine.dialect.adapt, text)]
+    *others, whole = map(engine.dialect.adapt, text)
+    return [config, *others, _without_what_the_engine_lacks(whole, {tensor.name for tensor in config.input})]
+
+
+def _without_what_the_engine_lacks(whole: pb.ModelConfig, known: set[str]) -> pb.ModelConfig:
+    """Take the inputs out of the ensemble, in place, that lead to none of the engine's."""
+    for step in whole.ensemble_scheduling.step:
+        if step.model_name == "tensorrt_llm":
+            for name in set(step.input_map) - known:
+                del step.input_map[name]
+    used = {source for step in whole.ensemble_scheduling.step for source in step.input_map.values()}
+    kept = [tensor for tensor in whole.input if tensor.name in used]
+    del whole.input[:]
+    whole.input.extend(kept)
+    return whole
 
 
 def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str]) -> Path:
