@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from bento_trtllm.api.errors import APIError
+from bento_trtllm.telemetry import ROUTE
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -44,6 +45,7 @@ class Guard:
         except APIError as error:
             await respond(send, error)
             return
+        ROUTE.set(scope["path"])
         await self._run(scope, receive, send)
 
     def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from bento_trtllm.api.admission import Admission
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.telemetry import Telemetry
 from bento_trtllm.text.stop import StopStrings
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.client import Deadlines, TokenRequest, TritonClient
@@ -69,12 +70,14 @@ class TextStreams:
         client: Callable[[], TritonClient],
         admission: Admission,
         deadlines: Deadlines,
+        telemetry: Telemetry,
     ) -> None:
         self._manifest = manifest
         self._tokenizer = tokenizer
         self._client = client
         self._admission = admission
         self._deadlines = deadlines
+        self._telemetry = telemetry
         self._end_ids = frozenset(manifest.eos_ids)
 
     async def stream(
@@ -92,8 +95,14 @@ class TextStreams:
         last = -1
         stopped = False
         request = self._request(input_ids, max_tokens, sampling)
-        async with self._admission.slot(), self._client().stream(request, self._deadlines) as batches:
+        async with (
+            self._telemetry.stream(len(input_ids)) as count,
+            self._admission.slot(),
+            self._client().stream(request, self._deadlines) as batches,
+        ):
+            count.admitted()
             async for tokens in batches:
+                count.arrived(len(tokens))
                 generated += len(tokens)
                 last = tokens[-1]
                 text, stopped = stop.feed(detokenizer.feed(tokens))
@@ -101,6 +110,8 @@ class TextStreams:
                     yield text
                 if stopped:
                     break
+            ended = stopped or last in self._end_ids or generated < request.max_tokens
+            count.finished("stop" if ended else "length")
         if not stopped:
             text, stopped = stop.feed(detokenizer.flush())
             if text := text if stopped else text + stop.flush():
@@ -111,6 +122,7 @@ class TextStreams:
     def _request(self, input_ids: list[int], max_tokens: int, sampling: Sampling) -> TokenRequest:
         context = self._manifest.context_length
         if len(input_ids) >= context:
+            self._telemetry.refused("invalid_request")
             raise bad_request(
                 f"The prompt is {len(input_ids)} tokens long, and the model's context holds {context} with the "
                 "answer: shorten the prompt."
