@@ -3,6 +3,7 @@
 import asyncio
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass, replace
 
@@ -79,3 +80,40 @@ def chat_model(url: str) -> str:
         if error.code != 404:
             raise BenchError(f"{url}/v1/models answered {error.code}") from error
         return ""
+
+
+@dataclass(frozen=True)
+class RemoteAsker:
+    """The same for a service of which nothing but the URL is known: it is asked once what it answers."""
+
+    url: str
+    chat_model: str
+
+    def load(self, path: str, streams: int, tokens: int) -> Load:
+        """Raises BenchError where the service does not answer."""
+        body = json.dumps({"prompt": PROMPT, "max_tokens": tokens}).encode()
+        headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        question = urllib.request.Request(f"{self.url}/generate", body, headers)
+        try:
+            with urllib.request.urlopen(question, timeout=120) as response:
+                data = [line.removeprefix(b"data: ") for line in response if line.startswith(b"data: ")]
+            events = [json.loads(line) for line in data if line.strip() != b"[DONE]"]
+            made = events[-1]["usage"]["completion_tokens"]
+        except (OSError, KeyError, IndexError) as error:
+            raise BenchError(f"{self.url}/generate gave no answer: {error}") from error
+        size = len("".join(event.get("text", "") for event in events).encode())
+        return Load(
+            path=path,
+            triton="",
+            http=urllib.parse.urlsplit(self.url).netloc,
+            streams=streams,
+            requests=1,
+            tokens=tokens,
+            expected_tokens=made,
+            expected_bytes=size,
+            prompt=PROMPT,
+            text="",
+            input_ids=[],
+            end_ids=[],
+            chat_model=self.chat_model,
+        )

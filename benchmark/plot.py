@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmark.rounds import Case
 from benchmark.service import BenchError
-from benchmark.table import NAMES
+from benchmark.tables import NAMES
 
 
 def draw(cases: Sequence[Case], file: Path, title: str) -> None:
