@@ -1,6 +1,8 @@
 """/metrics: one valid exposition, right over several workers."""
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +12,11 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.serving import SSE, Service, serve
+from tests.e2e.serving import ROOT, SSE, Service, serve
 from tests.e2e.test_generate import PROMPT, read_events, stream_events
 
 COUNT = 24
+NAME = re.compile(r"((?:trtllm|gen_ai|nv)_\w+)\{")
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +163,13 @@ def test_metrics_without_an_engine(home: Path, tmp_path: Path) -> None:
         assert value(families, "trtllm_engine_restarts", "_total") == 1
         assert value(families, "trtllm_engine_metrics_up") == 0
         assert "nv_inference_request_success" not in families
+
+
+def test_the_dashboard_asks_for_what_there_is(service: Service) -> None:
+    stream_events(service, {"prompt": PROMPT, "max_tokens": 5})
+    families = scrape(service).values()
+    names = {sample.name for family in families for sample in family.samples} | {family.name for family in families}
+    panels = json.loads((ROOT / "deploy" / "grafana.json").read_text("utf-8"))["panels"]
+    asked = {name for panel in panels for target in panel.get("targets", []) for name in NAME.findall(target["expr"])}
+    assert len(asked) > 10
+    assert asked - names == set()
