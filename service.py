@@ -45,6 +45,9 @@ class TRTLLM:
             raise HTTPException(503, reason)
         return True
 
+    async def __metrics__(self, collected: str) -> str:
+        return await self.llm.metrics(collected)
+
     @bentoml.api
     async def generate(
         self,

@@ -2,7 +2,10 @@
 (`TRTLLM_NAME=value`); an argument wins, and travels with the Bento that was built with it.
 """
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +15,20 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:
     return {name: str(v).lower() if isinstance(v, bool) else str(v) for name, v in values.items()}
+
+
+def cores() -> int:
+    """Cores that this process may use: its affinity, or the container's share where that is less."""
+    count = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("utf-8").split()
+        count = min(count, ceil(int(quota) / int(period)))  # "max" is no number: no limit
+    return max(count, 1)
+
+
+def default_workers(cores: int) -> int:
+    """The other cores are for Triton, and on a CPU for the engine."""
+    return max(1, min(cores // 4, 8))
 
 
 class OpenVINOSettings(BaseModel):
@@ -142,7 +159,12 @@ class Settings(BaseSettings, OpenVINOSettings, TensorRTRunSettings, TritonSettin
     model_config = SettingsConfigDict(env_prefix="TRTLLM_", frozen=True, extra="forbid", protected_namespaces=())
 
     model: str = Field("demo-llama", description="Tag of the packed model in the BentoML model store.")
-    workers: int = Field(1, ge=1, description="Processes that turn text into tokens and back; one Triton serves all.")
+    workers: int = Field(
+        default_factory=lambda: default_workers(cores()),
+        ge=1,
+        description="Processes that turn text into tokens and back; one Triton serves all. Left out: 1 up to 4 cores, "
+        "then a quarter of them, at most 8 (docs/performance.md).",
+    )
 
     def overrides(self, engine: str) -> dict[str, str]:
         """Parameters of the Triton model that replace those it was packed with."""

@@ -16,6 +16,7 @@ from bento_trtllm.engines.releases import RENAMED
 from bento_trtllm.errors import EngineError, TritonError
 from bento_trtllm.manifest import FILE as MANIFEST
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.telemetry import Telemetry
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.client import Deadlines, TritonClient
@@ -47,8 +48,11 @@ class LLM:
         deadlines = Deadlines(
             settings.first_token_timeout_s, settings.between_tokens_timeout_s, settings.request_timeout_s
         )
+        self.telemetry = Telemetry(self.admission)
         inputs = {tensor.name for tensor in read_config(packed / "repository" / "tensorrt_llm").input}
-        self.streams = TextStreams(self.manifest, self.tokenizer, self.client, self.admission, deadlines, inputs)
+        self.streams = TextStreams(
+            self.manifest, self.tokenizer, self.client, self.admission, deadlines, inputs, self.telemetry
+        )
         self._client: TritonClient | None = None
         self._generation = 0
         self._closing: asyncio.Future[None] | None = None
@@ -92,6 +96,10 @@ class LLM:
         if self._client is None:
             return f"The engine is not ready ({self._supervisor.state}): {self._supervisor.reason}"
         return None
+
+    async def metrics(self, collected: str) -> str:
+        """All metrics of the service, given those that its workers have collected."""
+        return await self.telemetry.exposition(collected, self._supervisor.status)
 
     def client(self) -> TritonClient:
         """The channel to the Triton of now. Raises APIError (503) where there is none."""

@@ -1,7 +1,7 @@
 """How many requests are served at once, how many may wait, and when no more are taken."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from bento_trtllm.api.errors import APIError, unavailable
@@ -15,6 +15,8 @@ class Admission:
         self._room = running + waiting
         self._limit = running
         self._inside = 0
+        self.changed: Callable[[], None] = lambda: None
+        """Called when `running` or `waiting` has changed."""
         self._draining = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -48,11 +50,13 @@ class Admission:
             )
         self._inside += 1
         self._empty.clear()
+        self.changed()
         try:
             async with self._slots:
                 yield
         finally:
             self._inside -= 1
+            self.changed()
             if not self._inside:
                 self._empty.set()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.openai import errors as openai
+from bento_trtllm.telemetry import ROUTE
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -45,6 +46,7 @@ class Guard:
         except APIError as error:
             await respond(send, error, scope["path"])
             return
+        ROUTE.set(scope["path"])
         await self._run(scope, receive, send)
 
     def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:

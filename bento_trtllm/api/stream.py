@@ -10,6 +10,7 @@ from bento_trtllm.api.composer import Composer, FinishReason, Piece
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.grammar.grammar import ROOT, Grammar
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.telemetry import Telemetry
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.client import Deadlines, TokenRequest, TritonClient
 
@@ -85,6 +86,7 @@ class TextStreams:
         admission: Admission,
         deadlines: Deadlines,
         inputs: Collection[str],
+        telemetry: Telemetry,
     ) -> None:
         self._manifest = manifest
         self._tokenizer = tokenizer
@@ -92,6 +94,7 @@ class TextStreams:
         self._admission = admission
         self._deadlines = deadlines
         self._inputs = inputs
+        self._telemetry = telemetry
         self._end_ids = frozenset(manifest.eos_ids)
 
     async def stream(
@@ -111,12 +114,19 @@ class TextStreams:
             stop=sampling.stop,
             grammar=sampling.grammar,
         )
-        async with self._admission.slot(), self._client().stream(request, self._deadlines) as batches:
+        async with (
+            self._telemetry.stream(len(input_ids)) as count,
+            self._admission.slot(),
+            self._client().stream(request, self._deadlines) as batches,
+        ):
+            count.admitted()
             async for tokens in batches:
+                count.arrived(len(tokens.ids))
                 if piece := composer.feed(tokens):
                     yield piece
                 if composer.done:
                     break
+            count.finished(composer.reason)
         if piece := composer.flush():
             yield piece
         yield Finish(composer.reason, Usage(len(input_ids), composer.generated))
@@ -124,6 +134,7 @@ class TextStreams:
     def _request(self, input_ids: list[int], max_tokens: int, sampling: Sampling) -> TokenRequest:
         context = self._manifest.context_length
         if len(input_ids) >= context:
+            self._telemetry.refused("invalid_request")
             raise bad_request(
                 f"The prompt is {len(input_ids)} tokens long, and the model's context holds {context} with the "
                 "answer: shorten the prompt.",

@@ -1,0 +1,53 @@
+"""The gateway without HTTP: `python -m benchmark.core TRITON PACKED_MODEL TOKENS` streams one answer's text.
+
+For answers longer than `generate` gives: everything of the service between Triton's messages and text.
+"""
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from bento_trtllm.api.admission import Admission
+from bento_trtllm.api.stream import Finish, Sampling, TextStreams
+from bento_trtllm.manifest import Manifest
+from bento_trtllm.telemetry import Telemetry
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from bento_trtllm.triton.client import Deadlines, TritonClient
+
+WARM_UP = 500
+
+
+async def main(triton: str, directory: Path, tokens: int) -> dict[str, float]:
+    client = TritonClient(triton)
+    admission = Admission(1, 0)
+    tokenizer = PromptTokenizer(directory / "tokenizer")
+    deadlines = Deadlines(60, 60, 600)
+    manifest = Manifest.read(directory)
+    streams = TextStreams(manifest, tokenizer, lambda: client, admission, deadlines, (), Telemetry(admission))
+    ids = tokenizer.encode("Explain superconductors in plain English")
+    try:
+        await generate(streams, ids, WARM_UP)
+        cpu = time.process_time()
+        made = await generate(streams, ids, tokens)
+        cpu = time.process_time() - cpu
+    finally:
+        await client.close()
+    if made != tokens:
+        raise SystemExit(f"{made} tokens came where {tokens} were asked for")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return {"cpu_us": cpu * 1e6 / tokens, "peak_mb": peak}
+
+
+async def generate(streams: TextStreams, ids: list[int], tokens: int) -> int:
+    async for piece in streams.stream(ids, tokens, Sampling()):
+        if isinstance(piece, Finish):
+            return piece.usage.completion_tokens
+    return 0
+
+
+if __name__ == "__main__":
+    address, folder, count = sys.argv[1:]
+    print(json.dumps(asyncio.run(main(address, Path(folder), int(count)))))

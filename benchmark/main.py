@@ -1,0 +1,114 @@
+"""The command line of scripts/bench."""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from benchmark.document import replace
+from benchmark.engine import ROOT
+from benchmark.load import HTTP_PATHS, PATHS
+from benchmark.plot import draw
+from benchmark.service import BenchError
+from benchmark.suite import PARTS, Options, Report, run
+
+T = TypeVar("T")
+DOCS = ROOT / "docs"
+EPILOG = """
+parts:
+  table    every path at every number of streams, as fast as the engine gives tokens (with --rate: paced)
+  first    64 streams at 20 tokens a second each: what the gateway adds to the time to the first token
+  workers  64 streams with 1, 2, 4 and 8 workers, as far as there are cores
+  idle     1 to 1,000 open streams in which nothing comes: CPU and memory
+  length   answers of 1,000 to 100,000 tokens: CPU a token and memory
+  startup  from the command to the first token, and what is imported
+
+paths: """ + ", ".join(PATHS) + "\n"  # fmt: skip
+
+
+def a_list_of(kind: Callable[[str], T], choices: tuple[str, ...] = ()) -> Callable[[str], list[T]]:
+    """An argument with commas in it."""
+
+    def parse(text: str) -> list[T]:
+        items = text.split(",")
+        if choices and (unknown := [item for item in items if item not in choices]):
+            raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(choices)}")
+        return [kind(item) for item in items]
+
+    parse.__name__ = f"list of {kind.__name__}"
+    return parse
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Measure what stands between Triton and a user. Starts what it needs on free ports of 127.0.0.1.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the table's picture, a PNG")
+    parser.add_argument("--docs", action="store_true", help="all parts; regenerate docs/performance.{md,json,png}")
+    parser.add_argument("--url", help="measure a service that runs already, over HTTP alone")
+    parser.add_argument(
+        "--engine", choices=("free", "openvino"), default="free", help="free: costs nothing (default); openvino: demo"
+    )
+    parser.add_argument("--parts", type=a_list_of(str, PARTS), metavar="A,B", default=["table", "first"])
+    parser.add_argument("--startup", action="store_const", dest="parts", const=["startup"], help="--parts startup")
+    parser.add_argument("--paths", type=a_list_of(str, PATHS), metavar="A,B", default=list(PATHS))
+    parser.add_argument("--streams", type=a_list_of(int), metavar="N,N", default=[1, 16, 64, 256])
+    parser.add_argument("--tokens", type=int, default=500, help="a request (default 500)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of each case (default 5)")
+    parser.add_argument("--workers", type=int, default=1, help="of the gateway (default 1)")
+    parser.add_argument(
+        "--rate", type=float, default=0, help="tokens a second a stream, free engine (default: no limit)"
+    )
+    parser.add_argument("--tokens-per-message", type=int, default=1, help="free engine (default 1, as TensorRT-LLM)")
+    return parser
+
+
+def say(line: str) -> None:
+    """Progress; the results alone go to stdout."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = arguments()
+    given = parser.parse_args()
+    if given.url and set(given.paths) & {"bare", "ensemble"}:
+        given.paths = [path for path in given.paths if path in HTTP_PATHS]
+        given.parts = ["table"]
+    options = Options(
+        given.engine,
+        list(PARTS) if given.docs else given.parts,
+        given.paths,
+        given.streams,
+        given.tokens,
+        given.repeats,
+        given.workers,
+        given.rate,
+        given.tokens_per_message,
+        given.url.rstrip("/") if given.url else None,
+    )
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            report = run(options, Path(folder), say)
+        print(report.text())
+        write(report, given.json, given.plot)
+        if given.docs:
+            write(report, DOCS / "performance.json", DOCS / "performance.png")
+            replace(DOCS / "performance.md", report.markdown())
+    except BenchError as error:
+        say(f"error: {error}")
+        return 1
+    return 0
+
+
+def write(report: Report, data: Path | None, picture: Path | None) -> None:
+    if data:
+        data.write_text(json.dumps(report.as_json(), indent=1) + "\n", "utf-8")
+    if picture and report.table:
+        draw(report.table, picture, report.title())

@@ -1,0 +1,171 @@
+"""Rounds of load: each path in turn, again and again, so that what disturbs one disturbs all."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+
+from benchmark.engine import ROOT
+from benchmark.load import HTTP_PATHS, Load, Result
+from benchmark.measure import Meter, own_cpu_s
+from benchmark.service import BenchError, Group, Service
+
+# A round has at least so many tokens, so that clock ticks (10 ms of CPU) and starts don't matter.
+ROUND_TOKENS = 8_000
+WARM_UP_TOKENS = 2_000
+
+
+@dataclass
+class Round:
+    """One measured round on one path."""
+
+    tok_s: float
+    first_ms: tuple[float, float]
+    """p50 and p99."""
+    gap_ms: tuple[float, float]
+    """p50 and p99 of the time between two arrivals of text in a stream."""
+    cpu_us: dict[str, float]
+    """CPU time a token, by group, and of the client."""
+    peak_mb: dict[Group, float]
+    foreign: float
+    """CPU that processes which are no part of this used meanwhile, in cores."""
+    chunk_tokens: float
+    """Tokens an arrival: what was merged on the way."""
+
+
+@dataclass
+class Case:
+    """All rounds of one path at one number of streams."""
+
+    path: str
+    streams: int
+    tokens: int
+    rate: float
+    workers: int
+    rounds: list[Round] = field(default_factory=list)
+
+    def median(self, value: Callable[[Round], float]) -> float:
+        return statistics.median(map(value, self.rounds))
+
+    def spread(self, value: Callable[[Round], float]) -> tuple[float, float]:
+        values = [*map(value, self.rounds)]
+        return min(values), max(values)
+
+
+class Clients:
+    """Client processes that share a load between them."""
+
+    def __init__(self, count: int) -> None:
+        argv = [sys.executable, "-m", "benchmark.load"]
+        self._processes = [
+            subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ)
+            for _ in range(count)
+        ]
+
+    def put_on(self, load: Load) -> Result:
+        """Raises BenchError for any answer that failed."""
+        count = min(len(self._processes), load.streams)
+        for number, process in enumerate(self._processes[:count]):
+            streams = load.streams // count + (number < load.streams % count)
+            assert process.stdin
+            process.stdin.write(json.dumps(asdict(replace(load, streams=streams))) + "\n")
+            process.stdin.flush()
+        whole = Result(began=float("inf"))
+        for process in self._processes[:count]:
+            assert process.stdout
+            line = process.stdout.readline()
+            if not line:
+                raise BenchError(f"a client of the path {load.path} died")
+            part = Result(**json.loads(line))
+            whole = Result(
+                whole.tokens + part.tokens,
+                whole.requests + part.requests,
+                whole.cpu_s + part.cpu_s,
+                min(whole.began, part.began),
+                max(whole.ended, part.ended),
+                whole.first + part.first,
+                whole.gaps + part.gaps,
+                whole.errors + part.errors,
+            )
+        if whole.errors:
+            raise BenchError(f"{len(whole.errors)} answers on the path {load.path} failed: {whole.errors[0]}")
+        return whole
+
+    def close(self) -> None:
+        for process in self._processes:
+            assert process.stdin
+            process.stdin.close()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def clients(paths: Sequence[str], count: int) -> Iterator[dict[str, Clients]]:
+    """For each path, `count` processes for HTTP and one for Triton, whose cost is the measure."""
+    pool = {path: Clients(count if path in HTTP_PATHS else 1) for path in paths}
+    try:
+        yield pool
+    finally:
+        for each in pool.values():
+            each.close()
+
+
+def measure(
+    service: Service | None,
+    loads: Sequence[Load],
+    repeats: int,
+    *,
+    rate: float = 0.0,
+    workers: int = 1,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Case]:
+    """Each load once to warm up, then all in turn, `repeats` times. `service` is None for one elsewhere."""
+    cases = [Case(load.path, load.streams, load.tokens, rate, workers) for load in loads]
+    with clients([load.path for load in loads], max(1, workers)) as pool:
+        for load in loads:
+            pool[load.path].put_on(replace(load, requests=requests(load, WARM_UP_TOKENS), stagger_s=0))
+        for repeat in range(repeats):
+            for load, case in zip(loads, cases, strict=True):
+                once = one_round(service, pool[load.path], replace(load, requests=requests(load, ROUND_TOKENS)))
+                case.rounds.append(once)
+                say(f"{load.path}, {load.streams} streams, {repeat + 1} of {repeats}: {once.tok_s:,.0f} tok/s")
+    return cases
+
+
+def requests(load: Load, tokens: int) -> int:
+    """How often each stream asks in a round."""
+    return max(load.requests, -(-tokens // (load.streams * load.expected_tokens)))
+
+
+def one_round(service: Service | None, group: Clients, load: Load) -> Round:
+    """One round, and what everything spent on it."""
+    meter = Meter(service.groups() if service else {})
+    own = own_cpu_s()
+    result = group.put_on(load)
+    spent = meter.read()
+    known = sum(spent.cpu_s.values()) + result.cpu_s + own_cpu_s() - own
+    micro = 1e6 / result.tokens
+    return Round(
+        result.tokens / (result.ended - result.began),
+        _percentiles(result.first),
+        _percentiles(result.gaps),
+        {"client": result.cpu_s * micro, **{name: value * micro for name, value in spent.cpu_s.items()}},
+        spent.peak_mb,
+        max(0.0, spent.machine_cpu_s - known) / spent.seconds,
+        result.tokens / (len(result.first) + len(result.gaps)),
+    )
+
+
+def _percentiles(values: list[float]) -> tuple[float, float]:
+    """p50 and p99, in milliseconds."""
+    if len(values) < 2:
+        return (1000 * values[0],) * 2 if values else (0.0, 0.0)
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    return 1000 * cuts[49], 1000 * cuts[98]

@@ -1,0 +1,218 @@
+"""The parts of the benchmark, and what they found."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmark import growth, starting, tables
+from benchmark.answer import Asker, RemoteAsker, chat_model
+from benchmark.engine import EngineName, Model, pack
+from benchmark.measure import cores
+from benchmark.rounds import Case, measure
+from benchmark.service import serve
+
+PARTS = ("table", "first", "workers", "idle", "length", "startup")
+# The paced load: 64 readers' pace, one request after another, begun one by one.
+FIRST_STREAMS, FIRST_RATE, FIRST_TOKENS, FIRST_STAGGER_S = 64, 20.0, 40, 2.0
+WORKER_STREAMS, WORKER_COUNTS = 64, (1, 2, 4, 8)
+IDLE_COUNTS = (1, 100, 1000)
+LENGTHS = (1_000, 10_000, 100_000)
+STARTS = 3
+VERSIONS = ("bentoml", "tritonclient", "grpcio", "nvidia-pytriton", "openvino-genai", "uvicorn")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    engine: EngineName
+    parts: list[str]
+    paths: list[str]
+    streams: list[int]
+    tokens: int
+    repeats: int
+    workers: int
+    rate: float
+    tokens_per_message: int
+    url: str | None
+
+
+@dataclass
+class Report:
+    """What was found, part by part; empty for what was not asked."""
+
+    options: Options
+    table: list[Case] = field(default_factory=list)
+    first: list[Case] = field(default_factory=list)
+    workers: list[Case] = field(default_factory=list)
+    idle: list[growth.Idle] = field(default_factory=list)
+    length: list[growth.Length] = field(default_factory=list)
+    startup: list[starting.Startup] = field(default_factory=list)
+    imports: list[tuple[str, float]] = field(default_factory=list)
+
+    def title(self) -> str:
+        """One line on what was measured, where."""
+        options = self.options
+        what = options.url or {"free": "free engine", "openvino": "OpenVINO engine, demo model"}[options.engine]
+        pace = f"{options.rate:g} tokens/s a stream" if options.rate else "free-running"
+        size = f"{options.tokens} tokens a request, workers: {options.workers}"
+        return f"{what}, {pace}, {size}; {cores()} cores, {cpu_name()}"
+
+    def sections(self) -> dict[str, list[tuple[Sequence[str], Sequence[Sequence[str]]]]]:
+        """Tables by part: heads and rows."""
+        found: dict[str, list[tuple[Sequence[str], Sequence[Sequence[str]]]]] = {}
+        if self.table:
+            found["table"] = [(tables.HEAD, tables.rows(self.table))]
+        if self.first:
+            found["first"] = [(tables.FIRST_HEAD, tables.first_rows(self.first))]
+        if self.workers:
+            rows = [(str(c.workers), *r) for c, r in zip(self.workers, tables.rows(self.workers), strict=True)]
+            found["workers"] = [(("workers", *tables.HEAD), rows)]
+        if self.idle:
+            found["idle"] = [(growth.IDLE_HEAD, growth.idle_rows(self.idle))]
+        if self.length:
+            found["length"] = [(growth.LENGTH_HEAD, growth.length_rows(self.length))]
+        if self.startup:
+            found["startup"] = [
+                (starting.STARTUP_HEAD, starting.startup_rows(self.startup)),
+                (starting.IMPORT_HEAD, starting.import_rows(self.imports)),
+            ]
+        return found
+
+    def notes(self) -> dict[str, str]:
+        """What to know about a part's numbers."""
+        notes = {name: tables.noise(cases) for name in ("table", "first", "workers") if (cases := getattr(self, name))}
+        if self.startup:
+            middle = statistics.median(one.first_token for one in self.startup)
+            notes["startup"] = (
+                f"Median: {middle:.1f} s to the first token. The first of the starts warms the disk cache."
+            )
+        return notes
+
+    def text(self) -> str:
+        """For a terminal."""
+        lines = [self.title()]
+        for name, parts in self.sections().items():
+            lines += [f"\n{name}", *(tables.text(*each) for each in parts), self.notes().get(name, "")]
+        return "\n".join(lines)
+
+    def markdown(self) -> dict[str, str]:
+        """For the document, by part."""
+        sections = {"machine": f"{self.title()}; {time.strftime('%Y-%m-%d', time.gmtime())}."}
+        for name, parts in self.sections().items():
+            texts = [tables.markdown(*each) for each in parts]
+            sections[name] = "\n\n".join([*texts, *filter(None, [self.notes().get(name)])])
+        return sections
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything."""
+        return {
+            "title": self.title(),
+            "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "machine": {"cpu": cpu_name(), "cores": cores(), "python": platform.python_version()},
+            "versions": {name: version(name) for name in VERSIONS},
+            "options": asdict(self.options),
+            **{name: tables.as_json(getattr(self, name)) for name in ("table", "first", "workers")},
+            "idle": growth.as_json(self.idle),
+            "length": growth.as_json(self.length),
+            "startup": [asdict(one) for one in self.startup],
+            "imports_ms": dict(self.imports),
+            "notes": self.notes(),
+        }
+
+
+def run(options: Options, home: Path, say: Say) -> Report:
+    """All parts that are asked for, in an empty model store. Raises BenchError."""
+    report = Report(options)
+    if options.url:
+        _remote(report, options.url, say)
+        return report
+    say("packing the demo model ...")
+    model = pack(home, options.engine, options.tokens_per_message)
+    if {"table", "first", "length"} & {*options.parts}:
+        # Room for all streams, so that the line for slots is not what is measured.
+        with serve(home, workers=options.workers, max_running_requests=max(*options.streams, 256)) as service:
+            service.wait_ready()
+            asker = Asker(model, service, chat_model(service.url))
+            if "table" in options.parts:
+                report.table = _table(asker, options, say)
+            if "first" in options.parts and options.engine == "free":
+                report.first = _first(asker, options, say)
+            if "length" in options.parts and options.engine == "free":
+                say("long answers ...")
+                report.length = growth.lengths(service, asker, LENGTHS)
+    if "workers" in options.parts:
+        report.workers = _workers(home, model, options, say)
+    if "idle" in options.parts and options.engine == "free":
+        say("open streams in which nothing comes ...")
+        report.idle = growth.idle(home, model, IDLE_COUNTS)
+    if "startup" in options.parts:
+        say("starts, on the OpenVINO engine ...")
+        demo = home / "demo"
+        demo.mkdir()
+        pack(demo, "openvino")
+        report.startup = [starting.start(demo) for _ in range(STARTS)]
+        report.imports = starting.imports(demo)
+    return report
+
+
+def _paths(options: Options, asker: Asker) -> list[str]:
+    return [path for path in options.paths if path != "chat" or asker.chat_model]
+
+
+def _table(asker: Asker, options: Options, say: Say) -> list[Case]:
+    cases: list[Case] = []
+    asker.model.set_rate(options.rate)
+    for streams in options.streams:
+        loads = [asker.load(path, streams, options.tokens) for path in _paths(options, asker)]
+        cases += measure(asker.service, loads, options.repeats, rate=options.rate, workers=options.workers, say=say)
+    return cases
+
+
+def _first(asker: Asker, options: Options, say: Say) -> list[Case]:
+    asker.model.set_rate(FIRST_RATE)
+    loads = [
+        asker.load(path, FIRST_STREAMS, FIRST_TOKENS, FIRST_STAGGER_S)
+        for path in _paths(options, asker)
+        if path != "ensemble"
+    ]
+    return measure(asker.service, loads, options.repeats, rate=FIRST_RATE, workers=options.workers, say=say)
+
+
+def _workers(home: Path, model: Model, options: Options, say: Say) -> list[Case]:
+    cases: list[Case] = []
+    model.set_rate(0)
+    for count in WORKER_COUNTS:
+        if count > max(2, cores()):
+            break
+        say(f"workers: {count} ...")
+        with serve(home, workers=count) as service:
+            service.wait_ready()
+            asker = Asker(model, service, "")
+            loads = [asker.load(path, WORKER_STREAMS, options.tokens) for path in ("bare", "text", "sse")]
+            cases += measure(service, loads, options.repeats, workers=count, say=say)
+    return cases
+
+
+def _remote(report: Report, url: str, say: Say) -> None:
+    options = report.options
+    asker = RemoteAsker(url, chat_model(url))
+    paths = [path for path in options.paths if path != "chat" or asker.chat_model]
+    for streams in options.streams:
+        loads = [asker.load(path, streams, options.tokens) for path in paths]
+        report.table += measure(None, loads, options.repeats, workers=options.workers, say=say)
+
+
+def cpu_name() -> str:
+    """The processor's name, as the kernel says it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,86 @@
+"""Counting, without a service. Each case in a process of its own: prometheus_client reads its folder once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from bento_trtllm.telemetry import BETWEEN_S, StreamCount, merge
+
+WORKER = """
+import asyncio, sys
+from bento_trtllm.api.admission import Admission
+from bento_trtllm.telemetry import Telemetry
+
+async def main():
+    admission = Admission(4, 4)
+    telemetry = Telemetry(admission)
+    for tokens in (1, 5):
+        async with telemetry.stream(10) as count, admission.slot():
+            count.admitted()
+            for _ in range(tokens):
+                count.arrived(2)
+            count.finished("stop")
+    if "die" in sys.argv:
+        slot = admission.slot()
+        await slot.__aenter__()
+        import os
+        os._exit(1)
+
+asyncio.run(main())
+"""
+SHOW = """
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+registry = CollectorRegistry()
+MultiProcessCollector(registry)
+print(generate_latest(registry).decode())
+"""
+
+
+def run(folder: Path, code: str, *arguments: str) -> str:
+    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    argv = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=60).stdout
+
+
+def samples(text: str) -> dict[str, float]:
+    """Those without labels."""
+    families = text_string_to_metric_families(text)
+    return {s.name: s.value for family in families for s in family.samples if not s.labels}
+
+
+def test_workers_add_up(tmp_path: Path) -> None:
+    for _ in range(3):
+        run(tmp_path, WORKER)
+    found = samples(run(tmp_path, SHOW))
+    assert found["trtllm_prompt_tokens_total"] == 3 * 2 * 10
+    assert found["trtllm_generation_tokens_total"] == 3 * 12
+    assert found["gen_ai_server_time_per_output_token_seconds_count"] == 3 * (1 + 9)
+    assert found["gen_ai_server_request_duration_seconds_count"] == 3 * 2
+    assert found["trtllm_num_requests_running"] == 0
+
+
+def test_the_next_worker_forgets_what_a_killed_one_had_in_flight(tmp_path: Path) -> None:
+    run(tmp_path, WORKER, "die")
+    assert samples(run(tmp_path, SHOW))["trtllm_num_requests_running"] == 1
+    run(tmp_path, WORKER)
+    assert samples(run(tmp_path, SHOW))["trtllm_num_requests_running"] == 0
+
+
+def test_tokens_that_come_together_share_the_wait() -> None:
+    count = StreamCount()
+    count.arrived(1)
+    count.last_at -= 0.24
+    count.arrived(4)
+    ((bucket, tokens),) = [(i, n) for i, n in enumerate(count.counts) if n]
+    assert tokens == 4
+    assert BETWEEN_S[bucket - 1] < 0.24 / 4 < BETWEEN_S[bucket]
+
+
+def test_merge_keeps_a_family_once() -> None:
+    ours = "# HELP a A.\n# TYPE a counter\na_total 1\n"
+    theirs = "# HELP a Theirs.\n# TYPE a counter\na_total 2\n# HELP b B.\n# TYPE b gauge\nb 3\n"
+    assert merge(ours, "", theirs) == ours + "# HELP b B.\n# TYPE b gauge\nb 3\n"
