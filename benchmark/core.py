@@ -15,7 +15,8 @@ from bento_trtllm.api.stream import Finish, Sampling, TextStreams
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.telemetry import Telemetry
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.client import Deadlines, TritonClient
+from bento_trtllm.triton.client import TritonClient
+from bento_trtllm.triton.watch import Deadlines
 
 WARM_UP = 500
 

@@ -89,7 +89,7 @@ def _replace(model: Path, tokens: list[int], rate_file: Path, tokens_per_message
         name="tensorrt_llm",
         backend="python",
         max_batch_size=contract.MAX_BATCH_SIZE,
-        input=[*contract.REQUIRED, *contract.SAMPLING, *contract.CONTROL],
+        input=[*contract.REQUIRED, *contract.SAMPLING, *contract.GUIDED, *contract.CONTROL],
         output=contract.OUTPUTS,
         parameters=contract.parameters(values),
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),

@@ -19,11 +19,12 @@ from bento_trtllm.manifest import Manifest
 from bento_trtllm.telemetry import Telemetry
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.client import Deadlines, TritonClient
+from bento_trtllm.triton.client import TritonClient
 from bento_trtllm.triton.ranks import launcher
 from bento_trtllm.triton.repository import place_repository, read_config
 from bento_trtllm.triton.run_folder import Status
 from bento_trtllm.triton.supervisor import Supervisor
+from bento_trtllm.triton.watch import Deadlines
 
 FIRST_WAIT_S = 10
 

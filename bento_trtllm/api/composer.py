@@ -8,7 +8,7 @@ from bento_trtllm.grammar.ending import Ending
 from bento_trtllm.grammar.grammar import Grammar
 from bento_trtllm.text.stop import StopStrings
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.client import Tokens
+from bento_trtllm.triton.inbox import Tokens
 
 FinishReason = Literal["stop", "length"]
 

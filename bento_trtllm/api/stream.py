@@ -12,7 +12,8 @@ from bento_trtllm.grammar.grammar import ROOT, Grammar
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.telemetry import Telemetry
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.client import Deadlines, TokenRequest, TritonClient
+from bento_trtllm.triton.client import TokenRequest, TritonClient
+from bento_trtllm.triton.watch import Deadlines
 
 # A bound that keeps the number sane: nobody can tell the text from that of a larger one.
 MAX_TOP_K = 1024

@@ -1,48 +1,26 @@
 """Token ids to and from Triton's `tensorrt_llm`, one gRPC stream a request on a shared channel."""
 
-import asyncio
 import struct
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
 
-import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
-from tritonclient.grpc import service_pb2_grpc
 
 from bento_trtllm.errors import TritonError
 from bento_trtllm.triton.health import CHANNEL_OPTIONS
+from bento_trtllm.triton.inbox import Inbox, Tokens
+from bento_trtllm.triton.watch import Deadlines, EngineUnavailable, Watch
 
 MODEL = "tensorrt_llm"
-FINAL = "triton_final_response"
 # Prompts and answers are far below; one of 100,000 tokens is 400 kB.
 MESSAGE_BYTES = 64 * 2**20
 NO_NAMES: Mapping[str, str] = {}
 
-Call: TypeAlias = "grpc.aio.StreamStreamCall[pb.ModelInferRequest, pb.ModelStreamInferResponse]"
-
 
 class RequestRefused(TritonError):
     """The engine does not take the request; the message says why."""
-
-
-class EngineUnavailable(TritonError):
-    """Triton cannot be reached, or ended while it answered."""
-
-
-class EngineTimeout(TritonError):
-    """The engine took longer than the deadline."""
-
-
-@dataclass(frozen=True)
-class Deadlines:
-    """How long an answer may take, in seconds."""
-
-    first_token_s: float
-    between_tokens_s: float
-    whole_s: float
 
 
 @dataclass(frozen=True)
@@ -73,13 +51,6 @@ class TokenRequest:
     log_probs: bool = False
 
 
-class Tokens(NamedTuple):
-    """Tokens as they come, in one batch; their log probabilities where the request asked for them."""
-
-    ids: list[int]
-    log_probs: list[float]
-
-
 class TritonClient:
     """A channel to one Triton. Close it with `close`. `names` are those of tensors that its release calls otherwise."""
 
@@ -87,7 +58,8 @@ class TritonClient:
         self._names = names
         limits = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
         self._channel = grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS, *limits])
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        # Messages stay bytes until they are read, several at a time.
+        self._infer = self._channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
         self._watches: set[Watch] = set()
 
     async def close(self, reason: str = "The engine was stopped.") -> None:
@@ -107,87 +79,17 @@ class TritonClient:
         Leaving the context before the end cancels the request in the engine. The iterator raises RequestRefused,
         EngineUnavailable or EngineTimeout; it ends without an error only after Triton's final response.
         """
-        call = self._stub.ModelStreamInfer()
-        watch = Watch(call, deadlines)
+        message = encode(request, self._names).SerializeToString()
+        call = self._infer()
+        watch = Watch(call.cancel, deadlines)
+        inbox = Inbox(call, message, watch, refused, self._watches)
         self._watches.add(watch)
         try:
-            yield self._read(call, encode(request, self._names), watch)
+            yield inbox.batches()
         finally:
             self._watches.discard(watch)
             watch.stop()
-            call.cancel()
-
-    async def _read(self, call: Call, message: pb.ModelInferRequest, watch: "Watch") -> AsyncIterator[Tokens]:
-        try:
-            await call.write(message)
-            await call.done_writing()
-            async for reply in call:
-                if reply.error_message:
-                    raise refused(reply.error_message)
-                tokens, final = decode(reply.infer_response)
-                if tokens.ids:
-                    watch.progressed()
-                    yield tokens
-                if final:
-                    return
-        except grpc.aio.AioRpcError as error:
-            watch.check()
-            raise EngineUnavailable(f"The engine stopped answering: {error.details()}") from error
-        except asyncio.CancelledError:
-            # Also what a call raises that was cancelled here, by the watch.
-            watch.check()
-            raise
-        raise EngineUnavailable("The engine ended the stream before its last token.")
-
-
-class Watch:
-    """Cancels a call that is over its deadline. One timer a stream, set anew when it rings: progress costs nothing."""
-
-    def __init__(self, call: Call, deadlines: Deadlines) -> None:
-        self._call = call
-        self._deadlines = deadlines
-        self._loop = asyncio.get_running_loop()
-        self._began = self._last = self._loop.time()
-        self._tokens = False
-        self._expired: TritonError | None = None
-        self._timer = self._loop.call_later(min(deadlines.first_token_s, deadlines.whole_s), self._ring)
-
-    def progressed(self) -> None:
-        """Tokens have come."""
-        if not self._tokens:
-            self._tokens = True
-            self._timer.cancel()
-            self._ring()
-        self._last = self._loop.time()
-
-    def expire(self, error: TritonError) -> None:
-        """Cancel the call, for the reason that `check` then raises."""
-        if self._expired is None:
-            self._expired = error
-            self._call.cancel()
-
-    def check(self) -> None:
-        """Raise the reason if it was the watch that cancelled the call."""
-        if self._expired:
-            raise self._expired
-
-    def stop(self) -> None:
-        """Watch no longer."""
-        self._timer.cancel()
-
-    def _ring(self) -> None:
-        now = self._loop.time()
-        limits = self._deadlines
-        whole = self._began + limits.whole_s
-        step = self._last + limits.between_tokens_s if self._tokens else self._began + limits.first_token_s
-        if now >= whole:
-            self.expire(EngineTimeout(f"The answer was not complete after {limits.whole_s:g} s."))
-        elif now >= step:
-            waited = limits.between_tokens_s if self._tokens else limits.first_token_s
-            which = "further" if self._tokens else "first"
-            self.expire(EngineTimeout(f"The engine gave no {which} token within {waited:g} s."))
-        else:
-            self._timer = self._loop.call_at(min(whole, step), self._ring)
+            inbox.close()
 
 
 def refused(message: str) -> TritonError:
@@ -196,18 +98,6 @@ def refused(message: str) -> TritonError:
     if any(word in message.lower() for word in gone):
         return EngineUnavailable(f"The engine is not available: {message}")
     return RequestRefused(message)
-
-
-def decode(response: pb.ModelInferResponse) -> tuple[Tokens, bool]:
-    """The tokens of a response (output_ids, int32 [1, 1, n]), and whether it is the last."""
-    ids: list[int] = []
-    log_probs: list[float] = []
-    for output, raw in zip(response.outputs, response.raw_output_contents, strict=False):
-        if output.name == "output_ids":
-            ids = memoryview(raw).cast("i").tolist()
-        elif output.name == "output_log_probs":
-            log_probs = list(struct.unpack(f"<{len(raw) // 4}f", raw))
-    return Tokens(ids, log_probs), response.parameters[FINAL].bool_param
 
 
 def encode(request: TokenRequest, names: Mapping[str, str] = NO_NAMES) -> pb.ModelInferRequest:

@@ -84,13 +84,13 @@ def test_events_come_token_by_token_and_count(service: Service) -> None:
         "finish_reason": "stop",
         "usage": {"prompt_tokens": len(prompt), "completion_tokens": answer, "total_tokens": len(prompt) + answer},
     }
-    assert len(data) > 20
+    assert len(data) > 4, "all at once"
 
 
 def test_sync_http_client_yields_bare_text(service: Service) -> None:
     with bentoml.SyncHTTPClient(service.url) as client:
         pieces = list(client.generate(prompt=PROMPT))
-    assert len(pieces) > 20
+    assert len(pieces) > 1, "all at once"
     assert "".join(pieces) == ANSWERS[PROMPT]
 
 
@@ -100,7 +100,8 @@ def test_defaults_are_the_documented_ones(service: Service) -> None:
 
 
 def test_no_system_prompt_is_the_default_one(service: Service) -> None:
-    assert stream_events(service, {"system_prompt": None}) == stream_events(service, {"system_prompt": SYSTEM_PROMPT})
+    default = read_events(stream_events(service, {"system_prompt": SYSTEM_PROMPT}))
+    assert read_events(stream_events(service, {"system_prompt": None})) == default
 
 
 @pytest.mark.parametrize("prompt", SCRIPTS.values(), ids=SCRIPTS.keys())

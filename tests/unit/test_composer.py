@@ -9,7 +9,7 @@ from bento_trtllm.api.composer import Composer, Piece
 from bento_trtllm.grammar.grammar import Grammar
 from bento_trtllm.grammar.schema import any_object, compile_schema
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.client import Tokens
+from bento_trtllm.triton.inbox import Tokens
 
 TOKENIZER = PromptTokenizer(Path(__file__).parents[2] / "assets" / "demo-llama")
 END = TOKENIZER.special_ids["<|eot_id|>"]

@@ -1,0 +1,73 @@
+"""How long a stream may take, and why it ended before its time."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bento_trtllm.errors import TritonError
+
+
+class EngineUnavailable(TritonError):
+    """Triton cannot be reached, or ended while it answered."""
+
+
+class EngineTimeout(TritonError):
+    """The engine took longer than the deadline."""
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long an answer may take, in seconds."""
+
+    first_token_s: float
+    between_tokens_s: float
+    whole_s: float
+
+
+class Watch:
+    """Cancels a call that is over its deadline. One timer a stream, set anew when it rings: progress costs nothing."""
+
+    def __init__(self, cancel: Callable[[], object], deadlines: Deadlines) -> None:
+        self._cancel = cancel
+        self._deadlines = deadlines
+        self._loop = asyncio.get_running_loop()
+        self._began = self._last = self._loop.time()
+        self._tokens = False
+        self._expired: TritonError | None = None
+        self._timer = self._loop.call_later(min(deadlines.first_token_s, deadlines.whole_s), self._ring)
+
+    def progressed(self) -> None:
+        """Tokens have come."""
+        if not self._tokens:
+            self._tokens = True
+            self._timer.cancel()
+            self._ring()
+        self._last = self._loop.time()
+
+    def expire(self, error: TritonError) -> None:
+        """Cancel the call, for the reason that `why` then gives."""
+        if self._expired is None:
+            self._expired = error
+            self._cancel()
+
+    def why(self, otherwise: str) -> TritonError:
+        """The reason for which the call was cancelled here; else that the engine is gone, in the given words."""
+        return self._expired or EngineUnavailable(otherwise)
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        limits = self._deadlines
+        whole = self._began + limits.whole_s
+        step = self._last + limits.between_tokens_s if self._tokens else self._began + limits.first_token_s
+        if now >= whole:
+            self.expire(EngineTimeout(f"The answer was not complete after {limits.whole_s:g} s."))
+        elif now >= step:
+            waited = limits.between_tokens_s if self._tokens else limits.first_token_s
+            which = "further" if self._tokens else "first"
+            self.expire(EngineTimeout(f"The engine gave no {which} token within {waited:g} s."))
+        else:
+            self._timer = self._loop.call_at(min(whole, step), self._ring)
