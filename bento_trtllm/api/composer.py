@@ -96,8 +96,8 @@ class Composer:
         for token in ids:
             mark = ending.mark()
             fresh = self._detokenizer.feed([token])
-            # Only a text that the engine did not guide leaves the grammar; then there is no way to end it.
-            if ending.feed(fresh) and not self._fits(ending.shortest(), self._max_tokens - self.generated - 1):
+            # The engine's guide leaves long counts open: what goes over them leaves the grammar.
+            if not ending.feed(fresh) or not self._fits(ending.shortest(), self._max_tokens - self.generated - 1):
                 ending.back(mark)
                 closing = ending.shortest()
                 self.generated += len(self._tokenizer.encode_text(closing))

@@ -73,6 +73,8 @@ DIALECTS: dict[DialectName, Dialect] = {
         absent=frozenset(
             {
                 "num_return_sequences",
+                "guided_decoding_guide_type",
+                "guided_decoding_guide",
                 "exclude_input_in_output",
                 "return_perf_metrics",
                 "return_num_input_tokens",

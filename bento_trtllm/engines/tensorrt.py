@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from bento_trtllm.checkpoint import Checkpoint
-from bento_trtllm.engines import gpus, sizing
+from bento_trtllm.engines import gpus, guided, sizing
 from bento_trtllm.engines.base import Engine, Plan
 from bento_trtllm.engines.dialect import DIALECTS
 from bento_trtllm.engines.gpus import GPU
@@ -115,6 +115,13 @@ class TensorRTEngine(Engine):
     def build(self, checkpoint: Checkpoint, directory: Path) -> None:
         builder = Builder(self.workspace, TensorRTPython.find())
         builder.build(checkpoint, self._fit(checkpoint), self.release, self._gpus[0].name, directory)
+        if self._guided:
+            guided.write_tokenizer_info(checkpoint, directory)
+
+    @property
+    def _guided(self) -> bool:
+        """Whether the release has guided decoding."""
+        return guided.INPUT not in self.dialect.absent
 
     def check_machine(self) -> None:
         version = TensorRTPython.find().version()
@@ -178,9 +185,9 @@ class TensorRTEngine(Engine):
             name="tensorrt_llm",
             backend="tensorrtllm",
             max_batch_size=contract.MAX_BATCH_SIZE,
-            input=[*contract.REQUIRED, *contract.SAMPLING, *contract.CONTROL],
+            input=[*contract.REQUIRED, *contract.SAMPLING, *contract.GUIDED, *contract.CONTROL],
             output=contract.OUTPUTS,
-            parameters=contract.parameters(self.settings.parameters()),
+            parameters=contract.parameters(self.settings.parameters() | (guided.PARAMETERS if self._guided else {})),
             model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),
             # In-flight batching is the engine's: Triton hands over what has come, at once.
             dynamic_batching=pb.ModelDynamicBatching(

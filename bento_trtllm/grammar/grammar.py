@@ -93,19 +93,21 @@ def _expression(value: Expression | str) -> Expression:
 class Grammar:
     """Rules by name, the text of the first of which, ROOT, is what may be written.
 
-    Raises GrammarError if there is no finite text of that kind.
+    `guide` are the rules that the engine follows, if they are not the same: they may allow more. Raises
+    GrammarError if there is no finite text of that kind.
     """
 
-    def __init__(self, rules: Mapping[str, Expression]) -> None:
+    def __init__(self, rules: Mapping[str, Expression], guide: Mapping[str, Expression] | None = None) -> None:
         self.rules = dict(rules)
+        self.guide = dict(guide or rules)
         self._shortest = _shortest(self.rules)
         self._examples: dict[Expression, str] = {}
         if ROOT not in self._shortest:
             raise GrammarError("nothing finite satisfies it")
 
     def ebnf(self) -> str:
-        """The grammar as xgrammar reads it."""
-        return "".join(f"{name} ::= {_ebnf(rule)}\n" for name, rule in self.rules.items())
+        """The rules for the engine, as xgrammar reads them."""
+        return "".join(f"{name} ::= {_ebnf(rule)}\n" for name, rule in self.guide.items())
 
     def shortest(self, expression: Expression) -> str:
         """The shortest text of an expression of this grammar."""

@@ -18,10 +18,17 @@ HEX = characters("09", "af", "AF")
 
 
 class Rules:
-    """Rules in the making. Each method writes what it needs, once, and returns an expression for it."""
+    """Rules in the making. Each method writes what it needs, once, and returns an expression for it.
 
-    def __init__(self) -> None:
+    A count over `most` is written as no limit.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
         self.rules: dict[str, Expression] = {}
+        self._most = most
+
+    def _limit(self, longest: int | None) -> int | None:
+        return None if longest is None or (self._most is not None and longest > self._most) else longest
 
     def rule(self, name: str, expression: Expression) -> Rule:
         """Write a rule."""
@@ -41,16 +48,12 @@ class Rules:
     def string(self, shortest: int = 0, longest: int | None = None) -> Expression:
         """A string of so many characters."""
         self.character()
+        longest = self._limit(longest)
         if longest is None:
-            name, end = (
-                "string",
-                self.rule(
-                    "string", choice('"', sequence(PLAIN, Rule("string")), sequence(Rule("escape"), Rule("string")))
-                ),
-            )
-            # The characters that must come stand before those that may.
-            rest: Expression = end
+            again = Rule("string")
+            rest: Expression = self.rule("string", choice('"', sequence(PLAIN, again), sequence(Rule("escape"), again)))
         else:
+            # The characters that must come stand before those that may.
             rest = Rule(f"to{longest}_{shortest}")
             for i in range(shortest, longest + 1):
                 name, after = f"to{longest}_{i}", Rule(f"to{longest}_{i + 1}")
@@ -85,6 +88,7 @@ class Rules:
         """An array of such items."""
         if longest == 0:
             return sequence("[]")
+        longest = self._limit(longest)
         if longest is None:
             more: Expression = self.rule(f"{name}_more", choice("]", sequence(", ", item, Rule(f"{name}_more"))))
         else:

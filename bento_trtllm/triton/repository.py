@@ -30,7 +30,7 @@ from bento_trtllm.engines.contract import (
 MODELS = Path(__file__).parent.parent / "models"
 VOCABULARY = Path(__file__).parent.parent / "text" / "vocabulary.py"
 CONFIG = "config.pbtxt"
-PATH_PARAMETERS = ("gpt_model_path", "tokenizer_dir")
+PATH_PARAMETERS = ("gpt_model_path", "tokenizer_dir", "xgrammar_tokenizer_info_path")
 
 
 def write_repository(directory: Path, engine: Engine, checkpoint: Checkpoint) -> None:

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from bento_trtllm.engines import make_tensorrt
+from bento_trtllm.engines import guided, make_tensorrt
 from bento_trtllm.engines.base import Engine
 from bento_trtllm.engines.dialect import DIALECTS
 from bento_trtllm.engines.releases import RELEASES, RENAMED, DialectName
@@ -112,13 +112,16 @@ def test_ensemble_is_wired(dialect: DialectName, configs: dict[str, pb.ModelConf
 def test_the_client_asks_by_the_names_of_the_release(dialect: DialectName, configs: dict[str, pb.ModelConfig]) -> None:
     request = TokenRequest(
         [1, 2], 3, 4, [[5]], temperature=1, top_k=1, top_p=0.5, repetition_penalty=1, presence_penalty=1,
-        frequency_penalty=1, seed=1, min_tokens=1,
+        frequency_penalty=1, seed=1, min_tokens=1, bad_words=[[6]], embedding_bias=[0.5], log_probs=True,
+        guide=None if dialect == "0.10.0" else ("ebnf_grammar", "root ::= \"é\""),
     )  # fmt: skip
     message = encode(request, RENAMED[dialect])
     inputs = {tensor.name: tensor for tensor in configs["tensorrt_llm"].input}
     for sent in message.inputs:
-        assert sent.datatype == pb.DataType.Name(inputs[sent.name].data_type).removeprefix("TYPE_")
-    assert len(message.inputs) == 14
+        assert sent.datatype == pb.DataType.Name(inputs[sent.name].data_type).removeprefix("TYPE_").replace(
+            "STRING", "BYTES"
+        )
+    assert len(message.inputs) == (17 if dialect == "0.10.0" else 19)
     assert {output.name for output in message.outputs} <= {tensor.name for tensor in configs["tensorrt_llm"].output}
 
 
@@ -136,6 +139,13 @@ def test_written_and_placed(tag: str, tmp_path: Path) -> None:
     parameters = read_config(placed / "tensorrt_llm").parameters
     assert parameters["gpt_model_path"].string_value == str(packed / "engine")
     assert parameters["kv_cache_free_gpu_mem_fraction"].string_value == "0.5"
+    # The backend of 1.x does not start without these three; that of 0.10.0 has no guided decoding.
+    if tag == "24.06":
+        assert not parameters.keys() & guided.PARAMETERS.keys()
+    else:
+        assert parameters["guided_decoding_backend"].string_value == "xgrammar"
+        assert parameters["xgrammar_tokenizer_info_path"].string_value == str(packed / "engine" / guided.FILE)
+        assert parameters["tokenizer_dir"].string_value == str(packed / "tokenizer")
 
 
 @pytest.mark.parametrize("tag", RELEASES)

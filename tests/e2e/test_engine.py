@@ -1,6 +1,7 @@
 """The Triton model `tensorrt_llm` on OpenVINO, tensor by tensor, over plain tritonclient."""
 
 import json
+import re
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -260,3 +261,65 @@ def test_a_slow_reader_does_not_hold_up_another(address: str) -> None:
             _, outputs, final = slow.next()
             tokens += outputs["output_ids"].reshape(-1).tolist() if outputs else []
     assert len(tokens) == 400
+
+
+def text(value: str) -> np.ndarray[Any, Any]:
+    return np.array([[value.encode()]], dtype=np.object_)
+
+
+def guided(kind: str, guide: str = "", **inputs: Any) -> dict[str, Any]:
+    tensors = {"guided_decoding_guide_type": text(kind), **inputs}
+    return tensors | ({"guided_decoding_guide": text(guide)} if guide else {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "guide", "pattern"),
+    [
+        ("regex", "[0-9]{3}-[a-c]{2}", r"[0-9]{3}-[a-c]{2}"),
+        ("ebnf_grammar", 'root ::= answer "!"\nanswer ::= "yes" | "non, ä"', "(yes|non, ä)!"),
+        ("json_schema", '{"type": "integer", "minimum": 0, "maximum": 9}', r"\s*[0-9]\s*"),
+        ("json_schema", '{"enum": ["a", "b"]}', r"\s*\"[ab]\"\s*"),
+        ("json", "", r"(?s).+"),
+    ],
+)
+def test_guides(address: str, kind: str, guide: str, pattern: str) -> None:
+    for sampling in ({}, {"temperature": one(2, np.float32), "runtime_top_p": one(1, np.float32)}):
+        for seed in range(3):
+            inputs = guided(kind, guide, seed=one(seed, np.uint64), **sampling)
+            tokens = generate(address, **inputs).tokens()
+            answer = TOKENIZER.decode(tokens)
+            if kind != "json" or tokens[-1] == EOT:
+                assert tokens[-1] == EOT
+                assert re.fullmatch(pattern, answer), answer
+            if kind == "json" and tokens[-1] == EOT:
+                json.loads(answer)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "named"),
+    [
+        (guided("xml", "x"), "guided_decoding_guide_type"),
+        (guided("structural_tag", "{}"), "guided_decoding_guide_type"),
+        (guided("regex"), "guided_decoding_guide"),
+        (guided("regex", "(["), "guided_decoding_guide"),
+        (guided("json_schema", "{"), "guided_decoding_guide"),
+        (guided("json_schema", "[]"), "guided_decoding_guide"),
+        (guided("ebnf_grammar", 'start ::= "a"'), "root"),
+        (guided("ebnf_grammar", 'root ::= "a" foo'), "foo"),
+        ({"guided_decoding_guide": text("x")}, "guided_decoding_guide_type"),
+        (guided("json", bad_words_list=words([5])), "bad_words_list"),
+        (guided("json", min_tokens=one(5)), "min_tokens"),
+        (guided("json", end_id=one(-1)), "end_id"),
+    ],
+)
+def test_wrong_guides_are_refused_and_nothing_else_suffers(address: str, inputs: dict[str, Any], named: str) -> None:
+    with open_stream(address) as other:
+        other.send("tensorrt_llm", request(ids(), 300, min_tokens=one(300)), "other")
+        reply = infer(address, "tensorrt_llm", request(ids(), **inputs))
+        assert reply.error is not None
+        assert named in reply.error
+        count, final = 0, False
+        while not final:
+            _, outputs, final = other.next()
+            count += outputs["output_ids"].size if outputs else 0
+        assert count == 300

@@ -7,7 +7,7 @@ import pytest
 
 from bento_trtllm.api.composer import Composer, Piece
 from bento_trtllm.grammar.grammar import Grammar
-from bento_trtllm.grammar.schema import any_object, compile_schema
+from bento_trtllm.grammar.schema import compile_schema
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.inbox import Tokens
 
@@ -49,7 +49,7 @@ def test_text_reason_and_count(batch: int) -> None:
     assert text_of(pieces) == text
     assert composer.reason == "stop"
     assert composer.generated == len(TOKENIZER.encode_text(text)) + 1
-    pieces, composer = compose(text, max_tokens=4, batch=batch)
+    pieces, composer = compose(text, max_tokens=2, batch=batch)
     assert composer.reason == "length"
 
 
@@ -85,7 +85,7 @@ def test_a_guided_answer_is_ended_before_it_is_cut(batch: int) -> None:
     text = json.dumps({"text": "a long story " * 30, "list": [1, {"x": ["y"]}, None], "last": True})
     whole = len(TOKENIZER.encode_text(text)) + 1
     for max_tokens in range(2, whole + 3):
-        pieces, composer = compose(text, max_tokens=max_tokens, batch=batch, grammar=any_object())
+        pieces, composer = compose(text, max_tokens=max_tokens, batch=batch, grammar=compile_schema({"type": "object"}))
         value = json.loads(text_of(pieces))
         assert composer.generated <= max_tokens
         assert composer.reason == ("stop" if max_tokens >= whole else "length")
@@ -107,3 +107,11 @@ def test_what_is_required_is_written_in_time() -> None:
         assert composer.generated <= max_tokens
         counts.add(len(value))
     assert counts == {0, 1, 2, 3}
+
+
+def test_what_the_engine_writes_over_a_long_count_is_ended() -> None:
+    grammar = compile_schema({"type": "string", "maxLength": 300})
+    pieces, composer = compose(json.dumps("word " * 100), grammar=grammar)
+    value = json.loads(text_of(pieces))
+    assert 290 < len(value) <= 300
+    assert composer.reason == "length"

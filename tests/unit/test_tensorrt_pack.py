@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bento_trtllm.engines import provenance
+from bento_trtllm.engines import guided, provenance
 from bento_trtllm.errors import EngineError
 from bento_trtllm.manifest import Manifest
 from pack_model import main
@@ -86,7 +86,13 @@ def test_packs(desk: Desk, tiny: Path) -> None:
     convert, build = calls(desk)
     assert convert == {"call": "convert", "dir": str(tiny), "dtype": "bfloat16", "rank": 0, "quant": [None, None]}
     assert (build["max_batch_size"], build["max_num_tokens"], build["max_seq_len"]) == ("16", "2048", "2048")
-    assert sorted(path.name for path in (packed / "engine").iterdir()) == ["config.json", "rank0.engine"]
+    assert sorted(path.name for path in (packed / "engine").iterdir()) == ["config.json", "rank0.engine", guided.FILE]
+    info = json.loads((packed / "engine" / guided.FILE).read_text())
+    assert info["stop_token_ids"] == Manifest.read(packed).eos_ids
+    assert info.keys() == {"encoded_vocab", "tokenizer_str", "stop_token_ids"}
+    vocabulary = json.loads((tiny / "tokenizer.json").read_text())["model"]["vocab"]
+    assert all(info["encoded_vocab"][i] == token for token, i in vocabulary.items())
+    assert json.loads(info["tokenizer_str"])["model"]["vocab"] == vocabulary
     manifest = Manifest.read(packed)
     assert (manifest.engine, manifest.precision, manifest.dialect) == ("tensorrt", "bfloat16", "1.x")
     assert manifest.versions == {"tensorrt_llm": "1.1.0"} and manifest.context_length == 2048
@@ -108,7 +114,9 @@ def test_quantises_and_shards(desk: Desk, tiny: Path, tmp_path: Path) -> None:
         "calib_dataset": "cnn_dailymail", "device": "cuda",
     }  # fmt: skip
     assert build["workers"] == "2"
-    assert {path.name for path in (packed / "engine").iterdir()} == {"config.json", "rank0.engine", "rank1.engine"}
+    assert {path.name for path in (packed / "engine").iterdir()} == {
+        *("config.json", "rank0.engine", "rank1.engine", guided.FILE)
+    }
     assert Manifest.read(packed).ranks == 2
 
 

@@ -27,7 +27,7 @@ from bento_trtllm.api.openai.scores import chat_logprobs
 from bento_trtllm.api.openai.tools import CallableTool, CallDelta, Delta, ToolCallParser, calls
 from bento_trtllm.grammar.grammar import Expression, Grammar, GrammarError, choice
 from bento_trtllm.grammar.json import Rules
-from bento_trtllm.grammar.schema import SchemaRules, grammar
+from bento_trtllm.grammar.schema import SchemaRules, make_grammar
 
 
 @dataclass(frozen=True)
@@ -132,18 +132,23 @@ def _grammar(request: ChatRequest, tools: Sequence[CallableTool], several: bool)
 @lru_cache(maxsize=64)
 def _compile(form: str | None, tools: tuple[tuple[str, str], ...], several: bool) -> Grammar:
     """The grammar of answers of a form, or of calls, or of either. Applications send the same again and again."""
-    rules = Rules()
-    options: list[Expression] = []
-    param = "tools"
-    try:
+    param = ""
+
+    def root(rules: Rules) -> Expression:
+        nonlocal param
+        options: list[Expression] = []
         if tools:
+            param = "tools"
             functions = [CallableTool(name, json.loads(parameters)) for name, parameters in tools]
             options.append(calls(rules, functions, several=several))
-        param = "response_format" if form else param
         if form is not None:
+            param = "response_format"
             schema = json.loads(form)
             options.append(SchemaRules(rules, schema).expression(schema, ""))
-        return grammar(rules, choice(*options))
+        return choice(*options)
+
+    try:
+        return make_grammar(root)
     except GrammarError as error:
         where = "tools: a function's parameters" if param == "tools" else "response_format: the schema"
         raise bad_request(f"{where} cannot be enforced: {error}.", param=param) from error

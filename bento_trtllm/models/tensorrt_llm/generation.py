@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from guide import Guide, read_guide
 
 # Tensor -> the value that asks for nothing. Any other value is refused.
 NEUTRAL = {
@@ -32,18 +33,6 @@ PENALTY_LIMIT = 2.0
 
 class RequestError(ValueError):
     """A request that the engine refuses, in one sentence that names the tensor."""
-
-
-# What a guide may be. TensorRT-LLM has "structural_tag" too.
-GUIDES = ("json", "json_schema", "regex", "ebnf_grammar")
-
-
-@dataclass(frozen=True)
-class Guide:
-    """What the text of an answer must be: a kind of GUIDES, and for all but "json" the guide itself."""
-
-    kind: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -100,31 +89,6 @@ def words(name: str, tensor: npt.NDArray[np.int32]) -> Iterable[tuple[int, ...]]
         if end > start:
             yield tuple(rows[0, start:end].tolist())
         start = end
-
-
-def read_guide(tensor: Callable[[str], npt.NDArray[np.generic] | None]) -> Guide | None:
-    """The guide of a request, if it has one. Raises RequestError."""
-    texts: dict[str, str] = {}
-    for name in ("guided_decoding_guide_type", "guided_decoding_guide"):
-        value = tensor(name)
-        if value is None:
-            continue
-        if value.size != 1:
-            raise RequestError(f"{name} holds {value.size} values: send one.")
-        try:
-            texts[name] = value.reshape(-1)[0].decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise RequestError(f"{name} is not UTF-8.") from error
-    kind, text = texts.get("guided_decoding_guide_type", ""), texts.get("guided_decoding_guide", "")
-    if not kind:
-        if text:
-            raise RequestError("guided_decoding_guide_type is missing, and guided_decoding_guide is there.")
-        return None
-    if kind not in GUIDES:
-        raise RequestError(f"guided_decoding_guide_type is {kind}: the OpenVINO engine takes {', '.join(GUIDES)}.")
-    if kind != "json" and not text:
-        raise RequestError(f"guided_decoding_guide is missing, and guided_decoding_guide_type is {kind}.")
-    return Guide(kind, text)
 
 
 def check_guided(request: GenerationRequest) -> None:
@@ -201,6 +165,10 @@ def parse(
     temperature = number("temperature", 1.0, 0.0, 1e6)
     top_k = int(number("runtime_top_k", 0, 0, 2**31 - 1))
     top_p = number("runtime_top_p", 0.0, 0.0, 1.0)
+    try:
+        guide = read_guide(tensor)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
     end_id = scalar("end_id")
     exclude = scalar("exclude_input_in_output")
     request = GenerationRequest(
@@ -222,7 +190,7 @@ def parse(
         min_tokens=int(number("min_tokens", 0, 0, 2**31 - 1)),
         sequences=int(number("num_return_sequences", 1, 1, 256)),
         log_probs=bool(scalar("return_log_probs") or False),
-        guide=read_guide(tensor),
+        guide=guide,
         echo=echo if exclude is None else not exclude,
     )
     if request.echo and request.streaming:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import openvino as ov
 import openvino_genai as genai
-from generation import GenerationRequest, Guide
+from generation import GenerationRequest
+from guide import Guide
 
 STOP = genai.GenerationFinishReason.STOP
 NONE = genai.GenerationFinishReason.NONE
