@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as pb
 
-from bento_trtllm.engines import contract
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.prompt import PROMPT_TEMPLATE, SYSTEM_PROMPT
 from bento_trtllm.text.tokenizer import PromptTokenizer
+from bento_trtllm.triton.repository import read_config
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "assets" / "demo-llama"
@@ -85,16 +84,11 @@ def _replace(model: Path, tokens: list[int], rate_file: Path, tokens_per_message
         "sending_threads": str(THREADS),
         "tokens_per_message": str(tokens_per_message),
     }
-    config = pb.ModelConfig(
-        name="tensorrt_llm",
-        backend="python",
-        max_batch_size=contract.MAX_BATCH_SIZE,
-        input=[*contract.REQUIRED, *contract.SAMPLING, *contract.GUIDED, *contract.CONTROL],
-        output=contract.OUTPUTS,
-        parameters=contract.parameters(values),
-        model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),
-        instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],
-    )
+    # The tensors are the packed engine's, whatever they are: the same contract.
+    config = read_config(model)
+    config.parameters.clear()
+    for name, value in values.items():
+        config.parameters[name].string_value = value
     shutil.rmtree(model)
     (model / "1").mkdir(parents=True)
     shutil.copyfile(FREE, model / "1" / "model.py")

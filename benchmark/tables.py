@@ -106,8 +106,11 @@ def noise(cases: Iterable[Case]) -> str:
     cases = [*cases]
     spread = max((high - low) / case.median(lambda r: r.tok_s) for case in cases for low, high in [case.spread(_rate)])
     foreign = [r.foreign for case in cases for r in case.rounds]
+    differ = (
+        f"rounds of one case differ by up to {spread:.0%} in tok/s" if len(cases[0].rounds) > 1 else "one round each"
+    )
     return (
-        f"Noise: rounds of one case differ by up to {spread:.0%} in tok/s; "
+        f"Noise: {differ}; "
         f"other processes took {sum(foreign) / len(foreign):.2f} cores on average, {max(foreign):.2f} at most."
     )
 
