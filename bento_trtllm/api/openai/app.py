@@ -19,7 +19,12 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 # Reading a longer request takes milliseconds, in which no stream would move.
 LONG_BODY = 32_768
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"])
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": responses.ErrorResponse},
+    "5XX": {"model": responses.ErrorResponse},
+}
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=ERRORS)
 
 
 def install(app: FastAPI) -> None:

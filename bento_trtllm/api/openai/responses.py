@@ -136,3 +136,18 @@ class ModelList(Response):
 
     object: Literal["list"]
     data: list[ModelCard]
+
+
+class Error(Response):
+    """What went wrong. `param` is the field that is to blame, `code` is for programs."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorResponse(Response):
+    """The body of every response that is not 200."""
+
+    error: Error

@@ -91,6 +91,14 @@ def words(name: str, tensor: npt.NDArray[np.int32]) -> Iterable[tuple[int, ...]]
         start = end
 
 
+def checked_guide(tensor: Callable[[str], npt.NDArray[np.generic] | None]) -> Guide | None:
+    """The guide of a request, if it has one. Raises RequestError."""
+    try:
+        return read_guide(tensor)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
+
+
 def check_guided(request: GenerationRequest) -> None:
     """Refuse what does not go with a guide, which must be followed to its end. Raises RequestError."""
     if request.bad_words:
@@ -165,10 +173,6 @@ def parse(
     temperature = number("temperature", 1.0, 0.0, 1e6)
     top_k = int(number("runtime_top_k", 0, 0, 2**31 - 1))
     top_p = number("runtime_top_p", 0.0, 0.0, 1.0)
-    try:
-        guide = read_guide(tensor)
-    except ValueError as error:
-        raise RequestError(str(error)) from error
     end_id = scalar("end_id")
     exclude = scalar("exclude_input_in_output")
     request = GenerationRequest(
@@ -190,7 +194,7 @@ def parse(
         min_tokens=int(number("min_tokens", 0, 0, 2**31 - 1)),
         sequences=int(number("num_return_sequences", 1, 1, 256)),
         log_probs=bool(scalar("return_log_probs") or False),
-        guide=guide,
+        guide=checked_guide(tensor),
         echo=echo if exclude is None else not exclude,
     )
     if request.echo and request.streaming:
