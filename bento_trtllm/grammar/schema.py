@@ -4,7 +4,6 @@ A keyword that the grammar would not enforce is refused by name, never ignored. 
 written in one way: properties in the order of the schema and no others, no spaces but after `,` and `:`.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,8 @@ from bento_trtllm.grammar import integers
 from bento_trtllm.grammar.formats import FORMATS
 from bento_trtllm.grammar.grammar import ROOT, Expression, Grammar, GrammarError, Rule, choice, sequence
 from bento_trtllm.grammar.json import Rules, dumps
+from bento_trtllm.grammar.limits import MAX_GUIDED_COUNT, counts, limits
+from bento_trtllm.grammar.values import apart, find, is_kind
 
 ANNOTATIONS = {
     *("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "discriminator"),
@@ -26,10 +27,6 @@ KEYWORDS = {
     "boolean": set[str](),
     "null": set[str](),
 }
-# A counted repetition is a rule for each count, and xgrammar takes about a millisecond for each (OpenVINO GenAI
-# 2026.4.1, a vocabulary of 2,500): longer ones are left open for the engine, and ended by api/composer.py.
-MAX_GUIDED_COUNT = 128
-MAX_COUNT = 10_000
 MAX_RULES, MAX_GUIDED_RULES = 50_000, 2_000
 
 Schema = Mapping[str, Any] | bool
@@ -111,7 +108,7 @@ class SchemaRules:
         return [
             value
             for value in values
-            if any(_is(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
+            if any(is_kind(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
         ]
 
     def _guess(self, schema: Mapping[str, Any], at: str) -> str:
@@ -153,12 +150,9 @@ class SchemaRules:
             raise GrammarError(f"{at}/$ref leads back to itself")
         if target in self._references:
             return self._references[target]
-        node: Any = self._document
-        for step in target[1:].split("/")[1:]:
-            key = step.replace("~1", "/").replace("~0", "~")
-            if not isinstance(node, Mapping) or key not in node:
-                raise GrammarError(f"{at}/$ref leads nowhere: {target}")
-            node = node[key]
+        node = find(self._document, target)
+        if node is None:
+            raise GrammarError(f"{at}/$ref leads nowhere: {target}")
         self._references[target] = rule = Rule(self._name("ref"))
         self._open.add(target)
         self._rules.rule(rule.name, self.expression(node, target))
@@ -191,7 +185,7 @@ class SchemaRules:
             raise GrammarError(f"{at}/oneOf must be an array of schemas")
         for i, option in enumerate(options):
             for other in options[:i]:
-                if not self._apart(option, other):
+                if not apart(option, other, self._document):
                     raise GrammarError(f"{at}/oneOf has options that one value could satisfy together: use anyOf")
         return choice(*(self.expression(option, f"{at}/oneOf/{i}") for i, option in enumerate(options)))
 
@@ -200,71 +194,30 @@ class SchemaRules:
             raise GrammarError(f"{at}/allOf is supported with one schema only")
         return self.expression(options[0], f"{at}/allOf/0")
 
-    def _apart(self, one: Any, other: Any) -> bool:
-        """Whether no value can satisfy both, by their types or by a constant that each requires."""
-        one, other = self._look(one), self._look(other)
-        kinds = [{kind} if isinstance(kind := s.get("type"), str) else set(kind or ()) for s in (one, other)]
-        if all(kinds) and not kinds[0] & kinds[1] and kinds[0] | kinds[1] != {"integer", "number"}:
-            return True
-        fixed = [self._constants(s) for s in (one, other)]
-        return any(
-            not set(map(dumps, fixed[0][key])) & set(map(dumps, fixed[1][key]))
-            for key in fixed[0].keys() & fixed[1].keys()
-        )
-
-    def _look(self, schema: Any) -> Mapping[str, Any]:
-        while isinstance(schema, Mapping) and isinstance(target := schema.get("$ref"), str):
-            node: Any = self._document
-            for step in target[1:].split("/")[1:]:
-                node = node.get(step, {}) if isinstance(node, Mapping) else {}
-            if node is schema:
-                break
-            schema = node
-        return schema if isinstance(schema, Mapping) else {}
-
-    def _constants(self, schema: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """The values that are spelled out: the schema's own under "", and those of required properties."""
-        found = {}
-        for name in ["", *(schema.get("required") or ())]:
-            part = schema if not name else self._look((schema.get("properties") or {}).get(name))
-            if "const" in part:
-                found[name] = [part["const"]]
-            elif isinstance(part.get("enum"), list):
-                found[name] = part["enum"]
-        return found
-
     def _string(self, schema: Mapping[str, Any], at: str) -> Expression:
         if "format" in schema:
             self._only(schema, {"format"}, at)
             if schema["format"] not in FORMATS:
                 raise GrammarError(f"{at}/format is {schema['format']!r}: supported are {', '.join(FORMATS)}")
             return sequence('"', FORMATS[schema["format"]], '"')
-        return self._rules.string(*_bounds(schema, "Length", at))
+        return self._rules.string(*counts(schema, "Length", at))
 
     def _numeric(self, kind: str, schema: Mapping[str, Any], at: str) -> Expression:
         if not schema:
             return self._rules.integer() if kind == "integer" else self._rules.number()
-        low, high = -math.inf, math.inf
-        for key, value in schema.items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise GrammarError(f"{at}/{key} must be a number")
-            step = (value + 1 if value == math.floor(value) else value) if key == "exclusiveMinimum" else value
-            step = (value - 1 if value == math.ceil(value) else value) if key == "exclusiveMaximum" else step
-            low, high = (max(low, step), high) if "inimum" in key else (low, min(high, step))
-        first = None if low == -math.inf else math.ceil(low)
-        last = None if high == math.inf else math.floor(high)
-        options = integers.between(first, last)
+        low, high = limits(schema, at)
+        options = integers.between(low, high)
         if kind == "number" and "exclusiveMaximum" not in schema and "exclusiveMinimum" not in schema:
             # Between two integers of the range a fraction is in it too; towards zero it is nearer to zero.
-            above = integers.between(max(first or 0, 0) if first is not None else 0, None if last is None else last - 1)
-            below = integers.between(None if first is None else first + 1, -1 if last is None else min(last, -1))
+            above = integers.between(max(low or 0, 0), None if high is None else high - 1)
+            below = integers.between(None if low is None else low + 1, -1 if high is None else min(high, -1))
             options += [sequence(option, self._rules.fraction()) for option in (*above, *below)]
         if not options:
             raise GrammarError(f"{at or 'the schema'} allows no number")
         return self._rules.rule(self._name(kind), choice(*options))
 
     def _array(self, schema: Mapping[str, Any], at: str) -> Expression:
-        shortest, longest = _bounds(schema, "Items", at)
+        shortest, longest = counts(schema, "Items", at)
         if "prefixItems" in schema:
             first = schema["prefixItems"]
             if schema.get("items", True) is not False and longest != len(first):
@@ -313,33 +266,3 @@ class SchemaRules:
                 now[begun] = self._rules.rule(f"{name}_{i}{'b' if begun else 'a'}", expression)
             after = now
         return after[False]
-
-
-def _bounds(schema: Mapping[str, Any], what: str, at: str) -> tuple[int, int | None]:
-    low, high = schema.get(f"min{what}", 0), schema.get(f"max{what}")
-    for key, value in ((f"min{what}", low), (f"max{what}", high)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-            raise GrammarError(f"{at}/{key} must be a whole number")
-        most = MAX_COUNT if key.startswith("max") else MAX_GUIDED_COUNT
-        if value is not None and value > most:
-            raise GrammarError(f"{at}/{key} is over {most}, the most that is enforced: leave it out")
-    if high is not None and high < low:
-        raise GrammarError(f"{at}/max{what} is less than min{what}")
-    return low, high
-
-
-def _is(value: Any, kind: str) -> bool:
-    match kind:
-        case "string":
-            return isinstance(value, str)
-        case "boolean":
-            return isinstance(value, bool)
-        case "null":
-            return value is None
-        case "array":
-            return isinstance(value, list)
-        case "object":
-            return isinstance(value, dict)
-        case "integer":
-            return isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from bento_trtllm.api.errors import APIError, describe
-from bento_trtllm.api.openai import chat, completions, errors, responses
+from bento_trtllm.api.openai import chat, chat_answer, completions, errors, responses
 from bento_trtllm.api.openai.choices import Head, answer, event_stream, new_id, repeat
 from bento_trtllm.api.openai.model import Model
 from bento_trtllm.api.openai.requests import ChatRequest, CompletionRequest, SamplingFields
@@ -57,10 +57,10 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> Respons
     head = _head("chatcmpl", body, model)
     events = answer(model.streams, questions)
     if body.stream:
-        stream = chat.Streamed(understood, head, model, len(questions), include_usage=_include_usage(body))
+        stream = chat_answer.Streamed(understood, head, model, len(questions), include_usage=_include_usage(body))
         return await event_stream(stream.render(events))
     async with aclosing(events):
-        return _json(await chat.collect(understood, head, model, len(questions), events))
+        return _json(await chat_answer.collect(understood, head, model, len(questions), events))
 
 
 @router.post("/completions", response_model=responses.Completion)

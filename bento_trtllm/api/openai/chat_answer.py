@@ -1,0 +1,144 @@
+"""The answers to a chat, as one response or as the events of a stream."""
+
+from collections.abc import AsyncGenerator, Sequence
+
+from bento_trtllm.api.composer import Piece, Score
+from bento_trtllm.api.openai import chunks, responses
+from bento_trtllm.api.openai.chat import Chat
+from bento_trtllm.api.openai.choices import Event, Head, UsageCounter
+from bento_trtllm.api.openai.model import Model
+from bento_trtllm.api.openai.scores import chat_logprobs
+from bento_trtllm.api.openai.tools import CallDelta, Delta, ToolCallParser
+from bento_trtllm.api.stream import Finish
+
+
+class Streamed:
+    """Events of the core as chunks of a stream."""
+
+    def __init__(self, chat: Chat, head: Head, model: Model, n: int, *, include_usage: bool) -> None:
+        self._chat = chat
+        self._head = head
+        self._model = model
+        self._parsers = [chat.parser() for _ in range(n)]
+        self._begun = [False] * n
+        self._usage = UsageCounter(len(chat.question.input_ids))
+        self._include_usage = include_usage
+
+    async def render(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[responses.Response, None]:
+        """The chunks of a response."""
+        async for i, item in events:
+            if not self._begun[i]:
+                self._begun[i] = True
+                yield self._chunk(i, chunks.Delta(role="assistant", content=""))
+            if isinstance(item, Piece):
+                for chunk in self._piece(i, item):
+                    yield chunk
+                continue
+            self._usage.add(item)
+            parser = self._parsers[i]
+            for delta in parser.finish() if parser else ():
+                yield self._chunk(i, chunks.delta(delta))
+            reason = "tool_calls" if parser and parser.calls else item.reason
+            yield self._chunk(i, chunks.Delta(), finish_reason=reason)
+        if self._include_usage:
+            yield self._envelope(choices=[], usage=self._usage.usage())
+
+    def _piece(self, i: int, piece: Piece) -> list[responses.Response]:
+        parser = self._parsers[i]
+        deltas: list[Delta] = parser.feed(piece.text) if parser else [piece.text]
+        scores = self._scores(piece.scores)
+        if not deltas:
+            return [self._chunk(i, chunks.Delta(), scores)] if scores else []
+        # The scores of a piece stand with its first delta.
+        return [self._chunk(i, chunks.delta(d), None if j else scores) for j, d in enumerate(deltas)]
+
+    def _scores(self, scores: Sequence[Score]) -> responses.ChoiceLogprobs | None:
+        if self._chat.top_logprobs is None or not scores:
+            return None
+        return chat_logprobs(scores, self._chat.top_logprobs, self._model.tokenizer)
+
+    def _chunk(
+        self,
+        i: int,
+        delta: chunks.Delta,
+        logprobs: responses.ChoiceLogprobs | None = None,
+        finish_reason: responses.FinishReason | None = None,
+    ) -> chunks.ChatChunk:
+        choice_ = chunks.ChunkChoice(index=i, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+        # With include_usage all chunks have the field, and all but the last say null.
+        return self._envelope([choice_], usage=None) if self._include_usage else self._envelope([choice_])
+
+    def _envelope(self, choices: list[chunks.ChunkChoice], **usage: responses.Usage | None) -> chunks.ChatChunk:
+        head = self._head
+        return chunks.ChatChunk(
+            id=head.id,
+            object="chat.completion.chunk",
+            created=head.created,
+            model=head.model,
+            system_fingerprint=head.system_fingerprint,
+            choices=choices,
+            **usage,
+        )
+
+
+async def collect(
+    chat: Chat, head: Head, model: Model, n: int, events: AsyncGenerator[Event, None]
+) -> responses.ChatCompletion:
+    """The whole response at once."""
+    answers = [Collected(chat.parser()) for _ in range(n)]
+    usage = UsageCounter(len(chat.question.input_ids))
+    async for i, item in events:
+        answers[i].add(item)
+        if not isinstance(item, Piece):
+            usage.add(item)
+    return responses.ChatCompletion(
+        id=head.id,
+        object="chat.completion",
+        created=head.created,
+        model=head.model,
+        system_fingerprint=head.system_fingerprint,
+        choices=[answer.choice(i, chat, model) for i, answer in enumerate(answers)],
+        usage=usage.usage(),
+    )
+
+
+class Collected:
+    """One answer in the making."""
+
+    def __init__(self, parser: ToolCallParser | None) -> None:
+        self._parser = parser
+        self._text: list[str] = []
+        self._calls: list[responses.ToolCall] = []
+        self._scores: list[Score] = []
+        self._reason: responses.FinishReason = "stop"
+
+    def add(self, item: Piece | Finish) -> None:
+        """A piece, or the end."""
+        if isinstance(item, Piece):
+            self._take(self._parser.feed(item.text) if self._parser else [item.text])
+            self._scores += item.scores
+            return
+        self._take(self._parser.finish() if self._parser else [])
+        self._reason = "tool_calls" if self._calls else item.reason
+
+    def _take(self, deltas: Sequence[Delta]) -> None:
+        for delta in deltas:
+            if not isinstance(delta, CallDelta):
+                self._text.append(delta)
+            elif delta.id is not None:
+                function = responses.FunctionCall(name=delta.name or "", arguments="")
+                self._calls.append(responses.ToolCall(id=delta.id, type="function", function=function))
+            else:
+                self._calls[-1].function.arguments += delta.arguments
+
+    def choice(self, i: int, chat: Chat, model: Model) -> responses.ChatChoice:
+        """The choice of a response."""
+        text = "".join(self._text)
+        message = responses.ChatMessage(
+            role="assistant", content=text if text or not self._calls else None, refusal=None
+        )
+        if self._calls:
+            message.tool_calls = self._calls
+        wanted = chat.top_logprobs
+        logprobs = None if wanted is None else chat_logprobs(self._scores, wanted, model.tokenizer)
+        return responses.ChatChoice(index=i, message=message, logprobs=logprobs, finish_reason=self._reason)
