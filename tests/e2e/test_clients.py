@@ -116,7 +116,7 @@ async def test_overload_is_told_at_once(slow: Service) -> None:
             assert response.text.endswith("data: [DONE]\n\n")
 
 
-@pytest.mark.parametrize("header", [None, "Bearer ", "Bearer three", "Basic one", "one", "Bearer one, two words"])
+@pytest.mark.parametrize("header", [None, "Bearer", "Bearer three", "Basic one", "one", "Bearer one, two words"])
 def test_without_a_key_nothing_is_served(slow: Service, header: str | None) -> None:
     headers = {"authorization": header} if header else {}
     for method, path in (("POST", "/generate"), ("GET", "/"), ("GET", "/docs.json"), ("GET", "/metrics")):
@@ -148,17 +148,17 @@ def test_prompts_are_in_no_log(slow: Service) -> None:
 
 
 async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: str, tmp_path: Path) -> None:
-    options = ("--arg", f"model={slow_model}", "--arg", "request_timeout_s=1", "--arg", "first_token_timeout_s=0.9")
+    options = ("--arg", f"model={slow_model}", "--arg", "request_timeout_s=6", "--arg", "first_token_timeout_s=5")
     with serve(home, tmp_path / "log.txt", *options) as service:
         service.wait_ready()
         async with httpx.AsyncClient(base_url=service.url, timeout=60, headers=SSE) as client:
             response = await client.post("/generate", json=LONG)
             kind, data = response.text.split("\n\n")[-2].split("\n")
             assert kind == "event: error"
-            assert "not complete after 1 s" in data
-            late = await client.post("/generate", json={"prompt": LONG_PROMPT})
+            assert "not complete after 6 s" in data
+            late = await client.post("/generate", json={"prompt": LONG_PROMPT * 2})
             assert late.status_code == 504
-            assert "first token within 0.9 s" in late.json()["error"]["message"]
+            assert "first token within 5 s" in late.json()["error"]["message"]
             async with timeout(5):
                 while active(service):
                     await asyncio.sleep(0.02)
