@@ -53,9 +53,10 @@ class ReapedProcess:
     async def terminate(self) -> bool:
         """Have the reaper send SIGTERM and wait for the end; False if it does not come although its time is up."""
         assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(b"T")
-            self._process.stdin.flush()
+        if not self._process.stdin.closed:  # else it is being killed already
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(b"T")
+                self._process.stdin.flush()
         try:
             await asyncio.wait_for(self.ended.wait(), self._grace_s + KILL_LIMIT_S)
         except asyncio.TimeoutError:

@@ -1,13 +1,24 @@
 """What deploy/kubernetes.yaml asks of a service, asked of a running one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pytest
 import yaml
 
-from tests.e2e.serving import ROOT, SSE, Service
+from tests.e2e.serving import ROOT, SSE, Service, pack, serve
 
 MANIFEST = Path(ROOT, "deploy", "kubernetes.yaml")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """With a BENTOML_HOME of its own: BentoML keeps metrics there, and empties them whenever a service starts."""
+    pack(tmp_path)
+    with serve(tmp_path, tmp_path / "log.txt") as service:
+        service.wait_ready()
+        yield service
 
 
 def test_probes_and_the_metric_are_there(service: Service) -> None:
