@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.e2e.serving import ROOT, Service, serve
-from tests.e2e.test_generate import ANSWERS, PROMPT
+from tests.e2e.test_generate import ANSWERS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [

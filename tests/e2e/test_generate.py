@@ -73,6 +73,13 @@ def test_curl_reads_server_sent_events(service: Service) -> None:
     assert text == ANSWERS[PROMPT]
 
 
+def test_readme_shows_what_is_printed(service: Service) -> None:
+    readme = (DEMO.parents[1] / "README.md").read_text("utf-8")
+    data = stream_events(service, {"prompt": PROMPT})
+    assert f"data: {data[0]}" in readme
+    assert f"data: {data[-2]}\n\ndata: [DONE]" in readme
+
+
 def test_events_come_token_by_token_and_count(service: Service) -> None:
     data = stream_events(service, {"prompt": PROMPT})
     text, finish = read_events(data)
