@@ -114,7 +114,7 @@ class Composer:
 
     def _note(self, tokens: Tokens) -> None:
         """Remember where in the text each token begins."""
-        for token, log_prob in zip(tokens.ids, tokens.log_probs[-len(tokens.ids) :], strict=True):
+        for token, log_prob in zip(tokens.ids, tokens.log_probs, strict=True):
             if token not in self._end_ids:
                 self._scores.append((self._made, Score(token, log_prob)))
             self._made += len(self._tokenizer.token_bytes(token))

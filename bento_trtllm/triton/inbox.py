@@ -1,13 +1,17 @@
 """One stream's messages, taken from gRPC as they come and read in batches.
 
-A message costs grpc-python some 65 µs whatever is done with it, so what can be saved is all that comes after:
+A message costs grpc-python some 40 µs whatever is done with it, so what can be saved is all that comes after:
 messages that have piled up become one batch of tokens, one decoding, one chunk to the client. A stream hands over a
 batch at once, but no sooner than its pace after the one before. The pace is for each stream that is open, so that one
 alone comes token by token, and many cost their gateway hardly more than the messages themselves.
+
+What piles up for a client that reads slowly is kept as numbers, 4 bytes a token (8 with log probabilities): at most the
+model's context, and nobody else waits for it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sized
+from array import array
+from collections.abc import AsyncIterator, Callable, Sequence, Sized
 from typing import NamedTuple, TypeAlias
 
 import grpc.aio
@@ -20,6 +24,10 @@ from bento_trtllm.triton.watch import Watch
 PACE_S = 0.0006
 # From here on more streams make no difference: text still moves 25 times a second, as films do.
 SLOWEST_PACE_S = 0.04
+# More messages than this are not kept as they came, some 400 bytes each.
+MOST_MESSAGES = 64
+# A client that was slow gets the rest in chunks of some kilobytes.
+MOST_TOKENS = 1024
 FINAL = "triton_final_response"
 
 Call: TypeAlias = "grpc.aio.StreamStreamCall[bytes, bytes]"
@@ -28,8 +36,8 @@ Call: TypeAlias = "grpc.aio.StreamStreamCall[bytes, bytes]"
 class Tokens(NamedTuple):
     """Tokens as they come, in one batch; their log probabilities where the request asked for them."""
 
-    ids: list[int]
-    log_probs: list[float]
+    ids: Sequence[int]
+    log_probs: Sequence[float]
 
 
 class Inbox:
@@ -47,8 +55,12 @@ class Inbox:
         self._refuse = refuse
         self._others = others
         self._messages: list[bytes] = []
+        self._ids = array("i")
+        self._log_probs = array("f")
         self._arrived = asyncio.Event()
-        self._ended: TritonError | None = None
+        self._final = False
+        self._error: TritonError | None = None
+        """Why no more will come, unless the final response has."""
         self._collecting = asyncio.create_task(self._collect(request))
 
     def close(self) -> None:
@@ -61,58 +73,63 @@ class Inbox:
         loop = asyncio.get_running_loop()
         due = 0.0
         while True:
-            if not (self._messages or self._ended):
+            while not (self._messages or self._ids or self._final or self._error):
                 self._arrived.clear()
                 await self._arrived.wait()
             if (early := due - loop.time()) > 0:
                 await asyncio.sleep(early)
-            messages, self._messages = self._messages, []
-            if not messages:
-                assert self._ended
-                raise self._ended
-            tokens, final, error = self._read(messages)
-            if tokens.ids:
+            self._read()
+            if self._ids:
                 due = loop.time() + min(PACE_S * len(self._others), SLOWEST_PACE_S)
-                yield tokens
-            if error:
-                raise error
-            if final:
+                yield self._take()
+            elif self._final:
                 return
+            elif self._error:
+                raise self._error
 
     async def _collect(self, request: bytes) -> None:
-        messages, watch = self._messages, self._watch
+        watch = self._watch
         try:
             await self._call.write(request)
             await self._call.done_writing()
             while (message := await self._call.read()) is not grpc.aio.EOF:
-                # The reader takes the list and leaves another.
-                if messages is not self._messages:
-                    messages = self._messages
-                messages.append(message)
+                self._messages.append(message)
+                if len(self._messages) >= MOST_MESSAGES:
+                    self._read()
                 watch.progressed()
                 self._arrived.set()
-            self._ended = self._watch.why("The engine ended the stream before its last token.")
+            self._end("The engine ended the stream before its last token.")
         except grpc.aio.AioRpcError as error:
-            self._ended = self._watch.why(f"The engine stopped answering: {error.details()}")
+            self._end(f"The engine stopped answering: {error.details()}")
         except asyncio.CancelledError:
             # What a call raises that the watch has cancelled; or this task's own end, which nobody waits for.
-            self._ended = self._watch.why("The request was cancelled.")
+            self._end("The request was cancelled.")
+
+    def _end(self, reason: str) -> None:
+        """Nothing more will come: for this reason, unless what has come says another."""
+        self._read()
+        self._error = self._error or self._watch.why(reason)
         self._arrived.set()
 
-    def _read(self, messages: list[bytes]) -> tuple[Tokens, bool, TritonError | None]:
-        """All tokens of the messages (output_ids, int32 [1, 1, n]), whether the last is final, and an error in it."""
-        ids: list[int] = []
-        log_probs: list[float] = []
-        final = False
+    def _take(self) -> Tokens:
+        """The oldest tokens, as many as go into one chunk."""
+        ids, self._ids = self._ids[:MOST_TOKENS], self._ids[MOST_TOKENS:]
+        log_probs, self._log_probs = self._log_probs[:MOST_TOKENS], self._log_probs[MOST_TOKENS:]
+        return Tokens(ids, log_probs)
+
+    def _read(self) -> None:
+        """Take what the messages say: tokens (output_ids, int32 [1, 1, n]), an error, or that they are all."""
+        messages, self._messages = self._messages, []
         for message in messages:
             reply = pb.ModelStreamInferResponse.FromString(message)
             if reply.error_message:
-                return Tokens(ids, log_probs), False, self._refuse(reply.error_message)
+                self._error = self._error or self._refuse(reply.error_message)
+                continue
             response = reply.infer_response
-            for output, raw in zip(response.outputs, response.raw_output_contents, strict=False):
-                if output.name == "output_ids":
-                    ids += memoryview(raw).cast("i")
-                elif output.name == "output_log_probs":
-                    log_probs += memoryview(raw).cast("f")
-            final = response.parameters[FINAL].bool_param
-        return Tokens(ids, log_probs), final, None
+            tensors = {o.name: raw for o, raw in zip(response.outputs, response.raw_output_contents, strict=False)}
+            ids = tensors.get("output_ids", b"")
+            self._ids.frombytes(ids)
+            if ids and (scores := tensors.get("output_log_probs")):
+                # The latest, a float32 for each int32: TensorRT-LLM may send those before them again.
+                self._log_probs.frombytes(scores[-len(ids) :])
+            self._final = response.parameters[FINAL].bool_param
