@@ -9,7 +9,7 @@ import bentoml
 from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
 
-from bento_trtllm import logs
+from bento_trtllm import logs, tracing
 from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.stream import MAX_TOP_K, Sampling
@@ -19,6 +19,7 @@ from bento_trtllm.llm import LLM
 from bento_trtllm.store import PackedModel
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
 
+tracing.install()
 settings = bentoml.use_arguments(Settings)
 web = web_app()
 
