@@ -6,13 +6,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
 from bento_trtllm.engines.releases import DEFAULT, find_release
 from tests.checkpoints import write_checkpoint
 from tests.e2e.serving import ROOT, environment, pack, serve
+from tests.e2e.test_generate import ANSWERS, PROMPT, read_events, stream_events
 from tests.fakes.container import Container
 
 GPU, CPU = ROOT / "bentofile.yaml", ROOT / "bentofile.cpu.yaml"
@@ -73,13 +73,14 @@ def test_gpu_bento_holds_what_it_needs(gpu: Path) -> None:
     info = yaml.safe_load((gpu / "bento.yaml").read_text("utf-8"))
     assert info["args"] == {"model": "tiny:1"}
     assert [model["tag"] for model in info["services"][0]["models"]] == ["tiny:1"]
-    for file in ("service.py", "bento_trtllm/models/postprocessing/model.py", "bento_trtllm/engines/provenance.py"):
+    for file in ("service.py", "bento_trtllm/models/tensorrt_llm/model.py", "bento_trtllm/engines/provenance.py"):
         assert (gpu / "src" / file).is_file()
-    assert not (gpu / "src" / "tests").exists()
+    assert not (gpu / "src" / "tests").exists() and not (gpu / "src" / "assets").exists()
 
 
 def test_bentofiles_name_what_the_project_has() -> None:
     files = {path.name: yaml.safe_load(path.read_text("utf-8")) for path in (GPU, CPU)}
+    assert files["bentofile.yaml"]["include"] == files["bentofile.cpu.yaml"]["include"], "they hold the same code"
     for bentofile in files.values():
         assert bentofile["service"] == "service:TRTLLM"
         assert (ROOT / bentofile["python"]["requirements_txt"]).is_file()
@@ -105,23 +106,25 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
     folder = tmp_path_factory.mktemp("cpu")
     pack(folder / "bentoml", "demo-llama:1")
     bento = build(folder / "bentoml", CPU, "demo-llama:1")
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True, timeout=120)
-    python = folder / "venv/bin/python"
-    argv = [python, "-m", "pip", "install", "--quiet", "-r", bento / "env/python/requirements.txt"]
+    # With uv, as the Bento's Dockerfile does; BentoML brings it.
+    uv, python = Path(sys.executable).with_name("uv"), folder / "venv/bin/python"
+    subprocess.run([uv, "venv", "--python", sys.executable, folder / "venv"], check=True, capture_output=True)
+    argv = [uv, "pip", "install", "--python", python, "-r", bento / "env/python/requirements.txt"]
     subprocess.run(argv, check=True, timeout=600, capture_output=True)
     yield folder / "bentoml", bento, python
 
 
-@pytest.mark.slow
 def test_cpu_bento_serves(installed: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    """From its own files and its own requirements, far from this project."""
+    """By its tag, from its own files and its own requirements, far from this project; as the folder does."""
     home, bento, python = installed
+    assert "demo-llama:1" in (bento / "bento.yaml").read_text("utf-8")
     assert requirements(bento)["nvidia-pytriton"] == "0.7.0"
     log = tmp_path / "log.txt"
     path = f"{python.parent}:/usr/bin:/bin"
-    with serve(home, log, target=str(bento), cwd=tmp_path, python=str(python), PATH=path) as service:
+    tag = f"{bento.parent.name}:{bento.name}"
+    with serve(home, log, target=tag, cwd=tmp_path, python=str(python), PATH=path) as service:
         service.wait_ready()
-        answer = httpx.post(f"{service.url}/generate", json={"prompt": "Say hello in Japanese"}, timeout=60)
-        assert (answer.status_code, answer.text[:6]) == (200, "こんにちは！")
+        text, finish = read_events(stream_events(service, {"prompt": PROMPT}))
+        assert (text, finish["finish_reason"]) == (ANSWERS[PROMPT], "stop")
         (triton,) = service.tritons()
         assert str(python.parent.parent) in triton.exe()

@@ -120,21 +120,6 @@ def test_model_that_cannot_be_loaded_is_reported_in_its_own_words(home: Path, tm
         assert service.stop() == 0
 
 
-def test_bento_serves_like_the_folder(home: Path, tmp_path: Path) -> None:
-    env = environment(home)
-    argv = [sys.executable, "-m", "bentoml", "build", "--arg", "model=demo-llama:test", "--output", "tag"]
-    result = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=True)
-    tag = result.stdout.strip().rpartition("__tag__:")[2]
-    bento = home / "bentos" / tag.replace(":", "/")
-    assert (bento / "src" / "bento_trtllm" / "models" / "tensorrt_llm" / "model.py").is_file()
-    assert "demo-llama:test" in (bento / "bento.yaml").read_text()
-    assert not (bento / "src" / "assets").exists()
-    with serve(home, tmp_path / "log.txt", target=tag, cwd=tmp_path) as service:
-        service.wait_ready()
-        text, _ = read_events(stream_events(service, {"prompt": PROMPT}))
-        assert text == ANSWERS[PROMPT]
-
-
 def test_scripts_serve_sets_up_packs_and_serves(tmp_path: Path) -> None:
     """The README's first command, in this checkout, with an empty model store."""
     port = free_port()
