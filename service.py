@@ -10,6 +10,7 @@ from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
 
 from bento_trtllm import logs, tracing
+from bento_trtllm.api.connections import bound_connections
 from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.stream import MAX_TOP_K, Sampling
@@ -35,6 +36,7 @@ class TRTLLM:
     @bentoml.on_startup
     async def start(self) -> None:
         logs.configure()
+        bound_connections(settings.write_timeout_s)
         await self.llm.start()
 
     @bentoml.on_shutdown
@@ -74,5 +76,4 @@ TRTLLM.add_asgi_middleware(
     Guard,
     keys=settings.keys(),
     max_body_bytes=settings.max_body_bytes,
-    write_timeout_s=settings.write_timeout_s,
 )

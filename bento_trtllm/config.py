@@ -135,7 +135,9 @@ class ServingSettings(BaseModel):
     first_token_timeout_s: float = Field(60, gt=0, description="A prompt must be read after this.")
     between_tokens_timeout_s: float = Field(30, gt=0, description="Longest pause within an answer.")
     request_timeout_s: float = Field(600, gt=0, description="Longest answer; 1024 tokens at 2 a second fit.")
-    write_timeout_s: float = Field(30, gt=0, description="A client that has read nothing for so long is cut off.")
+    write_timeout_s: float = Field(
+        30, gt=0, description="A client that takes nothing of its answer for so long is cut off."
+    )
     drain_timeout_s: float = Field(
         20, ge=0, description="At a stop, open answers may go on this long. Kubernetes grants 30 s in all."
     )

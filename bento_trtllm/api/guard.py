@@ -1,4 +1,4 @@
-"""What stands before every route: the key, the size of the body, clients that leave, clients that do not read."""
+"""What stands before every route: the key, the size of the body, clients that leave."""
 
 import asyncio
 import hmac
@@ -28,11 +28,10 @@ CLIENT_GONE = APIError(499, "client_closed_request", "The client closed the conn
 class Guard:
     """ASGI middleware. A request whose client leaves is cancelled at once, even before its first byte of answer."""
 
-    def __init__(self, app: App, *, keys: Sequence[str], max_body_bytes: int, write_timeout_s: float) -> None:
+    def __init__(self, app: App, *, keys: Sequence[str], max_body_bytes: int) -> None:
         self._app = app
         self._keys = [key.encode() for key in keys]
         self._max_body_bytes = max_body_bytes
-        self._write_timeout_s = write_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +73,7 @@ class Guard:
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application in a task of its own, which ends when the client has gone."""
         loop = asyncio.get_running_loop()
-        connection = Connection(receive, send, self._max_body_bytes, self._write_timeout_s, loop)
+        connection = Connection(receive, send, self._max_body_bytes, loop)
         serving = loop.create_task(self._app(scope, connection.receive, connection.send))
         connection.serve(serving)
         try:
@@ -102,19 +101,14 @@ def check_type(method: str, headers: dict[bytes, bytes]) -> None:
 class Connection:
     """One request's receive and send, watched. `gone` says that the client is."""
 
-    def __init__(
-        self, receive: Receive, send: Send, max_body_bytes: int, write_timeout_s: float, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, receive: Receive, send: Send, max_body_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
         self._receive = receive
         self._send = send
         self._left = max_body_bytes
-        self._write_timeout_s = write_timeout_s
         self._loop = loop
         self._serving: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
-        self._writing_since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
         self._complete = False
         self.started = False
         self.oversized = False
@@ -126,7 +120,6 @@ class Connection:
     def serve(self, serving: "asyncio.Task[None]") -> None:
         """The task to cancel when the client has gone."""
         self._serving = serving
-        self._timer = self._loop.call_later(self._write_timeout_s, self._check_write)
 
     async def receive(self) -> Message:
         """The application's receive: the body, counted; after it, the client's leaving."""
@@ -150,14 +143,10 @@ class Connection:
         self.started = True
         # What follows the last chunk (logging, background tasks) is not cut short by a client that has all it wants.
         self._complete = message["type"] == "http.response.body" and not message.get("more_body", False)
-        self._writing_since = self._loop.time()
         await self._send(message)
-        self._writing_since = 0.0
 
     def close(self) -> None:
         """The response is over."""
-        if self._timer:
-            self._timer.cancel()
         if self._watching:
             self._watching.cancel()
 
@@ -173,14 +162,6 @@ class Connection:
         self._gone.set()
         if self._serving:
             self._serving.cancel()
-
-    def _check_write(self) -> None:
-        """Every so often, and not at each write: a timer a chunk would cost more than the chunk."""
-        waited = self._loop.time() - self._writing_since if self._writing_since else 0.0
-        if waited >= self._write_timeout_s:
-            self._leave()
-            return
-        self._timer = self._loop.call_later(self._write_timeout_s - waited, self._check_write)
 
 
 async def respond(send: Send, error: APIError, path: str) -> None:

@@ -26,8 +26,8 @@ PACE_S = 0.0006
 SLOWEST_PACE_S = 0.04
 # More messages than this are not kept as they came, some 400 bytes each.
 MOST_MESSAGES = 64
-# A client that was slow gets the rest in chunks of some kilobytes.
-MOST_TOKENS = 1024
+# A client that was slow gets the rest in chunks of some kilobytes, so that no more waits in its connection.
+MOST_TOKENS = 256
 FINAL = "triton_final_response"
 
 Call: TypeAlias = "grpc.aio.StreamStreamCall[bytes, bytes]"
