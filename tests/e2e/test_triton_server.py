@@ -241,6 +241,22 @@ async def test_says_that_a_model_died(echo: Path, folder: Path) -> None:
     assert server.why_ended() == "tritonserver ended with code 1: the process of a Python model died"
 
 
+async def test_a_model_may_be_stopped_but_not_for_long(echo: Path, folder: Path) -> None:
+    server = make(echo, folder, TritonSettings(startup_timeout_s=20, stall_limit_s=1))
+    await server.start()
+    stub = stub_of(server)
+    stub.suspend()
+    await asyncio.sleep(0.5)
+    stub.resume()
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(server.wait(), 1)
+    assert await asyncio.to_thread(lambda: list(tiny.echo(server.address, [7]))) == [7]
+    stub.suspend()
+    await asyncio.wait_for(server.wait(), 5)
+    assert server.why_ended() == "tritonserver ended with code 1: the process of a Python model was stopped for 1 s"
+    tiny.assert_gone(server.folder, 0)
+
+
 async def test_says_that_triton_was_killed(echo: Path, folder: Path) -> None:
     server = make(echo, folder)
     await server.start()
