@@ -152,7 +152,7 @@ class TextStreams:
             repetition_penalty=sampling.repetition_penalty,
             presence_penalty=sampling.presence_penalty,
             frequency_penalty=sampling.frequency_penalty,
-            min_tokens=sampling.min_tokens,
+            min_tokens=sampling.min_tokens and min(sampling.min_tokens, max_tokens),
             guide=self._guide(sampling.grammar, max_tokens),
             log_probs=sampling.log_probs,
         )

@@ -24,11 +24,13 @@ KILL_LIMIT_S = 2.0
 class ReapedProcess:
     """Make it in the event loop that waits for it. Raises OSError if not even the reaper can be started.
 
-    `folder` is removed with the process; `grace_s` is the time it has to end after SIGTERM; `on_line` is called
-    in a thread.
+    `folder` is removed with the process; `grace_s` is the time it has to end after SIGTERM, and `stall_s` that for
+    which a stub of it may be stopped; `on_line` is called in a thread.
     """
 
-    def __init__(self, launch: Launch, folder: Path, grace_s: float, on_line: Callable[[str], None]) -> None:
+    def __init__(
+        self, launch: Launch, folder: Path, grace_s: float, stall_s: float, on_line: Callable[[str], None]
+    ) -> None:
         self.ended = asyncio.Event()
         """Set when everything is gone: the command, whatever it started, and the folder."""
         self.returncode: int | None = None
@@ -37,7 +39,7 @@ class ReapedProcess:
         self._grace_s = grace_s
         self._loop = asyncio.get_running_loop()
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", reaper.__file__, str(folder), str(grace_s), *launch.argv],
+            [sys.executable, "-I", "-S", reaper.__file__, str(folder), str(grace_s), str(stall_s), *launch.argv],
             cwd=launch.cwd,
             env=dict(launch.env),
             stdin=subprocess.PIPE,

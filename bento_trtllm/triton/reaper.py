@@ -1,6 +1,6 @@
 """Runs one command in a folder and leaves nothing of it behind: no process, no folder, no shared memory.
 
-`python -I -S reaper.py FOLDER GRACE COMMAND…` stands between a worker and its tritonserver, because neither
+`python -I -S reaper.py FOLDER GRACE STALL COMMAND…` stands between a worker and its tritonserver, because neither
 can clean up alone: Triton's Python stubs ignore SIGTERM and outlive a `kill -9` of their server.
 
 - It is a *subreaper*: whatever loses its parent below it becomes its child, so it finds and kills all of
@@ -10,7 +10,8 @@ can clean up alone: Triton's Python stubs ignore SIGTERM and outlive a `kill -9`
 - Signals to itself it ignores: `bentoml serve` sends its workers' children the SIGTERM that it sends the
   workers, and Triton must not go while their streams may finish.
 - Triton never restarts the stub of a decoupled model, and calls itself ready without it. So a dead stub,
-  which stays a zombie below Triton, ends the command as well.
+  which stays a zombie below Triton, ends the command as well, and so does one that has been stopped (SIGSTOP)
+  for STALL seconds.
 - Should the reaper itself be killed, the kernel kills the command with it (PR_SET_PDEATHSIG), and the
   worker or the next start sweeps up: everything that belongs to a command has its folder, or its name, on
   it.
@@ -30,36 +31,45 @@ from collections.abc import Iterator
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-LOOK_S = 0.5
-"""How often to look whether the worker is still the parent (a forked copy of it may hold the pipe open), and
-whether a stub died. Less often where there are so many processes that it would take 1 % of a core."""
+LOOK_S = 0.25
+"""How often to look whether the worker is still the parent (a forked copy of it may hold the pipe open), and how
+the stubs are."""
+AGAIN_S = 0.05
+"""A stub that seems dead is looked at again after this: Triton may be about to collect one that it ended itself."""
+SEARCH = 100
+"""Stubs are searched for among all processes at most every so many times the time that it takes: 1 % of a core."""
 STUB = b"triton_python_b"
 """triton_python_backend_stub, as the kernel cuts it."""
 
 
-def processes() -> Iterator[tuple[int, int, bytes, bytes]]:
-    """Every process as (id, parent, name, state).
+def look_at(pid: int) -> tuple[int, bytes, bytes] | None:
+    """The parent, name and state of a process; None if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            head, _, tail = stat.read().rpartition(b")")
+    except OSError:
+        return None
+    state, parent = tail.split()[:2]
+    return int(parent), head.partition(b"(")[2], state
+
+
+def processes() -> Iterator[tuple[int, int, bytes]]:
+    """Every process as (id, parent, name).
 
     From /proc/*/stat, since the list of children that the kernel keeps (task/*/children) is not everywhere.
     """
     for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat", "rb") as stat:
-                    head, _, tail = stat.read().rpartition(b")")
-            except OSError:
-                continue  # it ended meanwhile
-            state, parent = tail.split()[:2]
-            yield int(entry), int(parent), head.partition(b"(")[2], state
+        if entry.isdigit() and (found := look_at(int(entry))):
+            yield int(entry), *found[:2]
 
 
-def descendants(ancestor: int) -> list[tuple[int, bytes, bytes]]:
-    """Everything below `ancestor` as (id, name, state), parents before their children."""
-    children: dict[int, list[tuple[int, bytes, bytes]]] = {}
-    for pid, parent, name, state in processes():
-        children.setdefault(parent, []).append((pid, name, state))
+def descendants(ancestor: int) -> list[tuple[int, bytes]]:
+    """Everything below `ancestor` as (id, name), parents before their children."""
+    children: dict[int, list[tuple[int, bytes]]] = {}
+    for pid, parent, name in processes():
+        children.setdefault(parent, []).append((pid, name))
     found = list(children.get(ancestor, ()))
-    for pid, _, _ in found:  # grows while it is walked
+    for pid, _ in found:  # grows while it is walked
         found += children.get(pid, ())
     return found
 
@@ -75,7 +85,7 @@ def kill_descendants() -> None:
     """SIGKILL everything below this process, and return when all of it is gone."""
     pause_s = 0.002
     while True:
-        for pid, _, _ in descendants(os.getpid()):
+        for pid, _ in descendants(os.getpid()):
             kill(pid)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -91,7 +101,7 @@ def sweep(folder: str) -> None:
 
     Only for when its reaper is gone, or is the caller. Returns when the processes are gone.
     """
-    while found := [pid for pid, _, _, _ in processes() if pid != os.getpid() and _lives_in(pid, folder)]:
+    while found := [pid for pid, _, _ in processes() if pid != os.getpid() and _lives_in(pid, folder)]:
         for pid in found:
             kill(pid)
         time.sleep(0.005)
@@ -141,7 +151,43 @@ def spawn(command: list[str]) -> int:
         os._exit(127)
 
 
-def run(command: list[str], grace_s: float) -> int:
+class Stubs:
+    """The Python stubs below a command, and how each of them is."""
+
+    def __init__(self, command: int, stall_s: float) -> None:
+        self._command = command
+        self._stall_s = stall_s
+        self._search_at = self._looked = time.monotonic()
+        self._known: list[int] = []
+        self._dead: set[int] = set()
+        self._stopped: dict[int, float] = {}
+        """How long each has been seen to be stopped, in seconds."""
+
+    def what_is_wrong(self) -> str | None:
+        """Why the command is of no use any more, if it is not."""
+        began = time.monotonic()
+        if began >= self._search_at:
+            self._known = [pid for pid, name in descendants(self._command) if name == STUB]
+            self._search_at = began + SEARCH * (time.monotonic() - began)
+        states = {pid: found[2] for pid in self._known if (found := look_at(pid)) and found[1] == STUB}
+        # If this very process was stopped, it has not seen what the stubs did meanwhile.
+        passed, self._looked = min(began - self._looked, 2 * LOOK_S), began
+        before, self._dead = self._dead, {pid for pid, state in states.items() if state == b"Z"}
+        stopped = [pid for pid, state in states.items() if state == b"T"]
+        self._stopped = {pid: self._stopped[pid] + passed if pid in self._stopped else 0 for pid in stopped}
+        if before & self._dead:
+            return "the process of a Python model died"
+        if max(self._stopped.values(), default=0) >= self._stall_s:
+            return f"the process of a Python model was stopped for {self._stall_s:g} s"
+        return None
+
+    @property
+    def pause_s(self) -> float:
+        """When to look again."""
+        return AGAIN_S if self._dead else LOOK_S
+
+
+def run(command: list[str], grace_s: float, stall_s: float) -> int:
     """Run the command until it, a stub of it or the worker ends, or its time is up; returns the exit code."""
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -152,9 +198,10 @@ def run(command: list[str], grace_s: float) -> int:
 
     owner = os.getppid()
     child = spawn(command)
-    deadline, look_at, dead = float("inf"), time.monotonic() + LOOK_S, set[int]()
+    stubs = Stubs(child, stall_s)
+    deadline, look = float("inf"), time.monotonic() + LOOK_S
     while (now := time.monotonic()) < deadline and os.getppid() == owner:
-        ready = select.select([0, wake_read], [], [], max(0.0, min(deadline, look_at) - now))[0]
+        ready = select.select([0, wake_read], [], [], max(0.0, min(deadline, look) - now))[0]
         if 0 in ready:
             if not os.read(0, 64):
                 break  # the end of the pipe, and of whoever held it
@@ -168,18 +215,16 @@ def run(command: list[str], grace_s: float) -> int:
                     code = os.waitstatus_to_exitcode(ended[1])
                     return code if code >= 0 else 128 - code
         elif deadline == float("inf"):
-            start = time.monotonic()
-            before, dead = dead, {pid for pid, *rest in descendants(child) if rest == [STUB, b"Z"]}
-            if before & dead:  # twice, since Triton may be about to collect one that it ended itself
-                os.write(2, b"error: the process of a Python model died\n")
+            if fault := stubs.what_is_wrong():
+                os.write(2, f"error: {fault}\n".encode())
                 return 1
-            look_at = time.monotonic() + max(LOOK_S, 100 * (time.monotonic() - start))
+            look = time.monotonic() + stubs.pause_s
     return 128 + signal.SIGKILL
 
 
-def main(folder: str, grace_s: str, *command: str) -> int:
+def main(folder: str, grace_s: str, stall_s: str, *command: str) -> int:
     try:
-        return run(list(command), float(grace_s))
+        return run(list(command), float(grace_s), float(stall_s))
     finally:
         kill_descendants()
         sweep(folder)

@@ -149,7 +149,8 @@ class TritonServer:
         try:
             launch = self._launch(found, self._ports)
             LOGGER.debug("starting %s", " ".join(launch.argv))
-            self._process = ReapedProcess(launch, self._folder, self.settings.stop_timeout_s, self._log.feed)
+            limits = self.settings.stop_timeout_s, self.settings.stall_limit_s
+            self._process = ReapedProcess(launch, self._folder, *limits, self._log.feed)
         except BaseException:
             reaper.sweep(str(self._folder))
             raise

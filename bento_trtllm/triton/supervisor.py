@@ -24,6 +24,8 @@ from bento_trtllm.triton.server import Place, TritonServer
 LOGGER = logging.getLogger("bento_trtllm.triton")
 FOLLOW_S = 0.1
 """How often a worker that is not the owner reads the status and tries for the lock."""
+LATE_S = 0.1
+"""The last question before the stall limit ends so long after it, and none is needed behind it."""
 
 
 class Supervisor:
@@ -149,7 +151,8 @@ class Supervisor:
             delay_s = self._settings.restart_max_delay_s
             if not failed:
                 delay_s = min(delay_s, self._settings.restart_first_delay_s * 2 ** (failures - 1))
-            LOGGER.error("%s (failure %d in a row; next start in %g s)", reason, failures, delay_s)
+            count = f"failed: {failures} times" if failed else f"failure {failures}"
+            LOGGER.error("%s (%s in a row; next start in %g s)", reason, count, delay_s)
             status = self._next("failed" if failed else "restarting", reason)
             self._publish(replace(status, failures=failures, restarts=status.restarts + 1))
             await asyncio.sleep(delay_s)
@@ -168,17 +171,21 @@ class Supervisor:
         metrics = f"{LOOPBACK}:{server.ports.metrics}"
         self._publish(replace(ready, address=server.address, metrics=metrics))
         reason = await self._watch(server)
+        self._publish(self._next("restarting", reason))  # at once: killing takes seconds where GPU memory is freed
         await server.kill()
         return reason, time.monotonic() - began
 
     async def _watch(self, server: TritonServer) -> str:
         """Wait until Triton ends, or has not answered for stall_limit_s; returns what happened."""
-        limit_s = self._settings.stall_limit_s
+        limit_s, pause_s = self._settings.stall_limit_s, self._settings.health_interval_s
         answered, misses = time.monotonic(), 0
         ended = asyncio.create_task(server.wait())
         try:
             while not ended.done():
-                question = asyncio.create_task(server.answers(limit_s / 2))
+                asked = time.monotonic()
+                rest_s = answered + limit_s - asked
+                patience_s = max(limit_s / 4, rest_s + LATE_S) if misses else limit_s / 2
+                question = asyncio.create_task(server.answers(patience_s))
                 await asyncio.wait({ended, question}, return_when=asyncio.FIRST_COMPLETED)
                 if question.cancel():
                     continue
@@ -189,7 +196,8 @@ class Supervisor:
                 # Two at least: after a pause of this very process, the first one says nothing about Triton.
                 if misses > 1 and time.monotonic() - answered > limit_s:
                     return f"Triton did not answer for {limit_s:g} s."
-                await asyncio.wait({ended}, timeout=self._settings.health_interval_s)
+                waited_s = time.monotonic() - asked if misses else 0
+                await asyncio.wait({ended}, timeout=max(0, pause_s - waited_s))
             return server.why_ended()
         finally:
             ended.cancel()

@@ -24,7 +24,9 @@ LONG_PROMPT = "0123456789" * 300
 @pytest.fixture(scope="module")
 def slow(home: Path, slow_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose answers take seconds, and that takes few of them."""
-    options = ("model=" + slow_model, "max_running_requests=3", "max_waiting_requests=2", "api_keys=one,two words")
+    (keys := tmp_path_factory.mktemp("secrets") / "keys").write_text("\nof a file\n\n  after a line without\r\n")
+    options = ("model=" + slow_model, "max_running_requests=3", "max_waiting_requests=2", "api_keys=one,,two words,")
+    options = (*options, f"api_keys_file={keys}")
     arguments = [word for option in options for word in ("--arg", option)]
     with serve(home, tmp_path_factory.mktemp("slow") / "log.txt", *arguments) as service:
         service.wait_ready()
@@ -116,34 +118,64 @@ async def test_overload_is_told_at_once(slow: Service) -> None:
             assert response.text.endswith("data: [DONE]\n\n")
 
 
-@pytest.mark.parametrize("header", [None, "Bearer", "Bearer three", "Basic one", "one", "Bearer one, two words"])
+KEY = {"authorization": "Bearer one"}
+PROBES = ("/livez", "/readyz", "/healthz")
+
+
+@pytest.mark.parametrize(
+    "header", [None, "Bearer", "Bearer three", "Basic one", "one", "Bearer one, two words", "Bearer onee"]
+)
 def test_without_a_key_nothing_is_served(slow: Service, header: str | None) -> None:
-    headers = {"authorization": header} if header else {}
-    for method, path in (("POST", "/generate"), ("GET", "/"), ("GET", "/docs.json"), ("GET", "/metrics")):
-        response = httpx.request(method, slow.url + path, headers=headers, json={} if method == "POST" else None)
-        assert response.status_code == 401, path
-        assert response.headers["www-authenticate"] == "Bearer"
-    for path in ("/livez", "/readyz"):
-        assert httpx.get(slow.url + path).status_code == 200
+    """No route but the probes and the page, which asks its user for a key; nor what looks like one of them."""
+    spec = httpx.get(f"{slow.url}/docs.json", headers=KEY).json()
+    routes = {(method.upper(), path) for path, methods in spec["paths"].items() for method in methods}
+    assert {("POST", "/v1/chat/completions"), ("POST", "/generate"), ("GET", "/metrics")} <= routes
+    routes = {route for route in routes if route[1] not in PROBES}
+    others = (
+        "/",
+        "/docs.json",
+        "/schema.json",
+        "/v1/",
+        "/nothing",
+        "/livez/",
+        "//livez",
+        "/livez/../metrics",
+        "/chat/x",
+    )
+    with httpx.Client(base_url=slow.url, headers={"authorization": header} if header else {}) as client:
+        for method, path in sorted(routes | {("GET", path) for path in others}):
+            response = client.request(method, path, json={} if method == "POST" else None)
+            assert response.status_code == 401, path
+            assert response.headers["www-authenticate"] == "Bearer"
+        for path in (*PROBES, "/chat"):
+            assert client.get(path).status_code == 200
 
 
-@pytest.mark.parametrize("key", ["one", "two words"])
+@pytest.mark.parametrize("key", ["one", "two words", "of a file", "after a line without"])
 def test_each_key_opens(slow: Service, key: str) -> None:
     headers = {"authorization": f"Bearer {key}"}
     response = httpx.post(f"{slow.url}/generate", headers=headers, json={"max_tokens": 1}, timeout=30)
     assert response.status_code == 200
+    assert httpx.get(f"{slow.url}/v1/models", headers=headers).status_code == 200
 
 
 def test_keys_are_in_no_log_and_no_metric(slow: Service) -> None:
-    assert "two words" not in slow.log.read_text()
-    metrics = httpx.get(f"{slow.url}/metrics", headers={"authorization": "Bearer one"})
+    metrics = httpx.get(f"{slow.url}/metrics", headers=KEY)
     assert metrics.status_code == 200
-    assert "two words" not in metrics.text
+    for key in ("two words", "of a file"):
+        assert key not in slow.log.read_text()
+        assert key not in metrics.text
 
 
 def test_prompts_are_in_no_log(slow: Service) -> None:
-    body = {"prompt": "a very particular secret", "max_tokens": 1}
-    httpx.post(f"{slow.url}/generate", headers={"authorization": "Bearer one"}, json=body, timeout=30)
+    secret = "a very particular secret"
+    chat = {"model": "slow-llama", "messages": [{"role": "user", "content": secret}], "max_tokens": 1}
+    bodies = {"/generate": {"prompt": secret, "max_tokens": 1}, "/v1/chat/completions": chat}
+    bodies["/v1/completions"] = {"model": "slow-llama", "prompt": secret, "max_tokens": 1}
+    for path, body in bodies.items():
+        assert httpx.post(slow.url + path, headers=KEY, json=body, timeout=30).status_code == 200
+        refused = httpx.post(slow.url + path, headers=KEY, json=body | {"temperature": secret}, timeout=30)
+        assert refused.status_code == 400
     assert "particular" not in slow.log.read_text()
 
 

@@ -19,22 +19,26 @@ def tensor(name: str, value: Any, dtype: str) -> grpcclient.InferInput:
     return entry
 
 
-def ask(address: str, prompts: list[str], *, stream: bool = True, max_tokens: int = 1024) -> list[list[bytes]]:
-    """All prompts at once over one connection; the responses of each, in the order they came."""
+def text_input(prompt: str) -> str:
+    """What the ensemble takes: the whole prompt, without the first token, which preprocessing adds."""
+    text = PROMPT_TEMPLATE.format(system_prompt=SYSTEM_PROMPT, user_prompt=prompt)
+    return text.removeprefix("<|begin_of_text|>")
+
+
+def ask(address: str, texts: list[str], *, stream: bool = True, max_tokens: int = 1024) -> list[list[bytes]]:
+    """All texts at once over one connection; the responses to each, in the order they came."""
     replies: queue.Queue[Any] = queue.Queue()
     with grpcclient.InferenceServerClient(address) as client:
         client.start_stream(lambda result, error: replies.put((result, error)))
-        for i, prompt in enumerate(prompts):
-            text = PROMPT_TEMPLATE.format(system_prompt=SYSTEM_PROMPT, user_prompt=prompt)
-            text = text.removeprefix("<|begin_of_text|>")  # preprocessing adds it
+        for i, text in enumerate(texts):
             inputs = [
                 tensor("text_input", text.encode(), "BYTES"),
                 tensor("max_tokens", max_tokens, "INT32"),
                 tensor("stream", stream, "BOOL"),
             ]
             client.async_stream_infer("ensemble", inputs, request_id=str(i), enable_empty_final_response=True)
-        pieces: list[list[bytes]] = [[] for _ in prompts]
-        open_streams = len(prompts)
+        pieces: list[list[bytes]] = [[] for _ in texts]
+        open_streams = len(texts)
         while open_streams:
             result, error = replies.get(timeout=60)
             assert error is None, error
@@ -49,17 +53,18 @@ def ask(address: str, prompts: list[str], *, stream: bool = True, max_tokens: in
 
 @pytest.mark.parametrize("prompt", SCRIPTS.values(), ids=SCRIPTS.keys())
 def test_pieces_put_together_are_the_text(service: Service, prompt: str) -> None:
-    (pieces,) = ask(service.grpc_address(), [prompt])
+    (pieces,) = ask(service.grpc_address(), [text_input(prompt)])
     assert len(pieces) > 1
     assert b"".join(pieces).decode() == ANSWERS[prompt]
 
 
 def test_many_streams_keep_their_order(service: Service) -> None:
     prompts = [*SCRIPTS.values(), PROMPT] * 3
-    for prompt, pieces in zip(prompts, ask(service.grpc_address(), prompts), strict=True):
+    replies = ask(service.grpc_address(), [text_input(prompt) for prompt in prompts])
+    for prompt, pieces in zip(prompts, replies, strict=True):
         assert b"".join(pieces).decode() == ANSWERS[prompt]
 
 
 def test_without_streaming_the_text_comes_in_one_response(service: Service) -> None:
-    (pieces,) = ask(service.grpc_address(), [PROMPT], stream=False)
+    (pieces,) = ask(service.grpc_address(), [text_input(PROMPT)], stream=False)
     assert [piece.decode() for piece in pieces if piece] == [ANSWERS[PROMPT]]

@@ -26,8 +26,16 @@ SCRIPTS = {
     "Hindi": "Say hello in Hindi",
     "Thai": "Say hello in Thai",
     "accents": "Say hello in French",
+    "all accents": "Show me accented letters",
     "emoji": "Show me some emoji",
+    "joined emoji": "Show me ZWJ emoji",
+    "flags": "Show me flag emoji",
+    "skin tones": "Show me skin tone emoji",
     "combining": "Show me combining marks",
+    "stacked marks": "Show me Zalgo text",
+    "right to left": "Show me right-to-left text",
+    "four bytes": "Show me rare characters",
+    "tabs": "Write a Python function with tabs",
     "CRLF": "Show me a CSV with CRLF line endings",
 }
 

@@ -1,6 +1,7 @@
 """Commands from start to end: what they start, what they say, and that nothing is left."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,18 +106,29 @@ def test_wrong_setting_is_named(home: Path) -> None:
 
 
 def test_model_that_cannot_be_loaded_is_reported_in_its_own_words(home: Path, tmp_path: Path) -> None:
+    """Tried a few times it has failed, and is tried on; with the cause gone, the service recovers by itself."""
     tag = pack(home, "broken-llama:test")
-    (home / "models" / "broken-llama" / "test" / "engine" / "model.gguf").write_bytes(b"GGUF, it says")
+    weights = home / "models" / "broken-llama" / "test" / "engine" / "model.gguf"
+    whole = weights.rename(tmp_path / "model.gguf")
+    weights.write_bytes(b"GGUF, it says")
     log = tmp_path / "log.txt"
-    with serve(home, log, "--arg", f"model={tag}") as service:
+    delays = ("--arg", "restart_first_delay_s=0.1", "--arg", "restart_max_delay_s=1")
+    with serve(home, log, "--arg", f"model={tag}", *delays, "--arg", "restart_failures_before_failed=2") as service:
         deadline = time.monotonic() + 30
-        while "could not load model tensorrt_llm" not in log.read_text() and time.monotonic() < deadline:
+        while "failed: 2 times in a row" not in log.read_text() and time.monotonic() < deadline:
             time.sleep(0.1)
+        assert "failed: 2 times in a row; next start in 1 s" in log.read_text()
         assert "could not load model tensorrt_llm" in log.read_text()
         assert "gguf" in log.read_text()
         response = httpx.get(f"{service.url}/readyz", timeout=30)
         assert response.status_code == 503
+        assert "(failed)" in response.text
         assert "could not load model tensorrt_llm" in response.text
+        assert httpx.get(f"{service.url}/livez").status_code == 200
+        assert httpx.post(f"{service.url}/generate", json={}).status_code == 503
+        shutil.copy(whole, weights)
+        service.wait_ready()
+        assert read_events(stream_events(service, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
         assert service.stop() == 0
 
 

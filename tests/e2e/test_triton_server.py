@@ -75,23 +75,32 @@ async def test_serves_and_stops(
     await server.stop()  # again: nothing to do
 
 
+NEEDED = {"ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata", "ModelConfig"}
+NEEDED |= {"ModelInfer", "ModelStreamInfer"}
+
+
 async def test_only_what_is_needed_is_open(echo: Path, folder: Path) -> None:
+    """Every other call of Triton's gRPC API wants the key, and does as it is told with it."""
     server = make(echo, folder)
     await server.start()
+    name = f"triton-grpc-protocol-{server.folder.name}"
+    (option,) = (a for a in triton_of(server).cmdline() if a.startswith("--grpc-restricted-protocol="))
+    key = option.rpartition("=")[2]
+    assert len(key) == 32
+    closed = set(service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name) - NEEDED
+    assert len(closed) == 12
     try:
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-            for method, request in {
-                stub.RepositoryIndex: service_pb2.RepositoryIndexRequest(),
-                stub.RepositoryModelUnload: service_pb2.RepositoryModelUnloadRequest(model_name="echo"),
-                stub.SystemSharedMemoryStatus: service_pb2.SystemSharedMemoryStatusRequest(),
-                stub.LogSettings: service_pb2.LogSettingsRequest(),
-                stub.TraceSetting: service_pb2.TraceSettingRequest(),
-            }.items():
-                with pytest.raises(grpc.aio.AioRpcError, match="restricted"):
-                    await method(request, timeout=5)
-            metadata = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=5)
-            assert metadata.name == server.folder.name
+            for method in closed:
+                request = getattr(service_pb2, f"{method}Request")()
+                for metadata in ((), ((name, "wrong"),), ((name, ""),)):
+                    with pytest.raises(grpc.aio.AioRpcError, match="restricted"):
+                        await getattr(stub, method)(request, timeout=5, metadata=metadata)
+            settings = await stub.LogSettings(service_pb2.LogSettingsRequest(), timeout=5, metadata=((name, key),))
+            assert settings.settings
+            about = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=5)
+            assert about.name == server.folder.name
     finally:
         await server.kill()
     tiny.assert_gone(server.folder, 0)
@@ -239,6 +248,22 @@ async def test_says_that_a_model_died(echo: Path, folder: Path) -> None:
     stub_of(server).kill()
     await server.wait()
     assert server.why_ended() == "tritonserver ended with code 1: the process of a Python model died"
+
+
+async def test_a_model_may_be_stopped_but_not_for_long(echo: Path, folder: Path) -> None:
+    server = make(echo, folder, TritonSettings(startup_timeout_s=20, stall_limit_s=1))
+    await server.start()
+    stub = stub_of(server)
+    stub.suspend()
+    await asyncio.sleep(0.5)
+    stub.resume()
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(server.wait(), 1)
+    assert await asyncio.to_thread(lambda: list(tiny.echo(server.address, [7]))) == [7]
+    stub.suspend()
+    await asyncio.wait_for(server.wait(), 5)
+    assert server.why_ended() == "tritonserver ended with code 1: the process of a Python model was stopped for 1 s"
+    tiny.assert_gone(server.folder, 0)
 
 
 async def test_says_that_triton_was_killed(echo: Path, folder: Path) -> None:

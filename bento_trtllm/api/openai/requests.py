@@ -159,7 +159,10 @@ class StreamOptions(Model):
 
 
 class SamplingFields(Model):
-    """Fields that both requests have. Below `user`, those that OpenAI lacks, named as vLLM names them."""
+    """Fields that both requests have. Below `user`, those that OpenAI lacks, named as vLLM names them.
+
+    All bounds are inclusive: BentoML publishes OpenAPI 3.0, which writes an exclusive one otherwise than pydantic does.
+    """
 
     model: str
     stream: bool | None = None
@@ -169,14 +172,14 @@ class SamplingFields(Model):
     top_p: float | None = Field(None, ge=0, le=1)
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     stop: Annotated[str, Field(min_length=1)] | Stop | None = None
-    seed: int | None = Field(None, ge=-(2**63), lt=2**64)
+    seed: int | None = Field(None, ge=-(2**63), le=2**64 - 1)
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     user: str | None = None
     top_k: int | None = Field(None, ge=-1)
     min_p: float | None = Field(None, ge=0, le=1)
-    repetition_penalty: float | None = Field(None, gt=0, le=100)
+    repetition_penalty: float | None = Field(None, ge=0.01, le=100)
     min_tokens: int | None = Field(None, ge=0)
     ignore_eos: bool | None = None
 
