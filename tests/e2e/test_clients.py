@@ -83,17 +83,41 @@ def test_prompts_are_in_no_log(slow: Service) -> None:
 
 
 async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: str, tmp_path: Path) -> None:
-    options = ("--arg", f"model={slow_model}", "--arg", "request_timeout_s=6", "--arg", "first_token_timeout_s=5")
-    with serve(home, tmp_path / "log.txt", *options) as service:
+    """The whole answer's, that of the line, the first token's, and the one between tokens."""
+    limits = ("request_timeout_s=6", "first_token_timeout_s=5", "between_tokens_timeout_s=2")
+    options = (f"model={slow_model}", "max_running_requests=1", *limits)
+    arguments = [word for option in options for word in ("--arg", option)]
+    with serve(home, tmp_path / "log.txt", *arguments) as service:
         service.wait_ready()
         async with httpx.AsyncClient(base_url=service.url, timeout=60, headers=SSE) as client:
-            response = await client.post("/generate", json=LONG)
-            kind, data = response.text.split("\n\n")[-2].split("\n")
+            first = asyncio.create_task(client.post("/generate", json=LONG))
+            async with timeout(5):
+                while not service.active():
+                    await asyncio.sleep(0.01)
+            in_line = await client.post("/generate", json=LONG)
+            assert not first.done()
+            assert in_line.status_code == 503
+            assert int(in_line.headers["retry-after"]) >= 1
+            assert "busy with other requests for 5 s" in in_line.json()["error"]["message"]
+            kind, data = (await first).text.split("\n\n")[-2].split("\n")
             assert kind == "event: error"
             assert "not complete after 6 s" in data
             late = await client.post("/generate", json={"prompt": LONG_PROMPT * 2})
             assert late.status_code == 504
             assert "first token within 5 s" in late.json()["error"]["message"]
+            async with timeout(5):
+                while service.active():
+                    await asyncio.sleep(0.02)
+            async with client.stream("POST", "/generate", json=LONG) as response:
+                lines = response.aiter_lines()
+                await anext(lines)
+                service.engine().suspend()
+                try:
+                    rest = [line async for line in lines if line]
+                finally:
+                    service.engine().resume()
+            assert rest[-2] == "event: error"
+            assert "no further token within 2 s" in rest[-1]
             async with timeout(5):
                 while service.active():
                     await asyncio.sleep(0.02)
