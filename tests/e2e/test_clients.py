@@ -84,7 +84,7 @@ def test_prompts_are_in_no_log(slow: Service) -> None:
 
 async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: str, tmp_path: Path) -> None:
     """The whole answer's, that of the line, the first token's, and the one between tokens."""
-    limits = ("request_timeout_s=6", "first_token_timeout_s=5", "between_tokens_timeout_s=2")
+    limits = ("request_timeout_s=8", "first_token_timeout_s=4", "between_tokens_timeout_s=2")
     options = (f"model={slow_model}", "max_running_requests=1", *limits)
     arguments = [word for option in options for word in ("--arg", option)]
     with serve(home, tmp_path / "log.txt", *arguments) as service:
@@ -98,13 +98,13 @@ async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: st
             assert not first.done()
             assert in_line.status_code == 503
             assert int(in_line.headers["retry-after"]) >= 1
-            assert "busy with other requests for 5 s" in in_line.json()["error"]["message"]
+            assert "busy with other requests for 4 s" in in_line.json()["error"]["message"]
             kind, data = (await first).text.split("\n\n")[-2].split("\n")
             assert kind == "event: error"
-            assert "not complete after 6 s" in data
+            assert "not complete after 8 s" in data
             late = await client.post("/generate", json={"prompt": LONG_PROMPT * 2})
             assert late.status_code == 504
-            assert "first token within 5 s" in late.json()["error"]["message"]
+            assert "first token within 4 s" in late.json()["error"]["message"]
             async with timeout(5):
                 while service.active():
                     await asyncio.sleep(0.02)
