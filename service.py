@@ -15,6 +15,7 @@ from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.stream import MAX_TOP_K, Sampling
 from bento_trtllm.api.web import web_app
+from bento_trtllm.arbiter import forward_signals
 from bento_trtllm.config import Settings
 from bento_trtllm.llm import LLM
 from bento_trtllm.store import PackedModel
@@ -32,6 +33,11 @@ class TRTLLM:
 
     def __init__(self) -> None:
         self.llm = web.state.model = LLM(Path(self.model.path), settings)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def prepare() -> None:
+        forward_signals()
 
     @bentoml.on_startup
     async def start(self) -> None:

@@ -132,7 +132,9 @@ class ServingSettings(BaseModel):
     max_waiting_requests: int = Field(
         256, ge=0, description="Further requests in line. Whoever comes then gets a 429 at once."
     )
-    first_token_timeout_s: float = Field(60, gt=0, description="A prompt must be read after this.")
+    first_token_timeout_s: float = Field(
+        60, gt=0, description="A prompt must be read after this, its time in line included."
+    )
     between_tokens_timeout_s: float = Field(30, gt=0, description="Longest pause within an answer.")
     request_timeout_s: float = Field(600, gt=0, description="Longest answer; 1024 tokens at 2 a second fit.")
     write_timeout_s: float = Field(

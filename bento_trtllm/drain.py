@@ -25,6 +25,7 @@ class Drain:
         self._cut = cut
         self._grace_s = grace_s
         self._first: float | None = None
+        self._passed_on = False
         self._timer: asyncio.TimerHandle | None = None
 
     def listen(self) -> None:
@@ -42,7 +43,9 @@ class Drain:
     ) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, frame: FrameType | None) -> None:
             loop.call_soon_threadsafe(self._heard, loop)
-            if callable(previous):
+            # Not the second: at a second SIGINT, uvicorn drops open answers without a word (0.54).
+            if callable(previous) and not self._passed_on:
+                self._passed_on = True
                 previous(number, frame)
 
         return handle

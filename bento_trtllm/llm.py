@@ -87,6 +87,7 @@ class LLM:
             await self._closing
 
     def _cut(self) -> None:
+        self.admission.dissolve()
         if self._client:
             self._client.cut("The server is stopping.")
 

@@ -147,6 +147,7 @@ def write_checkpoint(
     context: int = 2048,
     rope_theta: float = 500000.0,
     tied: bool = False,
+    endless: bool = False,
     dtype: str = "BF16",
     family: str = "llama3",
     shards: int = 1,
@@ -155,7 +156,8 @@ def write_checkpoint(
 ) -> Path:
     """Write a random Llama into a directory and return it; `config` overrides keys of config.json.
 
-    The weights are large enough for attention and every layer to decide the next token.
+    The weights are large enough for attention and every layer to decide the next token. An `endless` one (not
+    tied) never ends its answer: the end tokens are never the likeliest.
     """
     directory.mkdir(parents=True, exist_ok=True)
     write_tokenizer(directory, vocab, family, specials)
@@ -206,6 +208,8 @@ def write_checkpoint(
     for name, shape in shapes.items():
         values = random.standard_normal(shape, dtype=np.float32)
         values = 1 + values / 10 if len(shape) == 1 else values * np.float32(1.5 / np.sqrt(shape[-1]))
+        if endless and name == "lm_head.weight":
+            values[generation["eos_token_id"]] = 0
         tensors[name] = (dtype, encode(values, dtype))
     if shards == 1:
         write_safetensors(directory / "model.safetensors", tensors)
@@ -237,7 +241,14 @@ def write_llama3_8b(directory: Path, *, hidden: int = 256, layers: int = 2) -> P
 
 def write_slow(directory: Path) -> Path:
     """Large enough to take some milliseconds a token, for tests that step in between; never ends by itself."""
-    return write_checkpoint(directory, hidden=768, inner=2048, layers=20, heads=12, kv_heads=4, context=8192)
+    return write_checkpoint(
+        directory, hidden=768, inner=2048, layers=20, heads=12, kv_heads=4, context=8192, endless=True
+    )
+
+
+def write_steady(directory: Path) -> Path:
+    """A step of some 2 ms alone and 20 ms for 64 sequences, so that 1024 tokens take seconds; never ends by itself."""
+    return write_checkpoint(directory, hidden=256, inner=768, layers=6, context=4096, endless=True)
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The one path from a prompt to text. Every endpoint goes through here."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass, replace
@@ -103,7 +104,7 @@ class TextStreams:
     ) -> AsyncGenerator[Piece | Finish, None]:
         """Yield text as it comes, in whole characters and never empty, then one Finish.
 
-        Raises APIError for a prompt over the context length, for a server that is full or stopping, and what
+        Raises APIError for a prompt over the context length, for a server that is full, too busy or stopping, and what
         TritonClient.stream raises. Closing the
         iterator early cancels the request in the engine.
         """
@@ -115,10 +116,11 @@ class TextStreams:
             stop=sampling.stop,
             grammar=sampling.grammar,
         )
+        began = asyncio.get_running_loop().time()
         async with (
             self._telemetry.stream(len(input_ids)) as count,
-            self._admission.slot(),
-            self._client().stream(request, self._deadlines) as batches,
+            self._admission.slot(self._deadlines.first_token_s),
+            self._client().stream(request, self._deadlines, began) as batches,
         ):
             count.admitted()
             async for tokens in batches:

@@ -73,15 +73,18 @@ class TritonClient:
             watch.expire(EngineUnavailable(reason))
 
     @asynccontextmanager
-    async def stream(self, request: TokenRequest, deadlines: Deadlines) -> AsyncIterator[AsyncIterator[Tokens]]:
+    async def stream(
+        self, request: TokenRequest, deadlines: Deadlines, began: float | None = None
+    ) -> AsyncIterator[AsyncIterator[Tokens]]:
         """Send a request; iterate over its tokens in batches as they come.
 
+        The deadlines count from `began`, by the loop's clock; left out, from now.
         Leaving the context before the end cancels the request in the engine. The iterator raises RequestRefused,
         EngineUnavailable or EngineTimeout; it ends without an error only after Triton's final response.
         """
         message = encode(request, self._names).SerializeToString()
         call = self._infer()
-        watch = Watch(call.cancel, deadlines)
+        watch = Watch(call.cancel, deadlines, began)
         inbox = Inbox(call, message, watch, refused, self._watches)
         self._watches.add(watch)
         try:

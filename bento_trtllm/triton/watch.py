@@ -27,14 +27,15 @@ class Deadlines:
 class Watch:
     """Cancels a call that is over its deadline. One timer a stream, set anew when it rings: progress costs nothing."""
 
-    def __init__(self, cancel: Callable[[], object], deadlines: Deadlines) -> None:
+    def __init__(self, cancel: Callable[[], object], deadlines: Deadlines, began: float | None = None) -> None:
+        """The deadlines count from `began`, by the loop's clock; left out, from now."""
         self._cancel = cancel
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
-        self._began = self._last = self._loop.time()
+        self._began = self._last = self._loop.time() if began is None else began
         self._tokens = False
         self._expired: TritonError | None = None
-        self._timer = self._loop.call_later(min(deadlines.first_token_s, deadlines.whole_s), self._ring)
+        self._timer = self._loop.call_at(self._began + min(deadlines.first_token_s, deadlines.whole_s), self._ring)
 
     def progressed(self) -> None:
         """Tokens have come."""

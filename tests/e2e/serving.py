@@ -1,5 +1,6 @@
 """A real `bentoml serve` for tests: on a free port, with a model store of its own, ended by its pid."""
 
+import http.client
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ class Service:
     url: str
     process: psutil.Popen
     log: Path
+    _metrics: http.client.HTTPConnection | None = None
 
     def tritons(self) -> list[psutil.Process]:
         """The tritonservers that this service started."""
@@ -38,6 +40,23 @@ class Service:
         (triton,) = self.tritons()
         (port,) = (a.partition("=")[2] for a in triton.cmdline() if a.startswith("--grpc-port="))
         return f"127.0.0.1:{port}"
+
+    def active(self) -> int:
+        """Requests in the engine of the first Triton, by the engine's own count. It takes 0.1 ms, so poll it."""
+        if self._metrics is None:
+            (triton,) = self.tritons()
+            (port,) = (a.partition("=")[2] for a in triton.cmdline() if a.startswith("--metrics-port="))
+            self._metrics = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
+        self._metrics.request("GET", "/metrics")
+        for line in self._metrics.getresponse().read().decode().splitlines():
+            if line.startswith("nv_trt_llm_request_metrics{") and 'request_type="active"' in line:
+                return int(float(line.rpartition(" ")[2]))
+        return 0  # not set yet
+
+    def engine(self) -> psutil.Process:
+        """The process in which the engine computes: the Python stub of its Triton model."""
+        (stub,) = (p for p in self.process.children(recursive=True) if is_engine(p))
+        return stub
 
     def wait_ready(self, limit_s: float = READY_LIMIT_S) -> None:
         deadline = time.monotonic() + limit_s
@@ -56,6 +75,10 @@ class Service:
         if self.process.poll() is None:
             self.process.send_signal(number)
         return int(self.process.wait(STOP_LIMIT_S))
+
+
+def is_engine(process: psutil.Process) -> bool:
+    return process.name().startswith("triton_python") and any("tensorrt_llm" in arg for arg in process.cmdline())
 
 
 def free_port() -> int:

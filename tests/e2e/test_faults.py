@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from tests.e2e.serving import SSE, Service, serve
@@ -55,22 +54,13 @@ async def timeout(limit_s: float) -> AsyncIterator[None]:
         timer.cancel()
 
 
-def processes(service: Service, name: str) -> list[psutil.Process]:
-    return [p for p in service.process.children(recursive=True) if p.name().startswith(name)]
-
-
-def engine_stub(service: Service) -> psutil.Process:
-    (stub,) = (p for p in processes(service, "triton_python") if any("tensorrt_llm" in a for a in p.cmdline()))
-    return stub
-
-
 def kill_triton(service: Service) -> None:
     for triton in service.tritons():
         triton.kill()
 
 
 def kill_stub(service: Service) -> None:
-    engine_stub(service).kill()
+    service.engine().kill()
 
 
 def stop_triton(service: Service) -> None:
@@ -79,7 +69,7 @@ def stop_triton(service: Service) -> None:
 
 
 def stop_stub(service: Service) -> None:
-    engine_stub(service).send_signal(signal.SIGSTOP)
+    service.engine().send_signal(signal.SIGSTOP)
 
 
 @pytest.mark.parametrize(

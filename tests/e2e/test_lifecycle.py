@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from bento_trtllm.drain import SAME_SIGNAL_S
 from tests.e2e.serving import DEMO, ROOT, SSE, Service, environment, free_port, pack, serve
 from tests.e2e.test_generate import ANSWERS, PROMPT, read_events, stream_events
 
@@ -29,9 +30,16 @@ def left_over(marker: str) -> list[psutil.Process]:
 
 
 def traces(folder: Path, triton: str) -> list[str]:
-    """What a Triton of that id, of a service with that $TMPDIR, has left."""
+    """What a Triton of that id, of a service with that $TMPDIR, has left: all but the folders that services share."""
     shared = [p.name for p in Path("/dev/shm").iterdir() if p.name.startswith(triton)]
-    return shared + [str(p) for p in folder.glob("**/triton-*")]
+    run = folder / f"bento-trtllm-{os.getuid()}" / "run"
+    return shared + [str(p) for p in folder.rglob("*") if p not in (run, run.parent)]
+
+
+def listening(pids: set[int] | None = None) -> set[int]:
+    """TCP ports that somebody, or one of these processes, listens on."""
+    sockets = psutil.net_connections("tcp")
+    return {c.laddr.port for c in sockets if c.status == psutil.CONN_LISTEN and (pids is None or c.pid in pids)}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -41,11 +49,12 @@ def test_a_signal_ends_everything(home: Path, tmp_path: Path, number: int) -> No
     temporary.mkdir()
     with serve(home, tmp_path / "log.txt", TMPDIR=str(temporary), TEST_MARKER=str(tmp_path)) as service:
         service.wait_ready()
-        port = int(service.url.rpartition(":")[2])
-        grpc = int(service.grpc_address().rpartition(":")[2])
+        family = left_over(str(tmp_path))
+        ports = listening({p.pid for p in family})
+        assert {int(url.rpartition(":")[2]) for url in (service.url, service.grpc_address())} < ports
         (triton,) = (a.partition("=")[2] for a in service.tritons()[0].cmdline() if a.startswith("--id="))
         assert traces(temporary, triton)
-        assert len(left_over(str(tmp_path))) >= 6  # bentoml, a worker, Triton, its models
+        assert len(family) >= 6  # bentoml, a worker, Triton, its models
         if number == signal.SIGINT:
             os.killpg(service.process.pid, number)
             code = service.process.wait(30)
@@ -54,8 +63,7 @@ def test_a_signal_ends_everything(home: Path, tmp_path: Path, number: int) -> No
     assert code == 0
     assert left_over(str(tmp_path)) == []
     assert traces(temporary, triton) == []
-    listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
-    assert not {port, grpc} & listening
+    assert not ports & listening()
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
 
 
@@ -63,9 +71,9 @@ def test_nothing_but_the_api_listens_beyond_loopback(home: Path, tmp_path: Path)
     with serve(home, tmp_path / "log.txt") as service:
         service.wait_ready()
         family = {service.process.pid} | {p.pid for p in service.process.children(recursive=True)}
-        listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid in family]
-        assert len(listening) >= 3
-        assert {c.laddr.ip.removeprefix("::ffff:") for c in listening} <= {"127.0.0.1", "::1"}
+        sockets = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid in family]
+        assert len(sockets) >= 3
+        assert {c.laddr.ip.removeprefix("::ffff:") for c in sockets} <= {"127.0.0.1", "::1"}
 
 
 def test_serving_only_reads_the_packed_model(home: Path, tmp_path: Path) -> None:
@@ -178,6 +186,44 @@ def test_streams_are_cut_with_an_error_after_the_grace_time(home: Path, slow_mod
         assert rest[-2] == "event: error"
         assert "stopping" in rest[-1]
         assert service.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal_cuts_open_streams_at_once(home: Path, slow_model: str, tmp_path: Path, number: int) -> None:
+    """`kill` twice, and Ctrl-C twice, which a terminal sends to the whole process group."""
+    options = ("--arg", f"model={slow_model}", "--arg", "drain_timeout_s=60")
+    with serve(home, tmp_path / "log.txt", *options, TEST_MARKER=str(tmp_path)) as service:
+        service.wait_ready()
+
+        def send() -> float:
+            if number == signal.SIGINT:
+                os.killpg(service.process.pid, number)
+            else:
+                service.process.send_signal(number)
+            return time.monotonic()
+
+        body = {"prompt": PROMPT, "max_tokens": 1024}
+        with (
+            httpx.stream("POST", f"{service.url}/generate", json=body, headers=SSE, timeout=60) as response,
+            httpx.stream("POST", f"{service.url}/generate", json=body, timeout=60) as bare,
+        ):
+            lines, pieces = response.iter_lines(), bare.iter_text()
+            next(lines)
+            next(pieces)
+            send()
+            # What comes within a second is the same signal by another way. The streams go on meanwhile.
+            going_on_s, began = SAME_SIGNAL_S + 0.5, time.monotonic()
+            while time.monotonic() - began < going_on_s:
+                assert next(lines) != "event: error"
+            second = send()
+            rest = [line for line in lines if line]
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(pieces)
+            assert time.monotonic() - second < 2
+        assert rest[-2] == "event: error"
+        assert "stopping" in rest[-1]
+        assert service.process.wait(10) == 0
+    assert left_over(str(tmp_path)) == []
 
 
 def test_killing_bentoml_itself_ends_everything(home: Path, tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ async def main():
     admission = Admission(4, 4)
     telemetry = Telemetry(admission)
     for tokens in (1, 5):
-        async with telemetry.stream(10) as count, admission.slot():
+        async with telemetry.stream(10) as count, admission.slot(1):
             count.admitted()
             for _ in range(tokens):
                 count.arrived(2)
             count.finished("stop")
     if "die" in sys.argv:
-        slot = admission.slot()
+        slot = admission.slot(1)
         await slot.__aenter__()
         import os
         os._exit(1)

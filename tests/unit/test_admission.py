@@ -1,0 +1,122 @@
+"""The line for a slot: whoever leaves it, and whenever, no slot is lost and none is given twice."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from bento_trtllm.api.admission import Admission
+from bento_trtllm.api.errors import APIError
+
+LONG_S = 60
+
+
+async def hold(slot: AbstractAsyncContextManager[None], release: asyncio.Event) -> None:
+    async with slot:
+        await release.wait()
+
+
+def in_line(admission: Admission, limit_s: float = LONG_S) -> tuple["asyncio.Task[None]", asyncio.Event]:
+    release = asyncio.Event()
+    return asyncio.create_task(hold(admission.slot(limit_s), release)), release
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_slots_are_given_in_order() -> None:
+    admission = Admission(1, 2)
+    requests = [in_line(admission) for _ in range(3)]
+    await settle()
+    for left in (2, 1, 0):
+        assert (admission.running, admission.waiting) == (1, left)
+        task, release = requests[2 - left]
+        release.set()
+        await asyncio.wait_for(task, 1)
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_wait_in_line_ends_with_an_error() -> None:
+    admission = Admission(1, 1)
+    first, release = in_line(admission)
+    await settle()
+    with pytest.raises(APIError, match=r"for 0\.05 s") as error:
+        async with admission.slot(0.05):
+            pytest.fail("there is one slot only")
+    assert error.value.status == 503
+    assert error.value.headers["Retry-After"]
+    assert (admission.running, admission.waiting) == (1, 0)
+    release.set()
+    await first
+    async with admission.slot(0.05):
+        assert admission.running == 1
+
+
+@pytest.mark.parametrize("granted", [False, True])
+async def test_who_leaves_the_line_keeps_no_slot(granted: bool) -> None:
+    """Also in the very moment in which its turn has come."""
+    admission = Admission(1, 2)
+    first, release = in_line(admission)
+    leaving, _ = in_line(admission)
+    last, release_last = in_line(admission)
+    await settle()
+    if granted:
+        release.set()
+        await first  # which has handed its slot to `leaving`, whose task has not run yet
+        assert admission.waiting == 1
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    release.set()
+    await first
+    await settle()
+    assert (admission.running, admission.waiting) == (1, 0)
+    release_last.set()
+    await asyncio.wait_for(last, 1)
+    assert admission.running == 0
+
+
+@pytest.mark.parametrize("turn_first", [False, True])
+async def test_turn_and_limit_in_one_moment(turn_first: bool) -> None:
+    """Whichever is first counts, and the slot is there for the next one."""
+    admission = Admission(1, 1)
+    loop = asyncio.get_running_loop()
+    release = asyncio.Event()
+    due = loop.time() + 0.05
+
+    async def hold_until_due() -> None:
+        async with admission.slot(LONG_S):
+            await release.wait()
+            while turn_first and loop.time() <= due + 0.01:  # so that the timer is due when the turn is given
+                pass
+
+    first = asyncio.create_task(hold_until_due())
+    await settle()
+    second, release_second = in_line(admission, 0.05)
+    release_second.set()
+    await settle()
+    while not turn_first and loop.time() <= due + 0.01:
+        pass
+    loop.call_soon(release.set)
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert results[0] is None
+    assert results[1] is None if turn_first else isinstance(results[1], APIError)
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_stopping_sends_the_line_home() -> None:
+    admission = Admission(1, 1)
+    first, release = in_line(admission)
+    second, _ = in_line(admission)
+    await settle()
+    admission.dissolve()
+    with pytest.raises(APIError, match="stopping"):
+        await second
+    with pytest.raises(APIError, match="stopping"):
+        await asyncio.create_task(hold(admission.slot(LONG_S), release))
+    assert (admission.running, admission.waiting) == (1, 0)
+    release.set()
+    await first
+    assert admission.running == 0
