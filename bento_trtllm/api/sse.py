@@ -3,11 +3,13 @@
 import json
 
 DONE = "data: [DONE]\n\n"
+# Made once: json.dumps makes one a call.
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def json_text(value: object) -> str:
     """JSON in UTF-8, on one line."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return ENCODER.encode(value)
 
 
 def data(value: object) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from bento_trtllm.text.vocabulary import token_bytes
 
 # The tokens that PROMPT_TEMPLATE is written with.
 LLAMA3_TOKENS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+
+# The system prompt and the template's own words are the same in most requests, and most of what there is to encode.
+SHORT, MOST_PARTS = 2048, 128
 
 
 class PromptTokenizer:
@@ -40,6 +44,7 @@ class PromptTokenizer:
         # Unknown to users, so that no text of theirs can hold it.
         self._mark = f"\ue000{secrets.token_hex(8)}\ue000"
         self._bytes = token_bytes(self._tokenizer)
+        self._encode_part = lru_cache(MOST_PARTS)(self._encode_now)
         self.config: dict[str, Any] = {}
         if (path := directory / "tokenizer_config.json").is_file():
             self.config = json.loads(path.read_text("utf-8"))
@@ -61,11 +66,11 @@ class PromptTokenizer:
             ids += self._encode_plain(prompt[start : match.start()])
             ids.append(self.special_ids[match[0]])
             start = match.end()
-        return ids + self._encode_plain(prompt[start:])
+        return [*ids, *self._encode_plain(prompt[start:])]
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of bare text; control tokens in it are plain characters."""
-        return self._encode_plain(text)
+        return [*self._encode_plain(text)]
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one token; a control token has none."""
@@ -79,6 +84,9 @@ class PromptTokenizer:
         """A new incremental decoder."""
         return Detokenizer(self._bytes)
 
-    def _encode_plain(self, text: str) -> list[int]:
+    def _encode_plain(self, text: str) -> Sequence[int]:
+        return self._encode_part(text) if len(text) <= SHORT else self._encode_now(text)
+
+    def _encode_now(self, text: str) -> Sequence[int]:
         text = text.replace(self._mark, "")
-        return self._tokenizer.encode(text, add_special_tokens=False).ids if text else []
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else ()
