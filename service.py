@@ -1,6 +1,5 @@
 """Llama 3 on NVIDIA Triton, as a BentoML service."""
 
-import gc
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -10,7 +9,7 @@ import bentoml
 from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
 
-from bento_trtllm import logs, tracing
+from bento_trtllm import garbage, logs, tracing
 from bento_trtllm.api.connections import bound_connections
 from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
@@ -45,9 +44,7 @@ class TRTLLM:
         logs.configure()
         bound_connections(settings.write_timeout_s)
         await self.llm.start()
-        # What is there now stays: without this, every full collection goes through all of it, and no stream moves.
-        gc.collect()
-        gc.freeze()
+        garbage.settle()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:

@@ -84,6 +84,7 @@ def time_to_free(service: Service, call: str, count: int) -> float:
     return time.monotonic() - left
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("count", [1, 64])
 def test_engine_is_free_when_its_clients_have_left(steady: Service, call: str, count: int) -> None:
@@ -103,6 +104,7 @@ def test_engine_is_free_when_its_clients_have_left(steady: Service, call: str, c
     assert used <= 0.1 * (time.monotonic() - began)
 
 
+@pytest.mark.measured
 def test_engine_is_free_when_a_client_leaves_before_the_first_token(steady: Service) -> None:
     """A long prompt is still being read; nothing has been written that could fail."""
     connection = connect(steady, "/generate", {"prompt": LONG_PROMPT, "max_tokens": 1000}, "text/event-stream")
