@@ -119,4 +119,4 @@ class LLM:
             self._closing = asyncio.ensure_future(old.close(f"The engine stopped: {status.reason}"))
 
     def _connect(self, address: str) -> TritonClient:
-        return TritonClient(address, RENAMED[self.manifest.dialect])
+        return TritonClient(address, RENAMED[self.manifest.dialect], self._supervisor.suspect)

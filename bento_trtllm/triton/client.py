@@ -1,7 +1,7 @@
 """Token ids to and from Triton's `tensorrt_llm`, one gRPC stream a request on a shared channel."""
 
 import struct
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -54,8 +54,12 @@ class TokenRequest:
 class TritonClient:
     """A channel to one Triton. Close it with `close`. `names` are those of tensors that its release calls otherwise."""
 
-    def __init__(self, address: str, names: Mapping[str, str] = NO_NAMES) -> None:
+    def __init__(
+        self, address: str, names: Mapping[str, str] = NO_NAMES, suspect: Callable[[], None] = lambda: None
+    ) -> None:
+        """`suspect` is called when a stream waits for tokens for longer than its deadlines allow."""
         self._names = names
+        self._suspect = suspect
         limits = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
         self._channel = grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS, *limits])
         # Messages stay bytes until they are read, several at a time.
@@ -84,7 +88,7 @@ class TritonClient:
         """
         message = encode(request, self._names).SerializeToString()
         call = self._infer()
-        watch = Watch(call.cancel, deadlines, began)
+        watch = Watch(call.cancel, deadlines, began, self._suspect)
         inbox = Inbox(call, message, watch, refused, self._watches)
         self._watches.add(watch)
         try:
@@ -154,6 +158,15 @@ def encode(request: TokenRequest, names: Mapping[str, str] = NO_NAMES) -> pb.Mod
         kind, text = request.guide
         put_text("guided_decoding_guide_type", kind)
         put_text("guided_decoding_guide", text)
+    return message
+
+
+def question() -> pb.ModelInferRequest:
+    """A request that any engine answers at once, whatever it is at: to stop a request that there is not."""
+    message = encode(TokenRequest([0], 1))
+    message.inputs.add(name="stop", datatype="BOOL", shape=[1, 1])
+    message.raw_input_contents.append(b"\1")
+    message.id = "none"
     return message
 
 

@@ -50,6 +50,18 @@ class Health:
         except self._failure:
             return False
 
+    async def engine_answers(self, deadline_s: float) -> bool:
+        """Whether the engine says anything to a question within the deadline: Triton is well without it."""
+        from bento_trtllm.triton.client import question  # noqa: PLC0415  as above
+
+        call = self._stub.ModelStreamInfer(iter([question()]), timeout=deadline_s)
+        try:
+            return await call.read() is not None
+        except self._failure:
+            return False
+        finally:
+            call.cancel()
+
     async def close(self) -> None:
         await self._channel.close()
 

@@ -3,6 +3,7 @@
     $TMPDIR/bento-trtllm-<uid>/run/<parent's id>-<parent's start>-<key>/
         owner         locked by the worker that owns Triton
         status.json   what it says about Triton, for the others
+        suspicion     there when a worker believes that the engine stands still
         triton-…/     the working directory of Triton
 
 Workers of a service have one parent, `bentoml serve`, and no other service has that one: so its process id and the
@@ -122,6 +123,19 @@ class RunFolder:
             return Status(**json.loads((self.path / "status.json").read_bytes()))
         except FileNotFoundError:
             return None
+
+    def suspect(self) -> None:
+        """Have the owner ask the engine whether it is well."""
+        with contextlib.suppress(FileNotFoundError):  # the service is ending
+            (self.path / "suspicion").touch()
+
+    def suspected(self) -> bool:
+        """Whether any worker has asked for that; once."""
+        try:
+            (self.path / "suspicion").unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def leave(self) -> None:
         """Give up every lock; the last one out removes the folder."""

@@ -122,6 +122,10 @@ class TritonServer:
         """Whether Triton says within the deadline that it is ready."""
         return self._health is not None and await self._health.answers(deadline_s)
 
+    async def engine_answers(self, deadline_s: float) -> bool:
+        """Whether the model `tensorrt_llm` says anything within the deadline."""
+        return self._health is not None and await self._health.engine_answers(deadline_s)
+
     async def stop(self) -> None:
         """End Triton: politely for stop_timeout_s, then by force. Returns when everything is gone.
 

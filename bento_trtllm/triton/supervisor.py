@@ -114,6 +114,10 @@ class Supervisor:
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback)
 
+    def suspect(self) -> None:
+        """The engine gives no tokens: have it asked, and Triton started again if it does not answer."""
+        self._folder.suspect()
+
     async def _settled(self) -> None:
         while self.status.state not in ("ready", "failed", "stopped"):
             await self._changed.wait()
@@ -179,6 +183,7 @@ class Supervisor:
         """Wait until Triton ends, or has not answered for stall_limit_s; returns what happened."""
         limit_s, pause_s = self._settings.stall_limit_s, self._settings.health_interval_s
         answered, misses = time.monotonic(), 0
+        self._folder.suspected()  # of the last one
         ended = asyncio.create_task(server.wait())
         try:
             while not ended.done():
@@ -191,6 +196,8 @@ class Supervisor:
                     continue
                 if question.result():
                     answered, misses = time.monotonic(), 0
+                    if self._folder.suspected() and await self._engine_stalls(server):
+                        return f"The engine did not answer for {limit_s:g} s."
                 else:
                     misses += 1
                 # Two at least: after a pause of this very process, the first one says nothing about Triton.
@@ -201,6 +208,11 @@ class Supervisor:
             return server.why_ended()
         finally:
             ended.cancel()
+
+    async def _engine_stalls(self, server: TritonServer) -> bool:
+        """Whether Triton answers and its engine does not. Asked on suspicion only: a long step takes its time."""
+        limit_s = self._settings.stall_limit_s
+        return not await server.engine_answers(limit_s) and await server.answers(limit_s / 2)
 
     def _next(self, state: State, reason: str = "") -> Status:
         """The status after a change; without the addresses, which only a Triton that is ready has."""

@@ -27,9 +27,19 @@ class Deadlines:
 class Watch:
     """Cancels a call that is over its deadline. One timer a stream, set anew when it rings: progress costs nothing."""
 
-    def __init__(self, cancel: Callable[[], object], deadlines: Deadlines, began: float | None = None) -> None:
-        """The deadlines count from `began`, by the loop's clock; left out, from now."""
+    def __init__(
+        self,
+        cancel: Callable[[], object],
+        deadlines: Deadlines,
+        began: float | None = None,
+        suspect: Callable[[], None] = lambda: None,
+    ) -> None:
+        """The deadlines count from `began`, by the loop's clock; left out, from now.
+
+        `suspect` is called when the engine has given no token in time, which may have to do with the engine.
+        """
         self._cancel = cancel
+        self._suspect = suspect
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self._began = self._last = self._loop.time() if began is None else began
@@ -70,5 +80,6 @@ class Watch:
             waited = limits.between_tokens_s if self._tokens else limits.first_token_s
             which = "further" if self._tokens else "first"
             self.expire(EngineTimeout(f"The engine gave no {which} token within {waited:g} s."))
+            self._suspect()
         else:
             self._timer = self._loop.call_at(min(whole, step), self._ring)

@@ -121,6 +121,7 @@ async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: st
     arguments = [word for option in options for word in ("--arg", option)]
     with serve(home, tmp_path / "log.txt", *arguments) as service:
         service.wait_ready()
+        before = [triton.pid for triton in service.tritons()]
         async with httpx.AsyncClient(base_url=service.url, timeout=60, headers=SSE) as client:
             first = asyncio.create_task(client.post("/generate", json=LONG))
             async with timeout(5):
@@ -153,3 +154,4 @@ async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: st
             async with timeout(5):
                 while service.active():
                     await asyncio.sleep(0.02)
+        assert [triton.pid for triton in service.tritons()] == before, "the engine was slow, and well"

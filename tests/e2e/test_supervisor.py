@@ -146,6 +146,26 @@ def test_workers_share_one_triton_through_every_end_of_it(tmp_path: Path) -> Non
             assert any(part in reason for reason in reasons), reasons
 
 
+def test_an_engine_that_stands_still_is_found_on_suspicion(tmp_path: Path) -> None:
+    """Triton calls itself ready, and the model too, whose process neither died nor was stopped."""
+    flag = tmp_path / "stand-still"
+    repository = tiny.engine(tiny.repository(tmp_path / "repository"), f"os.path.exists({str(flag)!r})")
+    with Workers(repository, tmp_path / "run/service") as workers:
+        workers.add(2)
+        workers.wait_ready(1)
+        folder = RunFolder(workers.run)
+        folder.suspect()
+        tiny.until((repository / "tensorrt_llm/1/model.py.answered").exists)
+        flag.touch()
+        time.sleep(SETTINGS.stall_limit_s + 3 * SETTINGS.health_interval_s)
+        assert workers.all[0].status["restarts"] == 0, "the suspicion was unfounded, and now there is none"
+        folder.suspect()
+        workers.wait_state("restarting", limit_s=SETTINGS.stall_limit_s + SEEN_S)
+        assert workers.all[0].status["reason"] == "The engine did not answer for 1 s."
+        flag.unlink()
+        workers.wait_ready(2)
+
+
 def test_another_worker_takes_over_from_a_killed_owner(tmp_path: Path) -> None:
     with service(tmp_path, 3) as workers:
         for generation in (2, 3):

@@ -37,6 +37,35 @@ class TritonPythonModel:
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
 
+INPUTS = dict.fromkeys(("input_ids", "input_lengths", "request_output_len"), "TYPE_INT32")
+INPUTS |= {"streaming": "TYPE_BOOL", "stop": "TYPE_BOOL"}
+ENGINE = """
+import os, time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        while {still}:
+            time.sleep(0.05)
+        for request in requests:
+            request.get_response_sender().send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        open(__file__ + ".answered", "w").close()
+"""
+
+
+def engine(folder: Path, still: str) -> Path:
+    """Add a model `tensorrt_llm` that answers each request with nothing and then makes a file model.py.answered.
+
+    But not while `still`, in Python.
+    """
+    (folder / "tensorrt_llm/1").mkdir(parents=True)
+    inputs = [f'input {{ name: "{n}" data_type: {kind} dims: [ -1, -1 ] }}' for n, kind in INPUTS.items()]
+    others = [line for line in CONFIG.splitlines() if not line.startswith(("input", "output"))]
+    output = 'output { name: "output_ids" data_type: TYPE_INT32 dims: [ -1, -1 ] }'
+    (folder / "tensorrt_llm/config.pbtxt").write_text("\n".join([*others, *inputs, output]))
+    (folder / "tensorrt_llm/1/model.py").write_text(ENGINE.format(still=still))
+    return folder
+
 
 def repository(folder: Path, name: str = "echo", initialize: str = "", pause_s: float = 0) -> Path:
     """Add a decoupled model that answers each number with itself; returns the repository."""
