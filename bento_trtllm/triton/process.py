@@ -52,13 +52,13 @@ class ReapedProcess:
         reading.start()
         threading.Thread(target=self._watch, args=(reading,), daemon=True).start()
 
+    def is_ready(self) -> None:
+        """Have the reaper look after the stubs from now on."""
+        self._say(reaper.READY)
+
     async def terminate(self) -> bool:
         """Have the reaper send SIGTERM and wait for the end; False if it does not come although its time is up."""
-        assert self._process.stdin
-        if not self._process.stdin.closed:  # else it is being killed already
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(b"T")
-                self._process.stdin.flush()
+        self._say(reaper.TERMINATE)
         try:
             await asyncio.wait_for(self.ended.wait(), self._grace_s + KILL_LIMIT_S)
         except asyncio.TimeoutError:
@@ -74,6 +74,13 @@ class ReapedProcess:
         if not self.ended.is_set():
             self._process.kill()
             await self.ended.wait()
+
+    def _say(self, word: bytes) -> None:
+        assert self._process.stdin
+        if not self._process.stdin.closed:  # else it is being killed already
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(word)
+                self._process.stdin.flush()
 
     def _watch(self, reading: threading.Thread) -> None:
         """In a thread: wait for the reaper's end, and do what is left to do if it was killed."""

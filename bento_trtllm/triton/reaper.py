@@ -6,12 +6,12 @@ can clean up alone: Triton's Python stubs ignore SIGTERM and outlive a `kill -9`
 - It is a *subreaper*: whatever loses its parent below it becomes its child, so it finds and kills all of
   it.
 - Its stdin is a pipe that only the worker holds. End of file says that the worker is gone, however it died;
-  a byte asks the command to end, by SIGTERM, and after GRACE seconds everything is killed.
+  the letter T asks the command to end, by SIGTERM, and after GRACE seconds everything is killed.
 - Signals to itself it ignores: `bentoml serve` sends its workers' children the SIGTERM that it sends the
   workers, and Triton must not go while their streams may finish.
 - Triton never restarts the stub of a decoupled model, and calls itself ready without it. So a dead stub,
   which stays a zombie below Triton, ends the command as well, and so does one that has been stopped (SIGSTOP)
-  for STALL seconds.
+  for STALL seconds: from the letter R on, for ready. Until then Triton looks after its stubs, and says what is wrong.
 - Should the reaper itself be killed, the kernel kills the command with it (PR_SET_PDEATHSIG), and the
   worker or the next start sweeps up: everything that belongs to a command has its folder, or its name, on
   it.
@@ -38,6 +38,8 @@ AGAIN_S = 0.05
 """A stub that seems dead is looked at again after this: Triton may be about to collect one that it ended itself."""
 SEARCH = 100
 """Stubs are searched for among all processes at most every so many times the time that it takes: 1 % of a core."""
+TERMINATE, READY = b"T", b"R"
+"""What the worker says."""
 STUB = b"triton_python_b"
 """triton_python_backend_stub, as the kernel cuts it."""
 
@@ -198,14 +200,16 @@ def run(command: list[str], grace_s: float, stall_s: float) -> int:
 
     owner = os.getppid()
     child = spawn(command)
-    stubs = Stubs(child, stall_s)
+    stubs, ready_yet = Stubs(child, stall_s), False
     deadline, look = float("inf"), time.monotonic() + LOOK_S
     while (now := time.monotonic()) < deadline and os.getppid() == owner:
         ready = select.select([0, wake_read], [], [], max(0.0, min(deadline, look) - now))[0]
         if 0 in ready:
-            if not os.read(0, 64):
+            said = os.read(0, 64)
+            if not said:
                 break  # the end of the pipe, and of whoever held it
-            if deadline == float("inf"):
+            ready_yet = ready_yet or READY in said
+            if TERMINATE in said and deadline == float("inf"):
                 deadline = time.monotonic() + grace_s
                 os.kill(child, signal.SIGTERM)
         if wake_read in ready:
@@ -215,7 +219,7 @@ def run(command: list[str], grace_s: float, stall_s: float) -> int:
                     code = os.waitstatus_to_exitcode(ended[1])
                     return code if code >= 0 else 128 - code
         elif deadline == float("inf"):
-            if fault := stubs.what_is_wrong():
+            if ready_yet and (fault := stubs.what_is_wrong()):
                 os.write(2, f"error: {fault}\n".encode())
                 return 1
             look = time.monotonic() + stubs.pause_s

@@ -196,6 +196,7 @@ class TritonServer:
                 raise TritonError(f"Triton was not ready after {limit:g} s (startup_timeout_s): {reason}")
             await asyncio.sleep(POLL_S)
         self._log.settle()
+        self._process.is_ready()
         return True
 
     async def _is_ready(self, health: Health) -> bool:

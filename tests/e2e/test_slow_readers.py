@@ -15,7 +15,6 @@ import pytest
 from tests.checkpoints import write_checkpoint
 from tests.e2e import tiny
 from tests.e2e.serving import SSE, Service, pack, serve
-from tests.e2e.test_clients import active
 from tests.e2e.test_faults import processes
 
 READERS, TOKENS = 8, 3000
@@ -70,8 +69,8 @@ def slow_readers(service: Service) -> Iterator[list[socket.socket]]:
         reading = threading.Thread(target=read)
         reading.start()
         try:
-            tiny.until(lambda: active(service) == READERS, 30)
-            tiny.until(lambda: active(service) == 0, 60)
+            tiny.until(lambda: service.active() == READERS, 30)
+            tiny.until(lambda: service.active() == 0, 60)
             yield connections
         finally:
             over.set()

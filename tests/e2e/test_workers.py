@@ -79,7 +79,8 @@ class Streams:
 
 async def test_another_worker_takes_over_from_a_killed_owner(home: Path, slow_model: str, tmp_path: Path) -> None:
     options = ("--arg", f"model={slow_model}", "--arg", "workers=2")
-    with serve(home, tmp_path / "log.txt", *options, TMPDIR=str(tmp_path), TEST_MARKER=str(tmp_path)) as service:
+    (temporary := tmp_path / "tmp").mkdir()
+    with serve(home, tmp_path / "log.txt", *options, TMPDIR=str(temporary), TEST_MARKER=str(tmp_path)) as service:
         service.wait_ready()
         before = owner(service)
         tritons = [triton_id(service)]
@@ -99,7 +100,9 @@ async def test_another_worker_takes_over_from_a_killed_owner(home: Path, slow_mo
         tritons.append(triton_id(service))
         assert service.stop() == 0
     assert left_over(str(tmp_path)) == []
-    assert [trace for triton in tritons for trace in traces(tmp_path, triton)] == []
+    left = {trace for triton in tritons for trace in traces(temporary, triton)}
+    # BentoML's client of the service itself, in the worker that could not tidy up.
+    assert {name for name in left if "bentoml-client-" not in name} == set()
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
 
 
