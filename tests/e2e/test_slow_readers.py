@@ -15,7 +15,7 @@ import pytest
 from tests.checkpoints import write_checkpoint
 from tests.e2e import tiny
 from tests.e2e.serving import SSE, Service, pack, serve
-from tests.e2e.test_faults import processes
+from tests.e2e.test_workers import workers
 
 READERS, TOKENS = 8, 3000
 WRITE_TIMEOUT_S = 15
@@ -34,11 +34,6 @@ def service(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     with serve(home, folder / "log.txt", *options) as service:
         service.wait_ready()
         yield service
-
-
-def worker(service: Service) -> psutil.Process:
-    (process,) = (p for p in processes(service, "python") if "_bentoml_impl.worker.service" in p.cmdline())
-    return process
 
 
 def ask(service: Service, tokens: int) -> socket.socket:
@@ -101,7 +96,7 @@ def rest(connection: socket.socket) -> bytes:
 @pytest.mark.measured
 def test_slow_readers(service: Service) -> None:
     """What they have not read is held in bounded memory, slows nobody, and is given up after write_timeout_s."""
-    process = worker(service)
+    process = psutil.Process(*workers(service))
     with httpx.Client(base_url=service.url, timeout=60) as client:
         alone = quickest(client)
         before = process.memory_info().rss
