@@ -21,6 +21,7 @@ EPILOG = """
 parts:
   table    every path at every number of streams, as fast as the engine gives tokens (with --rate: paced)
   first    64 streams at 20 tokens a second each: what the gateway adds to the time to the first token
+  openvino the demo model on the OpenVINO engine, 64 streams
   workers  64 streams with 1, 2, 4 and 8 workers, as far as there are cores
   idle     1 to 1,000 open streams in which nothing comes: CPU and memory
   length   answers of 1,000 to 100,000 tokens: CPU a token and memory

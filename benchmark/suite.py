@@ -16,10 +16,12 @@ from benchmark.measure import cores
 from benchmark.rounds import Case, measure
 from benchmark.service import serve
 
-PARTS = ("table", "first", "workers", "idle", "length", "startup")
+PARTS = ("table", "first", "openvino", "workers", "idle", "length", "startup")
+MEASURED = ("table", "first", "openvino", "workers")
 # The paced load: 64 readers' pace, one request after another, begun one by one.
 FIRST_STREAMS, FIRST_RATE, FIRST_TOKENS, FIRST_STAGGER_S = 64, 20.0, 40, 2.0
 WORKER_STREAMS, WORKER_COUNTS = 64, (1, 2, 4, 8)
+OPENVINO_STREAMS = 64
 IDLE_COUNTS = (1, 100, 1000)
 LENGTHS = (1_000, 10_000, 100_000)
 STARTS = 3
@@ -51,6 +53,7 @@ class Report:
     options: Options
     table: list[Case] = field(default_factory=list)
     first: list[Case] = field(default_factory=list)
+    openvino: list[Case] = field(default_factory=list)
     workers: list[Case] = field(default_factory=list)
     idle: list[growth.Idle] = field(default_factory=list)
     length: list[growth.Length] = field(default_factory=list)
@@ -72,6 +75,8 @@ class Report:
             found["table"] = [(tables.HEAD, tables.rows(self.table))]
         if self.first:
             found["first"] = [(tables.FIRST_HEAD, tables.first_rows(self.first))]
+        if self.openvino:
+            found["openvino"] = [(tables.HEAD, tables.rows(self.openvino))]
         if self.workers:
             rows = [(str(c.workers), *r) for c, r in zip(self.workers, tables.rows(self.workers), strict=True)]
             found["workers"] = [(("workers", *tables.HEAD), rows)]
@@ -88,7 +93,7 @@ class Report:
 
     def notes(self) -> dict[str, str]:
         """What to know about a part's numbers."""
-        notes = {name: tables.noise(cases) for name in ("table", "first", "workers") if (cases := getattr(self, name))}
+        notes = {name: tables.noise(cases) for name in MEASURED if (cases := getattr(self, name))}
         if self.startup:
             middle = statistics.median(one.first_token for one in self.startup)
             notes["startup"] = (
@@ -119,7 +124,7 @@ class Report:
             "machine": {"cpu": cpu_name(), "cores": cores(), "python": platform.python_version()},
             "versions": {name: version(name) for name in VERSIONS},
             "options": asdict(self.options),
-            **{name: tables.as_json(getattr(self, name)) for name in ("table", "first", "workers")},
+            **{name: tables.as_json(getattr(self, name)) for name in MEASURED},
             "idle": growth.as_json(self.idle),
             "length": growth.as_json(self.length),
             "startup": [asdict(one) for one in self.startup],
@@ -148,6 +153,8 @@ def run(options: Options, home: Path, say: Say) -> Report:
             if "length" in options.parts and options.engine == "free":
                 say("long answers ...")
                 report.length = growth.lengths(service, asker, LENGTHS)
+    if "openvino" in options.parts:
+        report.openvino = _openvino(home / "openvino", options, say)
     if "workers" in options.parts:
         report.workers = _workers(home, model, options, say)
     if "idle" in options.parts and options.engine == "free":
@@ -184,6 +191,16 @@ def _first(asker: Asker, options: Options, say: Say) -> list[Case]:
         if path != "ensemble"
     ]
     return measure(asker.service, loads, options.repeats, rate=FIRST_RATE, workers=options.workers, say=say)
+
+
+def _openvino(home: Path, options: Options, say: Say) -> list[Case]:
+    home.mkdir()
+    model = pack(home, "openvino")
+    with serve(home) as service:
+        service.wait_ready()
+        asker = Asker(model, service, chat_model(service.url))
+        loads = [asker.load(path, OPENVINO_STREAMS, options.tokens) for path in _paths(options, asker)]
+        return measure(service, loads, options.repeats, say=say)
 
 
 def _workers(home: Path, model: Model, options: Options, say: Say) -> list[Case]:

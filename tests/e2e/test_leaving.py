@@ -24,7 +24,7 @@ CALLS: dict[str, tuple[str, dict[str, Any], str]] = {
     "whole completion": ("/v1/completions", GREEDY | {"prompt": PROMPT}, "*/*"),
 }
 REPEATS = 5
-ROUNDS = 5
+ROUNDS = 3
 FREE_LIMIT_S = 0.1
 WORST_S = 2.0
 
