@@ -17,7 +17,7 @@ from benchmark.rounds import Case, measure
 from benchmark.service import serve
 
 PARTS = ("table", "first", "openvino", "workers", "idle", "length", "startup")
-MEASURED = ("table", "first", "openvino", "workers")
+MEASURED = ("table", "first", "openvino", "openvino_bf16", "workers")
 # The paced load: 64 readers' pace, one request after another, begun one by one.
 FIRST_STREAMS, FIRST_RATE, FIRST_TOKENS, FIRST_STAGGER_S = 64, 20.0, 40, 2.0
 WORKER_STREAMS, WORKER_COUNTS = 64, (1, 2, 4, 8)
@@ -54,6 +54,7 @@ class Report:
     table: list[Case] = field(default_factory=list)
     first: list[Case] = field(default_factory=list)
     openvino: list[Case] = field(default_factory=list)
+    openvino_bf16: list[Case] = field(default_factory=list)
     workers: list[Case] = field(default_factory=list)
     idle: list[growth.Idle] = field(default_factory=list)
     length: list[growth.Length] = field(default_factory=list)
@@ -76,7 +77,9 @@ class Report:
         if self.first:
             found["first"] = [(tables.FIRST_HEAD, tables.first_rows(self.first))]
         if self.openvino:
-            found["openvino"] = [(tables.HEAD, tables.rows(self.openvino))]
+            kinds = {"f32 (default)": self.openvino, "bf16": self.openvino_bf16}
+            rows = [(kind, *row) for kind, cases in kinds.items() for row in tables.rows(cases)]
+            found["openvino"] = [(("precision", *tables.HEAD), rows)]
         if self.workers:
             rows = [(str(c.workers), *r) for c, r in zip(self.workers, tables.rows(self.workers), strict=True)]
             found["workers"] = [(("workers", *tables.HEAD), rows)]
@@ -154,7 +157,12 @@ def run(options: Options, home: Path, say: Say) -> Report:
                 say("long answers ...")
                 report.length = growth.lengths(service, asker, LENGTHS)
     if "openvino" in options.parts:
-        report.openvino = _openvino(home / "openvino", options, say)
+        (home / "openvino").mkdir()
+        demo_model = pack(home / "openvino", "openvino")
+        report.openvino = _openvino(home / "openvino", demo_model, options, say)
+        if "bf16" in Path("/proc/cpuinfo").read_text():
+            fast = {"inference_precision": "bf16", "kv_cache_precision": "bf16"}
+            report.openvino_bf16 = _openvino(home / "openvino", demo_model, options, say, **fast)
     if "workers" in options.parts:
         report.workers = _workers(home, model, options, say)
     if "idle" in options.parts and options.engine == "free":
@@ -193,10 +201,8 @@ def _first(asker: Asker, options: Options, say: Say) -> list[Case]:
     return measure(asker.service, loads, options.repeats, rate=FIRST_RATE, workers=options.workers, say=say)
 
 
-def _openvino(home: Path, options: Options, say: Say) -> list[Case]:
-    home.mkdir()
-    model = pack(home, "openvino")
-    with serve(home) as service:
+def _openvino(home: Path, model: Model, options: Options, say: Say, **settings: Any) -> list[Case]:
+    with serve(home, **settings) as service:
         service.wait_ready()
         asker = Asker(model, service, chat_model(service.url))
         loads = [asker.load(path, OPENVINO_STREAMS, options.tokens) for path in _paths(options, asker)]

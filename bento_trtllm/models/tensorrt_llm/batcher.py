@@ -4,7 +4,9 @@ One thread, because `ContinuousBatchingPipeline.step` holds Python's global lock
 GenAI 2026.4.1: another thread runs once in a step of 280 ms), so a second one would get its turns only
 between steps, where this one sends. Sending is bounded instead: after each step, for at most as long as
 the step took. Tokens of a stream whose turn has not come are merged into its next response, so more
-streams, or a slower network, make fuller responses and never a slower engine.
+streams, or a slower network, make fuller responses and never a slower engine. A turn comes no sooner than the
+stream's pace after the one before: a response costs the engine, Triton and the gateway some 300 µs of the cores that
+the engine computes on. One stream alone gets each token at once.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ from sequence import Sequence
 # Below this a step is too short to send anything worth the switch.
 SHORTEST_TURN_S = 0.0005
 REPORT_S = 1.0
+# Seconds between two responses of a stream for each stream that runs, and at most: text still moves 25 times a second.
+PACE_S = 0.0006
+SLOWEST_PACE_S = 0.04
 
 
 class Reply(Protocol):
@@ -59,6 +64,8 @@ class Stream:
     pieces: list[Piece]
     queued: bool = False
     cancelled: bool = False
+    due: float = 0.0
+    """When its next response may be sent; the last one may be at any time."""
 
     @property
     def finished(self) -> bool:
@@ -217,11 +224,18 @@ class Batcher:
             self._running = [s for s in self._running if not (s.finished or s.cancelled)]
 
     def _send(self, until: float) -> None:
-        """Send merged pieces, the longest waiting first, until the turn is over."""
-        while self._sendable:
+        """Send merged pieces of the streams that are due, the longest waiting first, until the turn is over."""
+        now = time.monotonic()
+        pace = min(PACE_S * len(self._running), SLOWEST_PACE_S)
+        early = []
+        while self._sendable and time.monotonic() < until:
             stream = self._sendable.popleft()
-            stream.queued = False
             finished = stream.finished
+            if now < stream.due and not finished:
+                early.append(stream)
+                continue
+            stream.queued = False
+            stream.due = now + pace
             ready = [p for p in stream.pieces if p.tokens or p.finished]
             if not stream.request.streaming:
                 ready = stream.pieces
@@ -235,8 +249,7 @@ class Batcher:
                     sequence.cancel()
                 stream.cancelled = True
                 self._running = [s for s in self._running if s is not stream]
-            if time.monotonic() >= until:
-                return
+        self._sendable.extendleft(reversed(early))
 
     def _streams(self) -> list[Stream]:
         """All that were admitted and have not had their last response."""
