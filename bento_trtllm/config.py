@@ -9,7 +9,7 @@ from math import ceil
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -64,6 +64,17 @@ class OpenVINOSettings(BaseModel):
         gt=0,
         description="A cancelled request leaves the batch after this. TensorRT-LLM's default is 100.",
     )
+
+    @model_validator(mode="after")
+    def _precisions_go_together(self) -> "OpenVINOSettings":
+        """Found with OpenVINO GenAI 2026.4.1 by loading a model with every pair; it fails with others."""
+        inference, cache = self.inference_precision, self.kv_cache_precision
+        if cache in ("f32", "bf16") and cache != inference:
+            raise ValueError(
+                f"kv_cache_precision={cache} does not go with inference_precision={inference}: "
+                "make them the same, or take f16 or u8 for the KV cache"
+            )
+        return self
 
     def parameters(self) -> dict[str, str]:
         """As parameters of the model's config.pbtxt."""

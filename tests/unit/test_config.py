@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from bento_trtllm.config import Settings, cores, default_workers
+from bento_trtllm.config import OpenVINOSettings, Settings, cores, default_workers
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,14 @@ def test_workers_are_the_machines_unless_given(monkeypatch: pytest.MonkeyPatch) 
     assert 1 <= cores() <= len(os.sched_getaffinity(0))
     monkeypatch.setenv("TRTLLM_WORKERS", "3")
     assert Settings().workers == 3
+
+
+@pytest.mark.parametrize("inference", ["f32", "bf16", "f16"])
+@pytest.mark.parametrize("cache", ["f32", "bf16", "f16", "u8"])
+def test_precisions_that_the_engine_cannot_combine_are_refused(inference: str, cache: str) -> None:
+    values = {"inference_precision": inference, "kv_cache_precision": cache}
+    if cache in ("f16", "u8") or cache == inference:
+        assert OpenVINOSettings.model_validate(values).parameters()["kv_cache_precision"] == cache
+    else:
+        with pytest.raises(ValueError, match=f"kv_cache_precision={cache} does not go with inference_precision="):
+            OpenVINOSettings.model_validate(values)
