@@ -92,16 +92,16 @@ def ensemble(service: Service, questions: list[Question]) -> list[Pieces]:
     return ask(service.grpc_address(), texts, max_tokens=questions[0].max_tokens)
 
 
-def check(client: Client, service: Service, questions: list[Question]) -> None:
+def check(client: Client, service: Service, questions: list[Question]) -> int:
+    """Returns the most pieces that an answer came in: on a busy machine a short one may come in one."""
     replies = client(service, questions)
-    # On a busy machine a short one may come in one piece.
-    assert max(map(len, replies)) > 1, "all at once"
     for question, pieces in zip(questions, replies, strict=True):
         if client is ensemble:
             assert b"".join(pieces) == question.tokens
         else:
             assert b"".join(pieces).decode() == question.text
             assert all(pieces)
+    return max(map(len, replies))
 
 
 CLIENTS = pytest.mark.parametrize("client", [events, bare, bentoml_client, ensemble])
@@ -114,13 +114,12 @@ def script(prompt: str) -> Question:
 
 def test_every_script_alone(service: Service) -> None:
     """The other clients have theirs in test_generate and test_ensemble."""
-    for prompt in SCRIPTS.values():
-        check(bare, service, [script(prompt)])
+    assert max(check(bare, service, [script(prompt)]) for prompt in SCRIPTS.values()) > 1
 
 
 @CLIENTS
 def test_every_script_in_a_crowd(service: Service, client: Client) -> None:
-    check(client, service, list(islice(cycle(map(script, SCRIPTS.values())), CROWD)))
+    assert check(client, service, list(islice(cycle(map(script, SCRIPTS.values())), CROWD))) > 1
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +149,9 @@ def walks(walk: Walk, count: int, length: int) -> list[Question]:
 @CLIENTS
 def test_every_token_alone(walking: Service, walk: Walk, client: Client) -> None:
     for question in walks(walk, 3, 1024):
-        check(client, walking, [question])
+        assert check(client, walking, [question]) > 1
 
 
 @CLIENTS
 def test_every_token_in_a_crowd(walking: Service, walk: Walk, client: Client) -> None:
-    check(client, walking, walks(walk, CROWD, 128))
+    assert check(client, walking, walks(walk, CROWD, 128)) > 1
