@@ -11,7 +11,8 @@ can clean up alone: Triton's Python stubs ignore SIGTERM and outlive a `kill -9`
   workers, and Triton must not go while their streams may finish.
 - Triton never restarts the stub of a decoupled model, and calls itself ready without it. So a dead stub,
   which stays a zombie below Triton, ends the command as well, and so does one that has been stopped (SIGSTOP)
-  for STALL seconds: from the letter R on, for ready. Until then Triton looks after its stubs, and says what is wrong.
+  for STALL seconds. Nor does mpirun always end when a rank dies, so that ends it, too. All of that from the
+  letter R on, for ready: until then Triton looks after its stubs, and says what is wrong.
 - Should the reaper itself be killed, the kernel kills the command with it (PR_SET_PDEATHSIG), and the
   worker or the next start sweeps up: everything that belongs to a command has its folder, or its name, on
   it.
@@ -40,6 +41,7 @@ SEARCH = 100
 """Stubs are searched for among all processes at most every so many times the time that it takes: 1 % of a core."""
 TERMINATE, READY = b"T", b"R"
 """What the worker says."""
+TRITON = b"tritonserver"
 STUB = b"triton_python_b"
 """triton_python_backend_stub, as the kernel cuts it."""
 
@@ -153,14 +155,15 @@ def spawn(command: list[str]) -> int:
         os._exit(127)
 
 
-class Stubs:
-    """The Python stubs below a command, and how each of them is."""
+class Parts:
+    """The processes below a command that it cannot do without: Python stubs and, under mpirun, ranks."""
 
     def __init__(self, command: int, stall_s: float) -> None:
         self._command = command
         self._stall_s = stall_s
         self._search_at = self._looked = time.monotonic()
-        self._known: list[int] = []
+        self._stubs: list[int] = []
+        self._ranks: set[int] = set()
         self._dead: set[int] = set()
         self._stopped: dict[int, float] = {}
         """How long each has been seen to be stopped, in seconds."""
@@ -169,19 +172,27 @@ class Stubs:
         """Why the command is of no use any more, if it is not."""
         began = time.monotonic()
         if began >= self._search_at:
-            self._known = [pid for pid, name in descendants(self._command) if name == STUB]
+            below = descendants(self._command)
+            self._stubs = [pid for pid, name in below if name == STUB]
+            self._ranks.update(pid for pid, name in below if name == TRITON and self._is_rank(pid))
             self._search_at = began + SEARCH * (time.monotonic() - began)
-        states = {pid: found[2] for pid in self._known if (found := look_at(pid)) and found[1] == STUB}
+        states = {pid: found[2] for pid in self._stubs if (found := look_at(pid)) and found[1] == STUB}
         # If this very process was stopped, it has not seen what the stubs did meanwhile.
         passed, self._looked = min(began - self._looked, 2 * LOOK_S), began
-        before, self._dead = self._dead, {pid for pid, state in states.items() if state == b"Z"}
+        gone = {pid for pid in self._ranks if not self._is_rank(pid)}
+        before, self._dead = self._dead, gone | {pid for pid, state in states.items() if state == b"Z"}
         stopped = [pid for pid, state in states.items() if state == b"T"]
         self._stopped = {pid: self._stopped[pid] + passed if pid in self._stopped else 0 for pid in stopped}
         if before & self._dead:
-            return "the process of a Python model died"
+            return "a rank of the engine died" if gone else "the process of a Python model died"
         if max(self._stopped.values(), default=0) >= self._stall_s:
             return f"the process of a Python model was stopped for {self._stall_s:g} s"
         return None
+
+    def _is_rank(self, pid: int) -> bool:
+        """Whether it is a Triton that mpirun has started, and alive; where Triton is the command itself, none is."""
+        found = look_at(pid)
+        return found is not None and found[:2] == (self._command, TRITON) and found[2] != b"Z"
 
     @property
     def pause_s(self) -> float:
@@ -200,7 +211,7 @@ def run(command: list[str], grace_s: float, stall_s: float) -> int:
 
     owner = os.getppid()
     child = spawn(command)
-    stubs, ready_yet = Stubs(child, stall_s), False
+    parts, ready_yet = Parts(child, stall_s), False
     deadline, look = float("inf"), time.monotonic() + LOOK_S
     while (now := time.monotonic()) < deadline and os.getppid() == owner:
         ready = select.select([0, wake_read], [], [], max(0.0, min(deadline, look) - now))[0]
@@ -219,10 +230,10 @@ def run(command: list[str], grace_s: float, stall_s: float) -> int:
                     code = os.waitstatus_to_exitcode(ended[1])
                     return code if code >= 0 else 128 - code
         elif deadline == float("inf"):
-            if ready_yet and (fault := stubs.what_is_wrong()):
+            if ready_yet and (fault := parts.what_is_wrong()):
                 os.write(2, f"error: {fault}\n".encode())
                 return 1
-            look = time.monotonic() + stubs.pause_s
+            look = time.monotonic() + parts.pause_s
     return 128 + signal.SIGKILL
 
 

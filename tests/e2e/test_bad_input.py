@@ -176,8 +176,9 @@ def test_schemathesis_finds_no_server_error(service: Service) -> None:
     assert cases["/generate"] >= 50
 
 
-def test_log_has_no_traceback(service: Service) -> None:
+def test_log_has_no_traceback(service: Service, client: httpx.Client) -> None:
     """After all of the above."""
+    assert post(client, RAW["NaN"]).status_code == 400
     log = service.log.read_text()
     assert "Refused a request" in log
     assert "Traceback" not in log
