@@ -47,8 +47,13 @@ class Service:
             (triton,) = self.tritons()
             (port,) = (a.partition("=")[2] for a in triton.cmdline() if a.startswith("--metrics-port="))
             self._metrics = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
-        self._metrics.request("GET", "/metrics")
-        for line in self._metrics.getresponse().read().decode().splitlines():
+        try:
+            self._metrics.request("GET", "/metrics")
+            text = self._metrics.getresponse().read().decode()
+        except (OSError, http.client.HTTPException):
+            self._metrics = None  # the next Triton has another port
+            raise
+        for line in text.splitlines():
             if line.startswith("nv_trt_llm_request_metrics{") and 'request_type="active"' in line:
                 return int(float(line.rpartition(" ")[2]))
         return 0  # not set yet
