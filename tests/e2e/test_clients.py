@@ -1,4 +1,4 @@
-"""Clients that leave, that do not read, that come in crowds, that have no key."""
+"""Clients that come in crowds, that wait too long, that have no key."""
 
 import asyncio
 import http.client
