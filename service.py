@@ -20,6 +20,7 @@ from bento_trtllm.config import Settings
 from bento_trtllm.llm import LLM
 from bento_trtllm.store import PackedModel
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
+from bento_trtllm.triton.health import GRPC_ENVIRONMENT
 
 tracing.install()
 settings = bentoml.use_arguments(Settings)
@@ -27,7 +28,7 @@ web = web_app()
 
 
 @bentoml.asgi_app(web)
-@bentoml.service(name="bento-trtllm", workers=settings.workers, traffic={"timeout": 300})
+@bentoml.service(name="bento-trtllm", workers=settings.workers, traffic={"timeout": 300}, envs=GRPC_ENVIRONMENT)
 class TRTLLM:
     model = PackedModel(settings.model)
 

@@ -59,8 +59,7 @@ async def respond(model: Model, question: Question, context: bentoml.Context) ->
                 if isinstance(piece, Piece):
                     yield sse.data({"text": piece.text}) if events else piece.text
                 elif events:
-                    yield _finish(piece)
-                    yield sse.DONE
+                    yield _finish(piece) + sse.DONE
     except Exception as error:
         failure = describe(error)
         if not started:

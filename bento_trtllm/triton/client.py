@@ -62,8 +62,9 @@ class TritonClient:
         self._suspect = suspect
         limits = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
         self._channel = grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS, *limits])
-        # Messages stay bytes until they are read, several at a time.
-        self._infer = self._channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        # Messages stay bytes until they are read, several at a time. The method takes a stream of requests; one request
+        # is the same on the wire, and grpc-python sends it and its end at once, where a stream takes three turns.
+        self._infer = self._channel.unary_stream("/inference.GRPCInferenceService/ModelStreamInfer")
         self._watches: set[Watch] = set()
 
     async def close(self, reason: str = "The engine was stopped.") -> None:
@@ -87,9 +88,9 @@ class TritonClient:
         EngineUnavailable or EngineTimeout; it ends without an error only after Triton's final response.
         """
         message = encode(request, self._names).SerializeToString()
-        call = self._infer()
+        call = self._infer(message)
         watch = Watch(call.cancel, deadlines, began, self._suspect)
-        inbox = Inbox(call, message, watch, refused, self._watches)
+        inbox = Inbox(call, watch, refused, self._watches)
         self._watches.add(watch)
         try:
             yield inbox.batches()

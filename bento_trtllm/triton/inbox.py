@@ -22,15 +22,15 @@ from bento_trtllm.triton.watch import Watch
 
 # Seconds a stream that is open: a chunk costs the gateway some 200 µs, so all streams together leave it room.
 PACE_S = 0.0006
-# From here on more streams make no difference: text still moves 25 times a second, as films do.
-SLOWEST_PACE_S = 0.04
+# From here on more streams make no difference: text still moves ten times a second.
+SLOWEST_PACE_S = 0.1
 # More messages than this are not kept as they came, some 400 bytes each.
 MOST_MESSAGES = 64
 # A client that was slow gets the rest in chunks of some kilobytes, so that no more waits in its connection.
 MOST_TOKENS = 256
 FINAL = "triton_final_response"
 
-Call: TypeAlias = "grpc.aio.StreamStreamCall[bytes, bytes]"
+Call: TypeAlias = "grpc.aio.UnaryStreamCall[bytes, bytes]"
 
 
 class Tokens(NamedTuple):
@@ -41,11 +41,9 @@ class Tokens(NamedTuple):
 
 
 class Inbox:
-    """Sends one request on its call, and collects what comes back. `close` it, whatever happens."""
+    """Collects what comes back on a call. `close` it, whatever happens."""
 
-    def __init__(
-        self, call: Call, request: bytes, watch: Watch, refuse: Callable[[str], TritonError], others: Sized
-    ) -> None:
+    def __init__(self, call: Call, watch: Watch, refuse: Callable[[str], TritonError], others: Sized) -> None:
         """`refuse` makes an error of the message with which Triton refuses or fails a request.
 
         `others` are all streams that are open.
@@ -61,7 +59,7 @@ class Inbox:
         self._final = False
         self._error: TritonError | None = None
         """Why no more will come, unless the final response has."""
-        self._collecting = asyncio.create_task(self._collect(request))
+        self._collecting = asyncio.create_task(self._collect())
 
     def close(self) -> None:
         """Cancel the request, if it still runs."""
@@ -87,11 +85,9 @@ class Inbox:
             elif self._error:
                 raise self._error
 
-    async def _collect(self, request: bytes) -> None:
+    async def _collect(self) -> None:
         watch = self._watch
         try:
-            await self._call.write(request)
-            await self._call.done_writing()
             while (message := await self._call.read()) is not grpc.aio.EOF:
                 self._messages.append(message)
                 if len(self._messages) >= MOST_MESSAGES:

@@ -21,27 +21,32 @@ class Streamed:
         self._model = model
         self._parsers = [chat.parser() for _ in range(n)]
         self._begun = [False] * n
+        self._unfinished = n
         self._usage = UsageCounter(len(chat.question.input_ids))
         self._include_usage = include_usage
 
-    async def render(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[responses.Response, None]:
-        """The chunks of a response."""
+    async def render(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[list[responses.Response], None]:
+        """The chunks of a response, in the groups in which they come."""
         async for i, item in events:
+            group: list[responses.Response] = []
             if not self._begun[i]:
                 self._begun[i] = True
-                yield self._chunk(i, chunks.Delta(role="assistant", content=""))
-            if isinstance(item, Piece):
-                for chunk in self._piece(i, item):
-                    yield chunk
-                continue
-            self._usage.add(item)
-            parser = self._parsers[i]
-            for delta in parser.finish() if parser else ():
-                yield self._chunk(i, chunks.delta(delta))
-            reason = "tool_calls" if parser and parser.calls else item.reason
-            yield self._chunk(i, chunks.Delta(), finish_reason=reason)
-        if self._include_usage:
-            yield self._envelope(choices=[], usage=self._usage.usage())
+                group.append(self._chunk(i, chunks.Delta(role="assistant", content="")))
+            group += self._piece(i, item) if isinstance(item, Piece) else self._finish(i, item)
+            if group:
+                yield group
+
+    def _finish(self, i: int, finish: Finish) -> list[responses.Response]:
+        self._usage.add(finish)
+        parser = self._parsers[i]
+        deltas = parser.finish() if parser else ()
+        reason = "tool_calls" if parser and parser.calls else finish.reason
+        group: list[responses.Response] = [self._chunk(i, chunks.delta(delta)) for delta in deltas]
+        group.append(self._chunk(i, chunks.Delta(), finish_reason=reason))
+        self._unfinished -= 1
+        if self._include_usage and not self._unfinished:
+            group.append(self._envelope(choices=[], usage=self._usage.usage()))
+        return group
 
     def _piece(self, i: int, piece: Piece) -> list[responses.Response]:
         parser = self._parsers[i]

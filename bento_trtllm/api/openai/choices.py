@@ -106,8 +106,8 @@ class UsageCounter:
         )
 
 
-async def event_stream(chunks: AsyncGenerator[responses.Response, None]) -> Response:
-    """A response of server-sent events. Raises what goes wrong before the first of them.
+async def event_stream(chunks: AsyncGenerator[list[responses.Response], None]) -> Response:
+    """A response of server-sent events, those of a list sent together. Raises what goes wrong before the first of them.
 
     After that an error is an event of its own, the last, without [DONE]: OpenAI's clients raise it.
     """
@@ -120,12 +120,12 @@ async def event_stream(chunks: AsyncGenerator[responses.Response, None]) -> Resp
     return EventStream(first, frames)
 
 
-async def _frames(chunks: AsyncGenerator[responses.Response, None]) -> AsyncGenerator[str, None]:
+async def _frames(chunks: AsyncGenerator[list[responses.Response], None]) -> AsyncGenerator[str, None]:
     started = False
     try:
         async with aclosing(chunks):
-            async for chunk in chunks:
-                yield f"data: {chunk.dump()}\n\n"
+            async for group in chunks:
+                yield "".join(f"data: {chunk.dump()}\n\n" for chunk in group)
                 started = True
     except Exception as error:
         if not started:

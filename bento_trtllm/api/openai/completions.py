@@ -86,21 +86,24 @@ class Streamed:
         self._written = [len(text) for text in completions.echoes]
         self._include_usage = include_usage
 
-    async def render(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[responses.Response, None]:
-        """The chunks of a response."""
+    async def render(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[list[responses.Response], None]:
+        """The chunks of a response, in the groups in which they come."""
         usage = UsageCounter(self._completions.prompt_tokens)
+        unfinished = len(self._completions.questions)
         for i, text in enumerate(self._completions.echoes):
             if text:
-                yield self._chunk(i, text, None, None)
+                yield [self._chunk(i, text, None, None)]
         async for i, item in events:
             if isinstance(item, Piece):
-                yield self._chunk(i, item.text, self._scores(i, item), None)
+                yield [self._chunk(i, item.text, self._scores(i, item), None)]
                 self._written[i] += len(item.text)
             else:
                 usage.add(item)
-                yield self._chunk(i, "", None, item.reason)
-        if self._include_usage:
-            yield envelope(self._head, [], usage=usage.usage())
+                group: list[responses.Response] = [self._chunk(i, "", None, item.reason)]
+                unfinished -= 1
+                if self._include_usage and not unfinished:
+                    group.append(envelope(self._head, [], usage=usage.usage()))
+                yield group
 
     def _scores(self, i: int, piece: Piece) -> responses.CompletionLogprobs | None:
         top = self._completions.logprobs

@@ -5,7 +5,7 @@ GenAI 2026.4.1: another thread runs once in a step of 280 ms), so a second one w
 between steps, where this one sends. Sending is bounded instead: after each step, for at most as long as
 the step took. Tokens of a stream whose turn has not come are merged into its next response, so more
 streams, or a slower network, make fuller responses and never a slower engine. A turn comes no sooner than the
-stream's pace after the one before: a response costs the engine, Triton and the gateway some 300 µs of the cores that
+stream's pace after the one before: a response costs the engine, Triton and the gateway some 550 µs of the cores that
 the engine computes on. One stream alone gets each token at once.
 """
 
@@ -27,9 +27,9 @@ from sequence import Sequence
 # Below this a step is too short to send anything worth the switch.
 SHORTEST_TURN_S = 0.0005
 REPORT_S = 1.0
-# Seconds between two responses of a stream for each stream that runs, and at most: text still moves 25 times a second.
-PACE_S = 0.0006
-SLOWEST_PACE_S = 0.04
+# Seconds between two responses of a stream for each stream that runs, and at most: text still moves ten times a second.
+PACE_S = 0.001
+SLOWEST_PACE_S = 0.1
 
 
 class Reply(Protocol):

@@ -22,12 +22,16 @@ from settings import EngineSettings
 SWITCH_INTERVAL_S = 0.0005
 
 
-DTYPES = {"cum_log_probs": np.float32, "output_log_probs": np.float32}
-
-
-def shape(value: Any) -> tuple[int, ...]:
-    """That of an array, or the [1, 1] of a single value: one prompt, one sequence."""
-    return value.shape if isinstance(value, np.ndarray) else (1, 1)
+OUTPUTS = (
+    "output_ids",
+    "sequence_length",
+    "cum_log_probs",
+    "output_log_probs",
+    "sequence_index",
+    "batch_index",
+    "num_input_tokens",
+    "num_output_tokens",
+)
 
 
 class TritonReply:
@@ -35,33 +39,36 @@ class TritonReply:
 
     def __init__(self, request: Any, prompt: np.ndarray[Any, np.dtype[np.int64]] | None = None) -> None:
         self._sender = request.get_response_sender()
-        self._wanted = set(request.requested_output_names())
+        wanted = set(request.requested_output_names())
+        self._wanted = [name for name in OUTPUTS if name in wanted]
         self.prompt = prompt
         self.input_tokens = 0
 
     def send(self, piece: Piece, final: bool) -> None:
-        ids = np.array(piece.tokens, dtype=np.int32)
-        if self.prompt is not None:
-            ids = np.concatenate([self.prompt.astype(np.int32), ids])
-        values: dict[str, Any] = {
-            "output_ids": ids.reshape(1, 1, -1),
-            "sequence_length": ids.size,
-            "cum_log_probs": piece.cum_log_prob,
-            "output_log_probs": np.array([[piece.log_probs]]),
-            "sequence_index": piece.index,
-            "batch_index": 0,
-            "num_input_tokens": self.input_tokens,
-            "num_output_tokens": len(piece.tokens),
-        }
-        tensors = [
-            pb_utils.Tensor(name, np.asarray(value, dtype=DTYPES.get(name, np.int32)).reshape(shape(value)))
-            for name, value in values.items()
-            if name in self._wanted
-        ]
+        tensors = [pb_utils.Tensor(name, self._value(name, piece)) for name in self._wanted]
         self._sender.send(
             pb_utils.InferenceResponse(output_tensors=tensors),
             flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0,
         )
+
+    def _value(self, name: str, piece: Piece) -> np.ndarray[Any, Any]:
+        """One output of a response, [1, 1] or, what has an element a token, [1, 1, n]."""
+        prompt = () if self.prompt is None else self.prompt
+        match name:
+            case "output_ids":
+                return np.array([[[*prompt, *piece.tokens]]], np.int32)
+            case "output_log_probs":
+                return np.array([[piece.log_probs]], np.float32)
+            case "cum_log_probs":
+                return np.array([[piece.cum_log_prob]], np.float32)
+            case "sequence_length":
+                return np.array([[len(prompt) + len(piece.tokens)]], np.int32)
+            case "num_output_tokens":
+                return np.array([[len(piece.tokens)]], np.int32)
+            case "num_input_tokens":
+                return np.array([[self.input_tokens]], np.int32)
+            case _:
+                return np.array([[piece.index if name == "sequence_index" else 0]], np.int32)
 
     def fail(self, message: str) -> None:
         error = pb_utils.TritonError(message)
