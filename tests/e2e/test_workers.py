@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from bento_trtllm.triton.health import GRPC_ENVIRONMENT
 from tests.e2e.serving import SSE, Service, serve
 from tests.e2e.test_faults import LONG, timeout
 from tests.e2e.test_generate import ANSWERS, PROMPT, read_events, stream_events
@@ -75,6 +76,12 @@ class Streams:
 
     async def ends(self) -> set[str]:
         return set(await asyncio.wait_for(asyncio.gather(*self.tasks), 40))
+
+
+def test_workers_have_what_grpc_is_told(service: Service) -> None:
+    told = {variable["name"]: variable["value"] for variable in GRPC_ENVIRONMENT}
+    for pid in workers(service):
+        assert told.items() <= psutil.Process(pid).environ().items()
 
 
 async def test_another_worker_takes_over_from_a_killed_owner(home: Path, slow_model: str, tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ from sequence import Sequence
 # Below this a step is too short to send anything worth the switch.
 SHORTEST_TURN_S = 0.0005
 REPORT_S = 1.0
-# Seconds between two responses of a stream for each stream that runs, and at most: text still moves ten times a second.
-PACE_S = 0.001
+# Seconds between two responses of a stream for each stream that runs, so that all responses together take a third of a
+# core; and at most: text still moves ten times a second.
+PACE_S = 0.0015
 SLOWEST_PACE_S = 0.1
 
 
