@@ -80,7 +80,9 @@ class Streams:
 
 def test_workers_have_what_grpc_is_told(service: Service) -> None:
     told = {variable["name"]: variable["value"] for variable in GRPC_ENVIRONMENT}
-    for pid in workers(service):
+    pids = workers(service)
+    assert pids
+    for pid in pids:
         assert told.items() <= psutil.Process(pid).environ().items()
 
 

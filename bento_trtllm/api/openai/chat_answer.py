@@ -21,8 +21,7 @@ class Streamed:
         self._model = model
         self._parsers = [chat.parser() for _ in range(n)]
         self._begun = [False] * n
-        self._unfinished = n
-        self._usage = UsageCounter(len(chat.question.input_ids))
+        self._usage = UsageCounter(len(chat.question.input_ids), n)
         self._include_usage = include_usage
 
     async def render(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[list[responses.Response], None]:
@@ -43,8 +42,7 @@ class Streamed:
         reason = "tool_calls" if parser and parser.calls else finish.reason
         group: list[responses.Response] = [self._chunk(i, chunks.delta(delta)) for delta in deltas]
         group.append(self._chunk(i, chunks.Delta(), finish_reason=reason))
-        self._unfinished -= 1
-        if self._include_usage and not self._unfinished:
+        if self._include_usage and self._usage.complete:
             group.append(self._envelope(choices=[], usage=self._usage.usage()))
         return group
 
@@ -91,7 +89,7 @@ async def collect(
 ) -> responses.ChatCompletion:
     """The whole response at once."""
     answers = [Collected(chat.parser()) for _ in range(n)]
-    usage = UsageCounter(len(chat.question.input_ids))
+    usage = UsageCounter(len(chat.question.input_ids), n)
     async for i, item in events:
         answers[i].add(item)
         if not isinstance(item, Piece):

@@ -88,15 +88,21 @@ async def answer(streams: TextStreams, questions: Sequence[Question]) -> AsyncGe
 
 
 class UsageCounter:
-    """Tokens of a request: each prompt once, each answer as it ends."""
+    """Tokens of a request: each prompt once, each answer as it ends. `complete` says that all have."""
 
-    def __init__(self, prompt_tokens: int) -> None:
+    def __init__(self, prompt_tokens: int, answers: int) -> None:
         self._prompt_tokens = prompt_tokens
         self._completion_tokens = 0
+        self._missing = answers
+
+    @property
+    def complete(self) -> bool:
+        return not self._missing
 
     def add(self, finish: Finish) -> None:
         """An answer is complete."""
         self._completion_tokens += finish.usage.completion_tokens
+        self._missing -= 1
 
     def usage(self) -> responses.Usage:
         """The counts so far."""

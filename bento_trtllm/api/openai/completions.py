@@ -88,8 +88,7 @@ class Streamed:
 
     async def render(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[list[responses.Response], None]:
         """The chunks of a response, in the groups in which they come."""
-        usage = UsageCounter(self._completions.prompt_tokens)
-        unfinished = len(self._completions.questions)
+        usage = UsageCounter(self._completions.prompt_tokens, len(self._completions.questions))
         for i, text in enumerate(self._completions.echoes):
             if text:
                 yield [self._chunk(i, text, None, None)]
@@ -100,8 +99,7 @@ class Streamed:
             else:
                 usage.add(item)
                 group: list[responses.Response] = [self._chunk(i, "", None, item.reason)]
-                unfinished -= 1
-                if self._include_usage and not unfinished:
+                if self._include_usage and usage.complete:
                     group.append(envelope(self._head, [], usage=usage.usage()))
                 yield group
 
@@ -122,7 +120,7 @@ async def collect(
     completions: Completions, head: Head, model: Model, events: AsyncGenerator[Event, None]
 ) -> responses.Completion:
     """The whole response at once."""
-    usage = UsageCounter(completions.prompt_tokens)
+    usage = UsageCounter(completions.prompt_tokens, len(completions.questions))
     pieces: list[list[Piece]] = [[] for _ in completions.questions]
     reasons: list[responses.FinishReason] = ["stop"] * len(pieces)
     async for i, item in events:

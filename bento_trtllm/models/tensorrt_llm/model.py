@@ -22,25 +22,12 @@ from settings import EngineSettings
 SWITCH_INTERVAL_S = 0.0005
 
 
-OUTPUTS = (
-    "output_ids",
-    "sequence_length",
-    "cum_log_probs",
-    "output_log_probs",
-    "sequence_index",
-    "batch_index",
-    "num_input_tokens",
-    "num_output_tokens",
-)
-
-
 class TritonReply:
     """A request's response sender, and which outputs the request asked for."""
 
     def __init__(self, request: Any, prompt: np.ndarray[Any, np.dtype[np.int64]] | None = None) -> None:
         self._sender = request.get_response_sender()
-        wanted = set(request.requested_output_names())
-        self._wanted = [name for name in OUTPUTS if name in wanted]
+        self._wanted = list(request.requested_output_names())
         self.prompt = prompt
         self.input_tokens = 0
 
@@ -67,8 +54,10 @@ class TritonReply:
                 return np.array([[len(piece.tokens)]], np.int32)
             case "num_input_tokens":
                 return np.array([[self.input_tokens]], np.int32)
-            case _:
-                return np.array([[piece.index if name == "sequence_index" else 0]], np.int32)
+            case "sequence_index":
+                return np.array([[piece.index]], np.int32)
+            case _:  # batch_index, the last of the model's outputs: a request has one prompt
+                return np.array([[0]], np.int32)
 
     def fail(self, message: str) -> None:
         error = pb_utils.TritonError(message)
