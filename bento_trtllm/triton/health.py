@@ -11,7 +11,7 @@ CHANNEL_OPTIONS = (
 )
 
 # BentoML sets it for its workers, since grpc reads it as it is loaded. With the "event engine", grpc-python's default
-# since 2026, a message passes through one more thread, and a token costs a quarter more CPU (docs/performance.md).
+# since 2026, a message passes through one more thread, and a token costs a sixth more CPU (docs/performance.md).
 GRPC_ENVIRONMENT = [{"name": "GRPC_EXPERIMENTS", "value": "-event_engine_client"}]
 
 

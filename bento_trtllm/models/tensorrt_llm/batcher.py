@@ -28,7 +28,7 @@ from sequence import Sequence
 SHORTEST_TURN_S = 0.0005
 REPORT_S = 1.0
 # Seconds between two responses of a stream for each stream that runs, so that all responses together take a third of a
-# core; and at most: text still moves ten times a second.
+# core; and at most, which is 66 streams: text still moves ten times a second.
 PACE_S = 0.0015
 SLOWEST_PACE_S = 0.1
 
