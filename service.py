@@ -1,5 +1,6 @@
 """Llama 3 on NVIDIA Triton, as a BentoML service."""
 
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -17,7 +18,8 @@ from bento_trtllm.api.stream import MAX_TOP_K, Sampling
 from bento_trtllm.api.web import web_app
 from bento_trtllm.arbiter import forward_signals
 from bento_trtllm.config import Settings
-from bento_trtllm.llm import LLM
+from bento_trtllm.errors import BentoTRTLLMError
+from bento_trtllm.llm import LLM, check
 from bento_trtllm.store import PackedModel
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
 from bento_trtllm.triton.health import GRPC_ENVIRONMENT
@@ -25,12 +27,13 @@ from bento_trtllm.triton.health import GRPC_ENVIRONMENT
 tracing.install()
 settings = bentoml.use_arguments(Settings)
 web = web_app()
+packed = PackedModel(settings.model)
 
 
 @bentoml.asgi_app(web)
 @bentoml.service(name="bento-trtllm", workers=settings.workers, traffic={"timeout": 300}, envs=GRPC_ENVIRONMENT)
 class TRTLLM:
-    model = PackedModel(settings.model)
+    model = packed
 
     def __init__(self) -> None:
         self.llm = web.state.model = LLM(Path(self.model.path), settings)
@@ -38,6 +41,11 @@ class TRTLLM:
     @bentoml.on_deployment
     @staticmethod
     def prepare() -> None:
+        try:
+            check(Path(packed.resolve().path), settings)
+        except BentoTRTLLMError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
         forward_signals()
 
     @bentoml.on_startup

@@ -12,6 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bento_trtllm.errors import EngineError
+
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:
     return {name: str(v).lower() if isinstance(v, bool) else str(v) for name, v in values.items()}
@@ -47,7 +49,9 @@ class OpenVINOSettings(BaseModel):
         True, description="Split long prompts over steps, so that other streams go on meanwhile."
     )
     enable_kv_cache_reuse: bool = Field(
-        True, description="Keep the KV cache of prompts, so that a shared beginning is not computed again."
+        False,
+        description="Keep the KV cache of prompts, so that a shared beginning is not computed again. "
+        "TensorRT only; left out, as packed. OpenVINO GenAI's mixes prompts up.",
     )
     threads: int = Field(0, ge=0, description="CPU threads. 0: OpenVINO's choice, one a physical core.")
     inference_precision: Literal["f32", "bf16", "f16"] = Field(
@@ -182,8 +186,13 @@ class Settings(BaseSettings, OpenVINOSettings, TensorRTRunSettings, TritonSettin
     )
 
     def overrides(self, engine: str) -> dict[str, str]:
-        """Parameters of the Triton model that replace those it was packed with."""
+        """Parameters of the Triton model that replace those it was packed with. Raises EngineError."""
         if engine == "openvino":
+            if self.enable_kv_cache_reuse:
+                raise EngineError(
+                    "enable_kv_cache_reuse=true is refused with the OpenVINO engine: OpenVINO GenAI's prefix cache "
+                    "gives prompts that share their beginning each other's answers; leave it out, or set it to false"
+                )
             return self.parameters()
         given = {name: getattr(self, name) for name in RUN_PARAMETERS if name in self.model_fields_set}
         return _texts({name: value for name, value in given.items() if value or value is False})

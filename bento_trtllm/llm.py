@@ -29,6 +29,11 @@ from bento_trtllm.triton.watch import Deadlines
 FIRST_WAIT_S = 10
 
 
+def check(packed: Path, settings: Settings) -> None:
+    """What can be said before there is a worker. Raises StoreError, or EngineError for settings it must not have."""
+    settings.overrides(Manifest.read(packed).engine)
+
+
 class LLM:
     """One a worker. Raises StoreError or CheckpointError for a packed model that cannot be served."""
 

@@ -113,6 +113,19 @@ def test_wrong_setting_is_named(home: Path) -> None:
     assert "Traceback" not in result.stdout + result.stderr
 
 
+def test_setting_that_the_engine_must_not_have_is_refused_at_once(home: Path) -> None:
+    argv = [sys.executable, "-m", "bentoml", "serve", "service:TRTLLM", "--port", str(free_port())]
+    result = subprocess.run(
+        [*argv, "--arg", "model=demo-llama:test", "--arg", "enable_kv_cache_reuse=true"],
+        cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 2
+    output = result.stdout + result.stderr
+    assert "Traceback" not in output
+    (line,) = (line for line in output.splitlines() if "enable_kv_cache_reuse" in line)
+    assert line.startswith("error: enable_kv_cache_reuse=true is refused with the OpenVINO engine: ")
+
+
 def test_model_that_cannot_be_loaded_is_reported_in_its_own_words(home: Path, tmp_path: Path) -> None:
     """Tried a few times it has failed, and is tried on; with the cause gone, the service recovers by itself."""
     tag = pack(home, "broken-llama:test")

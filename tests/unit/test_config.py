@@ -5,6 +5,7 @@ import os
 import pytest
 
 from bento_trtllm.config import OpenVINOSettings, Settings, cores, default_workers
+from bento_trtllm.errors import EngineError
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,11 @@ def test_precisions_that_the_engine_cannot_combine_are_refused(inference: str, c
     else:
         with pytest.raises(ValueError, match=f"kv_cache_precision={cache} does not go with inference_precision="):
             OpenVINOSettings.model_validate(values)
+
+
+def test_openvinos_prefix_cache_is_off_and_refused() -> None:
+    assert OpenVINOSettings().parameters()["enable_kv_cache_reuse"] == "false"
+    with pytest.raises(
+        EngineError, match=r"enable_kv_cache_reuse=true is refused with the OpenVINO engine: .*leave it"
+    ):
+        Settings(enable_kv_cache_reuse=True).overrides("openvino")

@@ -194,6 +194,7 @@ def test_run_time_settings_replace_only_what_is_given() -> None:
     assert given.overrides("tensorrt") == {"kv_cache_free_gpu_mem_fraction": "0.5", "enable_kv_cache_reuse": "true"}
     assert Settings(enable_chunked_context=False).overrides("tensorrt") == {"enable_chunked_context": "false"}
     assert Settings().overrides("openvino")["threads"] == "0"
+    assert Settings().overrides("openvino")["enable_kv_cache_reuse"] == "false"
 
 
 def test_make_engine_is_for_one_precision() -> None:

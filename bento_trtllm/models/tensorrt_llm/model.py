@@ -85,7 +85,8 @@ class TritonPythonModel:
         scheduler.max_num_batched_tokens = settings.prefill_tokens()
         scheduler.max_num_seqs = settings.max_num_sequences
         scheduler.dynamic_split_fuse = settings.enable_chunked_context
-        scheduler.enable_prefix_caching = settings.enable_kv_cache_reuse
+        # Off in 2026.4.1 unless asked for, and wrong: settings.py.
+        scheduler.enable_prefix_caching = False
         properties: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": settings.inference_precision,
             "KV_CACHE_PRECISION": settings.kv_cache_precision,

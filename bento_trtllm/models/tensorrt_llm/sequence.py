@@ -3,8 +3,8 @@
 OpenVINO GenAI has no list of bad words. It can forbid the stop tokens for the first `min_new_tokens`
 tokens (logit_processor.hpp, EOSPenaltyTransform), and that is enough: the tokens forbidden now are given
 as stop tokens that may not come. When the forbidden set changes (a word's beginning was just written, or
-min_tokens is reached) the sequence is resubmitted with what it has so far as its prompt, which the prefix
-cache makes cheap. Requests without bad words take the engine's own path throughout.
+min_tokens is reached) the sequence is resubmitted with what it has so far as its prompt, which is computed
+anew. Requests without bad words take the engine's own path throughout.
 """
 
 from __future__ import annotations

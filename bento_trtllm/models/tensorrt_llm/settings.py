@@ -29,7 +29,6 @@ class EngineSettings:
     max_num_tokens: int
     max_num_sequences: int
     enable_chunked_context: bool
-    enable_kv_cache_reuse: bool
     threads: int
     inference_precision: str
     kv_cache_precision: str
@@ -39,8 +38,16 @@ class EngineSettings:
 
     @classmethod
     def read(cls, parameters: dict[str, Any]) -> EngineSettings:
-        """From the `parameters` of Triton's model configuration: {name: {"string_value": "…"}}."""
+        """From the `parameters` of Triton's model configuration: {name: {"string_value": "…"}}.
+
+        Raises ValueError for what this engine must not do.
+        """
         text = {name: value["string_value"] for name, value in parameters.items()}
+        if text["enable_kv_cache_reuse"] != "false":
+            raise ValueError(
+                "enable_kv_cache_reuse must be false: OpenVINO GenAI's prefix cache gives prompts that share their "
+                "beginning each other's answers."
+            )
         return cls(
             engine_dir=Path(text["gpt_model_path"]),
             vocab_size=int(text["vocab_size"]),
@@ -50,7 +57,6 @@ class EngineSettings:
             max_num_tokens=int(text["max_num_tokens"]),
             max_num_sequences=int(text["max_num_sequences"]),
             enable_chunked_context=text["enable_chunked_context"] == "true",
-            enable_kv_cache_reuse=text["enable_kv_cache_reuse"] == "true",
             threads=int(text["threads"]),
             inference_precision=text["inference_precision"],
             kv_cache_precision=text["kv_cache_precision"],
