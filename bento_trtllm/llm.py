@@ -12,6 +12,7 @@ from bento_trtllm.api.stream import TextStreams
 from bento_trtllm.config import Settings
 from bento_trtllm.drain import Drain
 from bento_trtllm.engines import provenance
+from bento_trtllm.engines.contract import REQUESTED
 from bento_trtllm.engines.releases import RENAMED
 from bento_trtllm.errors import EngineError, TritonError
 from bento_trtllm.manifest import FILE as MANIFEST
@@ -124,4 +125,5 @@ class LLM:
             self._closing = asyncio.ensure_future(old.close(f"The engine stopped: {status.reason}"))
 
     def _connect(self, address: str) -> TritonClient:
-        return TritonClient(address, RENAMED[self.manifest.dialect], self._supervisor.suspect)
+        names, outputs = RENAMED[self.manifest.dialect], REQUESTED[self.manifest.engine]
+        return TritonClient(address, names, outputs, self._supervisor.suspect)

@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from bento_trtllm.errors import TritonError
 from bento_trtllm.triton.health import CHANNEL_OPTIONS
-from bento_trtllm.triton.inbox import Inbox, Tokens
+from bento_trtllm.triton.inbox import IDS, SCORES, Inbox, Tokens
 from bento_trtllm.triton.watch import Deadlines, EngineUnavailable, Watch
 
 MODEL = "tensorrt_llm"
@@ -52,13 +52,21 @@ class TokenRequest:
 
 
 class TritonClient:
-    """A channel to one Triton. Close it with `close`. `names` are those of tensors that its release calls otherwise."""
+    """A channel to one Triton. Close it with `close`."""
 
     def __init__(
-        self, address: str, names: Mapping[str, str] = NO_NAMES, suspect: Callable[[], None] = lambda: None
+        self,
+        address: str,
+        names: Mapping[str, str] = NO_NAMES,
+        outputs: Sequence[str] = (IDS,),
+        suspect: Callable[[], None] = lambda: None,
     ) -> None:
-        """`suspect` is called when a stream waits for tokens for longer than its deadlines allow."""
+        """`names` are those of tensors that its release calls otherwise, `outputs` what its engine must be asked for.
+
+        `suspect` is called when a stream waits for tokens for longer than its deadlines allow.
+        """
         self._names = names
+        self._outputs = outputs
         self._suspect = suspect
         limits = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
         self._channel = grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS, *limits])
@@ -87,7 +95,7 @@ class TritonClient:
         Leaving the context before the end cancels the request in the engine. The iterator raises RequestRefused,
         EngineUnavailable or EngineTimeout; it ends without an error only after Triton's final response.
         """
-        message = encode(request, self._names).SerializeToString()
+        message = encode(request, self._names, self._outputs).SerializeToString()
         call = self._infer(message)
         watch = Watch(call.cancel, deadlines, began, self._suspect)
         inbox = Inbox(call, watch, refused, self._watches)
@@ -108,15 +116,17 @@ def refused(message: str) -> TritonError:
     return RequestRefused(message)
 
 
-def encode(request: TokenRequest, names: Mapping[str, str] = NO_NAMES) -> pb.ModelInferRequest:
+def encode(
+    request: TokenRequest, names: Mapping[str, str] = NO_NAMES, outputs: Sequence[str] = (IDS,)
+) -> pb.ModelInferRequest:
     """The protobuf message of a request; values travel as raw little-endian bytes.
 
-    `names` has the tensors that the engine's release calls otherwise than TensorRT-LLM 1.x.
+    `names` has the tensors that the engine's release calls otherwise than TensorRT-LLM 1.x; `outputs` are those that
+    its engine must be asked for, whatever the request.
     """
     message = pb.ModelInferRequest(model_name=MODEL)
-    message.outputs.add(name="output_ids")
-    if request.log_probs:
-        message.outputs.add(name="output_log_probs")
+    for name in (*outputs, SCORES) if request.log_probs else outputs:
+        message.outputs.add(name=name)
 
     def put(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> None:
         message.inputs.add(name=names.get(name, name), datatype=datatype, shape=shape)

@@ -29,6 +29,8 @@ MOST_MESSAGES = 64
 # A client that was slow gets the rest in chunks of some kilobytes, so that no more waits in its connection.
 MOST_TOKENS = 256
 FINAL = "triton_final_response"
+IDS = "output_ids"
+SCORES = "output_log_probs"
 
 Call: TypeAlias = "grpc.aio.UnaryStreamCall[bytes, bytes]"
 
@@ -122,13 +124,12 @@ class Inbox:
                 self._error = self._error or self._refuse(reply.error_message)
                 continue
             response = reply.infer_response
-            raw = response.raw_output_contents
-            scores = b""
-            if len(raw) == 1:  # what most requests ask for, output_ids alone
-                ids = raw[0]
-            else:
-                tensors = dict(zip((output.name for output in response.outputs), raw, strict=False))
-                ids, scores = tensors.get("output_ids", b""), tensors.get("output_log_probs", b"")
+            ids = scores = b""
+            for output, raw in zip(response.outputs, response.raw_output_contents, strict=False):
+                if output.name == IDS:
+                    ids = raw
+                elif output.name == SCORES:
+                    scores = raw
             self._ids.frombytes(ids)
             if ids and scores:
                 # The latest, a float32 for each int32: TensorRT-LLM may send those before them again.
