@@ -18,6 +18,8 @@ from bento_trtllm.triton.watch import Deadlines
 
 # A bound that keeps the number sane: nobody can tell the text from that of a larger one.
 MAX_TOP_K = 1024
+# A lower temperature is 0: it would weigh how two scores were rounded, and what engines divide by in f32 ends at 1e-38.
+LEAST_TEMPERATURE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Sampling:
     def greedy(self) -> bool:
         if self.temperature is None:
             return not self.top_p and self.top_k is None
-        return self.temperature == 0 or self.top_p == 0
+        return self.temperature < LEAST_TEMPERATURE or self.top_p == 0
 
 
 # OpenAI's least logit bias, which bans a token.

@@ -142,6 +142,9 @@ def test_temperature_zero_or_no_top_k_is_greedy(address: str, greedy: list[int])
     assert generate(address, temperature=one(0, np.float32), runtime_top_k=one(50)).tokens() == greedy
     assert generate(address, temperature=one(2, np.float32)).tokens() == greedy
     assert generate(address, temperature=one(2, np.float32), runtime_top_k=one(1)).tokens() == greedy
+    for least in (1e-40, 1e-38, 9e-6):
+        sampled = {"temperature": one(least, np.float32), "runtime_top_p": one(1, np.float32)}
+        assert generate(address, **sampled).tokens() == greedy, least
 
 
 def test_seed_decides_what_is_sampled(address: str) -> None:

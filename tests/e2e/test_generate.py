@@ -173,6 +173,26 @@ def test_same_seed_gives_the_same_text(service: Service) -> None:
     assert len({str(stream_events(service, body)) for _ in range(4)}) > 1, "without a seed each answer is another"
 
 
+def test_next_to_no_temperature_is_none(service: Service) -> None:
+    """On every route; 1e-40 is more than f32 can divide by."""
+    question = "Tell me something nobody knows"
+    messages = [{"role": "user", "content": question}]
+    routes: dict[str, dict[str, Any]] = {
+        "/generate": {"prompt": question},
+        "/v1/chat/completions": {"model": "demo-llama", "messages": messages, "logprobs": True, "top_logprobs": 1},
+        "/v1/completions": {"model": "demo-llama", "prompt": question, "logprobs": 1},
+    }
+    for route, fields in routes.items():
+        texts = set()
+        for temperature in (0, 1e-40, 1e-38, 9e-6):
+            body = {**fields, "max_tokens": 40, "seed": 7, "temperature": temperature}
+            response = httpx.post(f"{service.url}{route}", json=body, timeout=30)
+            assert response.status_code == 200, response.text
+            answer = response.text if route == "/generate" else response.json()["choices"][0]
+            texts.add(answer if isinstance(answer, str) else (answer.get("text") or answer["message"]["content"]))
+        assert len(texts) == 1, route
+
+
 def test_prompt_over_the_context_length_is_refused(service: Service) -> None:
     response = httpx.post(f"{service.url}/generate", json={"prompt": "word " * 6000}, headers=SSE, timeout=30)
     assert response.status_code == 400

@@ -29,6 +29,8 @@ NEUTRAL = {
 
 # OpenVINO GenAI takes no more for presence_penalty and frequency_penalty (generation_config.cpp, 2026.4).
 PENALTY_LIMIT = 2.0
+# A lower temperature is 0, as in the service (api/stream.py): by 1e-40 OpenVINO GenAI divides in f32, into NaN.
+LEAST_TEMPERATURE = 1e-5
 
 
 class RequestError(ValueError):
@@ -183,7 +185,7 @@ def parse(
         stop_words=lists["stop_words_list"],
         bad_words=lists["bad_words_list"],
         # As in TensorRT-LLM: without top-k and top-p the likeliest token is taken, whatever the temperature.
-        sampled=temperature > 0 and top_k != 1 and (top_k > 0 or top_p > 0),
+        sampled=temperature >= LEAST_TEMPERATURE and top_k != 1 and (top_k > 0 or top_p > 0),
         temperature=temperature,
         top_k=top_k,
         top_p=top_p or 1.0,
