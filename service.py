@@ -11,6 +11,7 @@ from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
 
 from bento_trtllm import garbage, logs, tracing
+from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.connections import bound_connections
 from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
@@ -93,3 +94,4 @@ TRTLLM.add_asgi_middleware(
     keys=settings.keys(),
     max_body_bytes=settings.max_body_bytes,
 )
+TRTLLM.add_asgi_middleware(DecodedBodies)

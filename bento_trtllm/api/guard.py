@@ -2,20 +2,12 @@
 
 import asyncio
 import hmac
-import json
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
+from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send, respond
 from bento_trtllm.api.errors import APIError
-from bento_trtllm.api.openai import errors as openai
 from bento_trtllm.telemetry import ROUTE
-
-Scope = dict[str, Any]
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
 # Kubernetes and BentoCloud ask these without a key. The page has none either: it asks its user for one.
 OPEN = ("/livez", "/readyz", "/healthz", "/chat")
@@ -162,13 +154,3 @@ class Connection:
         self._gone.set()
         if self._serving:
             self._serving.cancel()
-
-
-async def respond(send: Send, error: APIError, path: str) -> None:
-    """Send an error as a whole response, in the form that the path's clients read."""
-    content = openai.body(error) if path.startswith("/v1/") else error.body()
-    body = json.dumps(content, ensure_ascii=False).encode()
-    headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})

@@ -1,13 +1,15 @@
 """The routes: /v1/models, /v1/chat/completions, /v1/completions."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 
+from bento_trtllm.api.bodies import DECODED
 from bento_trtllm.api.errors import APIError, describe
 from bento_trtllm.api.openai import chat, chat_answer, completions, errors, responses
 from bento_trtllm.api.openai.choices import Head, answer, event_stream, new_id, repeat
@@ -24,7 +26,27 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     "5XX": {"model": responses.ErrorResponse},
 }
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=ERRORS)
+
+class DecodedRequest(Request):
+    """A request whose body was decoded before it came here (api/bodies.py)."""
+
+    async def json(self) -> Any:
+        return self.scope[DECODED]
+
+
+class Route(APIRoute):
+    """A route whose requests are such: FastAPI's own parser takes lone surrogates, NaN and any nesting."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_decoded(request: Request) -> Response:
+            return await handle(DecodedRequest(request.scope, request.receive))
+
+        return handle_decoded
+
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=ERRORS, route_class=Route)
 
 
 def install(app: FastAPI) -> None:

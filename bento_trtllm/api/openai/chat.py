@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from bento_trtllm.api import json_body
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.openai.choices import Question
 from bento_trtllm.api.openai.model import Model
@@ -75,7 +76,7 @@ def _message(message: Message) -> dict[str, Any]:
         for call in fields["tool_calls"]:
             # Models write broken JSON; the template then shows it as it is.
             with suppress(ValueError):
-                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+                call["function"]["arguments"] = json_body.decode(call["function"]["arguments"].encode())
     return fields
 
 

@@ -59,8 +59,6 @@ def from_faults(faults: Sequence[Mapping[str, Any]], request: object) -> APIErro
     path, fault = max(zip(paths, faults, strict=True), key=lambda pair: len(pair[0]))
     param = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
     kind = fault["type"]
-    if kind == "json_invalid":
-        return bad_request(f"The body is not JSON: {fault['ctx']['error']}.", code="invalid_json")
     if not isinstance(request, dict):
         return bad_request("The body must be a JSON object, sent with `content-type: application/json`.")
     message = {"extra_forbidden": "this field is not known, or not supported", "missing": "this field is required"}

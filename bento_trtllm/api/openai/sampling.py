@@ -1,6 +1,7 @@
 """From a request's fields to the core's `Sampling`; what no engine can do is refused by the field's name."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from bento_trtllm.api.openai.requests import ChatRequest, SamplingFields
 from bento_trtllm.api.stream import MAX_TOP_K, Sampling
 from bento_trtllm.grammar.grammar import Grammar
 from bento_trtllm.manifest import Manifest
+
+# More digits than any vocabulary has; Python refuses to read numbers of thousands.
+TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,9 @@ def _takes_likeliest(sampling: Sampling) -> bool:
 def _bias(biases: dict[str, float], vocab_size: int) -> tuple[tuple[int, float], ...]:
     found = []
     for name, value in biases.items():
-        if not name.isascii() or not name.isdigit() or int(name) >= vocab_size:
+        if not TOKEN_ID.fullmatch(name) or int(name) >= vocab_size:
             raise bad_request(
-                f"logit_bias has the key {name!r}: keys are token ids below {vocab_size}.", param="logit_bias"
+                f"logit_bias has the key {name[:20]!r}: keys are token ids below {vocab_size}.", param="logit_bias"
             )
         if value:
             found.append((int(name), value))
