@@ -1,31 +1,81 @@
-"""One service for all tests that do not break it."""
+"""One service of each engine for all tests that do not break it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.checkpoints import write_slow
-from tests.e2e.serving import Service, pack, serve
+from tests.e2e.serving import MACHINES, Service, pack, serve
+from tests.standin.place import ENGINES, Standin
+
+OPENVINO = "openvino"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test, or a file of tests, marked `engines` states a promise that all of them keep; others take the CPU's."""
+    if "engine" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("engines")
+        engines = (marker.args or (OPENVINO, *ENGINES)) if marker else (OPENVINO,)
+        metafunc.parametrize("engine", engines, scope="session", indirect=True)
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BentoML home with the demo model packed as demo-llama:test."""
-    home = tmp_path_factory.mktemp("bentoml-home")
-    pack(home)
-    return home
+def engine(request: pytest.FixtureRequest) -> str:
+    """OPENVINO, or one of the stand-in's."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def service(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    log = tmp_path_factory.mktemp("service") / "log.txt"
-    with serve(home, log) as service:
-        service.wait_ready()
-        yield service
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A BentoML home for each engine, with the demo model packed as demo-llama:test."""
+
+    @cache
+    def made(engine: str) -> Path:
+        home = tmp_path_factory.mktemp("bentoml-home")
+        if engine != OPENVINO:
+            MACHINES[home] = Standin(tmp_path_factory.mktemp("standin"), ENGINES[engine])
+        pack(home)
+        return home
+
+    return made
 
 
 @pytest.fixture(scope="session")
-def slow_model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def home(engine: str, homes: Callable[[str], Path]) -> Path:
+    return homes(engine)
+
+
+@pytest.fixture(scope="session")
+def services(
+    homes: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Service]]:
+    """A service for each engine, started when it is first asked for; all of them stay to the end."""
+    with ExitStack() as stack:
+
+        @cache
+        def started(engine: str) -> Service:
+            log = tmp_path_factory.mktemp("service") / "log.txt"
+            service = stack.enter_context(serve(homes(engine), log))
+            service.wait_ready()
+            return service
+
+        yield started
+
+
+@pytest.fixture(scope="session")
+def service(engine: str, services: Callable[[str], Service]) -> Service:
+    return services(engine)
+
+
+@pytest.fixture(scope="session")
+def slow_models(homes: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    return cache(lambda engine: pack(homes(engine), "slow-llama:test", write_slow(tmp_path_factory.mktemp("slow"))))
+
+
+@pytest.fixture(scope="session")
+def slow_model(engine: str, slow_models: Callable[[str], str]) -> str:
     """The tag of a model that takes milliseconds a token and does not end by itself."""
-    return pack(home, "slow-llama:test", write_slow(tmp_path_factory.mktemp("slow-llama")))
+    return slow_models(engine)

@@ -15,11 +15,15 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests.standin.place import Standin
+
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "assets" / "demo-llama"
 READY_LIMIT_S = 60
 STOP_LIMIT_S = 60
 SSE = {"accept": "text/event-stream"}
+MACHINES: dict[Path, Standin] = {}
+"""Homes of TensorRT engines, and the stand-in for NVIDIA's container on which their models are packed and served."""
 
 
 @dataclass
@@ -95,7 +99,9 @@ def free_port() -> int:
 def environment(home: Path, **extra: str) -> dict[str, str]:
     """The environment of a command that uses the model store at `home`."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **extra}
+    machine = MACHINES[home].environment if home in MACHINES else {}
+    own = {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    return {**os.environ, "PATH": path, **own, **machine, **extra}
 
 
 @contextmanager
@@ -132,6 +138,8 @@ def serve(
 
 def pack(home: Path, tag: str = "demo-llama:test", checkpoint: Path = DEMO, *options: str) -> str:
     """Pack a checkpoint with the command that users have; returns its tag."""
+    if home in MACHINES:
+        return MACHINES[home].pack(home, tag, checkpoint, *options)
     argv = [sys.executable, "pack_model.py", "--engine", "openvino", "--checkpoint", str(checkpoint), "--tag", tag]
     subprocess.run([*argv, *options], cwd=ROOT, env=environment(home), check=True, capture_output=True, timeout=120)
     return tag

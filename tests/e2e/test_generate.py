@@ -17,6 +17,7 @@ from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.e2e.serving import DEMO, SSE, Service
 
+pytestmark = pytest.mark.engines
 PROMPT = "Explain superconductors in plain English"
 SCRIPTS = {
     "Chinese": "Say hello in Chinese",

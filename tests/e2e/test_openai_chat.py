@@ -17,6 +17,7 @@ from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.e2e.serving import DEMO, Service
 from tests.e2e.test_generate import ANSWERS, PROMPT, SCRIPTS
 
+pytestmark = pytest.mark.engines
 MODEL = "demo-llama"
 TOKENIZER = PromptTokenizer(DEMO)
 TEMPLATE = ChatTemplate(DEMO, TOKENIZER)

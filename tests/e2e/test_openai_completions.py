@@ -9,6 +9,7 @@ from tests.e2e.serving import Service
 from tests.e2e.test_generate import ANSWERS, PROMPT
 from tests.e2e.test_openai_chat import MODEL, TEMPLATE, TOKENIZER
 
+pytestmark = pytest.mark.engines
 CHAT_IDS = TEMPLATE.chat([{"role": "user", "content": PROMPT}])
 OTHER = "Say hello in Japanese"
 OTHER_IDS = TEMPLATE.chat([{"role": "user", "content": OTHER}])

@@ -17,6 +17,8 @@ from tests.e2e.test_generate import ANSWERS, PROMPT
 from tests.e2e.test_openai_chat import MODEL, TEMPLATE, ask
 from tests.unit.test_grammar import SCHEMAS
 
+pytestmark = pytest.mark.engines
+
 
 class Review(BaseModel):
     """What LangChain and OpenAI's client make a schema of."""
