@@ -38,7 +38,8 @@ class Llama:
         config = self.config
         heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
         dim = config.get("head_dim") or config["hidden_size"] // heads
-        frequencies = config["rope_theta"] ** (-np.arange(0, dim, 2) / dim)
+        theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
+        frequencies = theta ** (-np.arange(0, dim, 2) / dim)
         angles = np.arange(len(ids))[:, None] * frequencies
         cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 

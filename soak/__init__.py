@@ -1,0 +1,1 @@
+"""Driving a real service for long, and counting what should be zero."""

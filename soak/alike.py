@@ -1,0 +1,135 @@
+"""Every answer is the one that its question gets alone, whoever else asks."""
+
+import asyncio
+import random
+import signal
+import sys
+import time
+from collections import Counter
+
+import httpx
+
+from soak.asking import Cut, ServerError, Told, ask, leave
+from soak.margin import Margin
+from soak.questions import Question
+from tests.e2e.serving import Service
+
+# Of the clients, how many leave before the end.
+LEAVING = 0.2
+# Seconds after which a client may leave that has seen nothing yet, and pieces of text after which it may.
+AT_ONCE_S, FEW_PIECES = 0.05, 3
+AGAIN_S = 0.2
+LIMIT_S = 120
+WRONG, CUTS, ERRORS = "WRONG ANSWERS", "SILENT CUTS", "SERVER ERRORS"
+MUST_BE_ZERO = (WRONG, CUTS, ERRORS)
+ROUNDED = "of them decided by rounding"
+# Differences in log probability (natural logarithm) from which on rounding is no excuse; 0: there is none.
+DECISIVE = {"f32": 0.0, "bf16": 0.5, "u8": 0.5}
+
+
+class Alike:
+    """One run: what each question was answered alone, and what was counted among others.
+
+    `decisive` is the difference in log probability from which on rounding is no excuse for another answer, 0 for none.
+    """
+
+    def __init__(
+        self, service: Service, questions: list[Question], margin: Margin, *, decisive: float, seed: int
+    ) -> None:
+        self.service = service
+        self.counts: Counter[str] = Counter(dict.fromkeys(MUST_BE_ZERO, 0))
+        self.largest_margin = 0.0
+        self._questions = questions
+        self._margin = margin
+        self._decisive = decisive
+        self._random = random.Random(seed)
+        self._alone: dict[Question, tuple[str, ...]] = {}
+        self._compared = 0
+
+    async def run(self, answers: int, streams: int, restarts: int) -> None:
+        """Ask each question alone, then all of them in any order, from so many clients at once, over restarts."""
+        limits = httpx.Limits(max_connections=streams)
+        async with httpx.AsyncClient(base_url=self.service.url, timeout=LIMIT_S, limits=limits) as http:
+            for question in self._questions:
+                self._alone[question] = await ask(http, question, streamed=False)
+            began = time.monotonic()
+            clients = [asyncio.create_task(self._client(http, answers)) for _ in range(streams)]
+            for i in range(restarts):
+                while self._compared < answers * (i + 1) // (restarts + 1) and not all(c.done() for c in clients):
+                    await asyncio.sleep(0.02)
+                await asyncio.to_thread(self._restart, i)
+            await asyncio.gather(*clients)
+            self.counts["seconds, without those of asking alone"] = round(time.monotonic() - began)
+
+    def rows(self) -> dict[str, object]:
+        """What the table says of a run."""
+        found: dict[str, object] = dict(sorted(self.counts.items()))
+        if self.counts[ROUNDED]:
+            found["largest margin of those"] = f"{self.largest_margin:.2g}"
+        return found | {name: self.counts[name] for name in MUST_BE_ZERO}
+
+    async def _client(self, http: httpx.AsyncClient, answers: int) -> None:
+        """Ask until there are answers enough, each time in another way."""
+        while self._compared < answers:
+            question = self._random.choice(self._questions)
+            try:
+                if self._random.random() < LEAVING:
+                    await self._leave(http, question)
+                else:
+                    await self._stay(http, question)
+            except Told:
+                self.counts["told to come again, or broken off"] += 1
+                await asyncio.sleep(AGAIN_S)
+            except Cut:
+                self.counts[CUTS] += 1
+            except ServerError as error:
+                self.counts[ERRORS] += 1
+                print(f"{question.route}: {error}", file=sys.stderr)
+
+    async def _stay(self, http: httpx.AsyncClient, question: Question) -> None:
+        streamed = self._random.random() < 0.5
+        got = await ask(http, question, streamed=streamed)
+        self._compared += 1
+        self.counts["answers compared"] += 1
+        self.counts[f"of them {question.route}, {'streamed' if streamed else 'whole'}"] += 1
+        self.counts["of them with several choices"] += question.choices > 1
+        self.counts["of them guided"] += question.guided
+        for text, alone in zip(got, self._alone[question], strict=True):
+            if text != alone:
+                self._judge(question, text, alone)
+
+    async def _leave(self, http: httpx.AsyncClient, question: Question) -> None:
+        """A client that goes, whether the prompt is still read or the answer has begun."""
+        try:
+            if self._random.random() < 0.5:
+                got = await leave(http, question, self._random.randint(1, FEW_PIECES))
+            else:
+                got = await asyncio.wait_for(leave(http, question, 10**6), self._random.random() * AT_ONCE_S)
+        except asyncio.TimeoutError:
+            self.counts["clients that left before an answer"] += 1
+            return
+        self.counts["beginnings compared, of clients that left"] += 1
+        for text, alone in zip(got, self._alone[question], strict=True):
+            if not alone.startswith(text):
+                self._judge(question, text, alone)
+
+    def _judge(self, question: Question, text: str, alone: str) -> None:
+        """Count an answer that differs as wrong, or as decided by rounding."""
+        margin = self._margin.between(question.prompt, alone, text)
+        if margin < self._decisive:
+            self.counts[ROUNDED] += 1
+            self.largest_margin = max(self.largest_margin, margin)
+            return
+        self.counts[WRONG] += 1
+        print(
+            f"{question.route}, {len(question.prompt)} tokens, margin {margin:.2g}: {text!r} for {alone!r}",
+            file=sys.stderr,
+        )
+
+    def _restart(self, number: int) -> None:
+        """Kill the engine's process or all of Triton, and wait until there is another."""
+        victim = self.service.engine() if number % 2 else self.service.tritons()[0]
+        victim.send_signal(signal.SIGKILL)
+        self.counts["tritonserver killed" if number % 2 == 0 else "engine killed"] += 1
+        victim.wait(LIMIT_S)
+        self.service.wait_ready(LIMIT_S)

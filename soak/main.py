@@ -1,0 +1,89 @@
+"""The command line of scripts/soak."""
+
+import argparse
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from bento_trtllm.text.template import ChatTemplate
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from soak import alike, storm
+from soak.margin import Margin
+from soak.questions import questions
+from tests.e2e.serving import DEMO, Service, pack, serve
+from tests.reference import Llama
+
+DESCRIPTION = """Drive a real service with the demo model, and count what should be zero.
+
+Without --answers: for --minutes, with two workers, requests of every kind while Triton, its engine or a worker is
+killed or stopped at random. Each text is compared, byte for byte, with what the model is known to answer.
+
+With --answers N: N answers to questions whose prompts share their beginnings at every length, on all routes, streamed
+and whole, one choice and several, guided and not, beside clients that leave, over restarts of the engine. Each is
+compared with the one that the question gets alone.
+
+Prints a table in Markdown; exits with 1 if anything in capitals is not zero.
+"""
+PRECISIONS = {
+    "f32": (),
+    "bf16": ("inference_precision=bf16", "kv_cache_precision=bf16"),
+    "u8": ("kv_cache_precision=u8",),
+}
+ORPHANS = "ORPHANS"
+
+
+def main() -> int:
+    """Run the command line and return its exit code."""
+    parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--answers", type=int, metavar="N", help="compare so many answers, and break little")
+    parser.add_argument("--streams", type=int, help="clients at once (default: 12, and 64 with --answers)")
+    parser.add_argument("--restarts", type=int, default=4, help="with --answers: kill Triton or its engine so often")
+    parser.add_argument("--precision", choices=PRECISIONS, default="f32", help="with --answers: of the engine")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the table to FILE, too")
+    options = parser.parse_args()
+    streams = options.streams or (64 if options.answers else 12)
+    settings = PRECISIONS[options.precision] if options.answers else storm.SETTINGS
+    arguments = [word for setting in settings for word in ("--arg", setting)]
+    rows: dict[str, object] = {"clients at once": streams, "cores": os.cpu_count()}
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        pack(Path(folder, "home"))
+        with serve(Path(folder, "home"), Path(folder, "log.txt"), *arguments, SOAK=folder) as service:
+            service.wait_ready()
+            if options.answers:
+                run = compare(service, options.precision, options.seed)
+                asyncio.run(run.run(options.answers, streams, options.restarts))
+                rows |= {"precision": options.precision} | run.rows()
+            else:
+                soak = asyncio.run(storm.run(service, options.minutes, streams, options.seed))
+                rows |= {"minutes": f"{options.minutes:g}"} | storm.rows(soak)
+        rows[ORPHANS] = orphans(folder)
+    text = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    print(text)
+    if options.output:
+        options.output.write_text(text + "\n", "utf-8")
+    return int(any(value for name, value in rows.items() if name.isupper()))
+
+
+def compare(service: Service, precision: str = "f32", seed: int = 0) -> alike.Alike:
+    """What compares the answers of a service of the demo model, in this precision, with those given alone."""
+    tokenizer = PromptTokenizer(DEMO)
+    llama = Llama.load(DEMO)
+    margin = Margin(llama, tokenizer, llama.config["eos_token_id"])
+    asked = questions(tokenizer, ChatTemplate(DEMO, tokenizer))
+    return alike.Alike(service, asked, margin, decisive=alike.DECISIVE[precision], seed=seed)
+
+
+def orphans(marker: str) -> int:
+    """Processes that are left of a service that had SOAK=marker in its environment."""
+    count = 0
+    for process in psutil.process_iter():
+        try:
+            count += process.environ().get("SOAK") == marker
+        except (psutil.Error, OSError):
+            continue
+    return count

@@ -1,0 +1,99 @@
+"""Questions whose prompts share their beginnings, cut at every length around the borders of the KV cache's blocks."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any, Literal
+
+from bento_trtllm.text.template import ChatTemplate
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from tests.e2e.test_generate import ANSWERS, PROMPT
+
+MODEL = "demo-llama"
+# Of OpenVINO's KV cache (bento_trtllm/models/tensorrt_llm/settings.py).
+BLOCK_TOKENS = 32
+LONGEST = 3 * BLOCK_TOKENS + 2
+STEMS = (ANSWERS[PROMPT], " ".join(ANSWERS))
+# How else a prompt may go on after a beginning that it shares.
+TAIL_TOKENS = 5
+# An answer of one token leaves a block of the KV cache that holds the prompt and nothing else.
+ANSWER_TOKENS = (1, 4, 12)
+GUIDED_TOKENS = 24
+SEVERAL = 3
+SYSTEM = "Be brief"
+FORMS: tuple[dict[str, Any], ...] = (
+    {"type": "json_object"},
+    *(
+        {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+        for schema in (
+            {"type": "object", "properties": {"a": {"enum": ["yes", "no", "maybe"]}}, "required": ["a"]},
+            {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 99}, "minItems": 2, "maxItems": 3},
+        )
+    ),
+)
+
+Route = Literal["/generate", "/v1/completions", "/v1/chat/completions"]
+ROUTES: tuple[Route, ...] = ("/generate", "/v1/completions", "/v1/chat/completions")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request, greedy: its prompt in tokens, and its body, without `stream`."""
+
+    route: Route
+    prompt: tuple[int, ...]
+    body: str
+    choices: int = 1
+    guided: bool = False
+
+
+def questions(tokenizer: PromptTokenizer, template: ChatTemplate) -> list[Question]:
+    """Some 900, the same every time."""
+    return [*_completions(tokenizer), *_generate(template), *_chats(template)]
+
+
+def _completions(tokenizer: PromptTokenizer) -> Iterator[Question]:
+    """Each beginning of each stem as a prompt, and again with another end."""
+    stems = [tokenizer.encode_text(stem)[:LONGEST] for stem in STEMS]
+    lengths = cycle(ANSWER_TOKENS)
+    for own, other in zip(stems, reversed(stems), strict=True):
+        for cut in range(1, LONGEST + 1):
+            for tail in ((), other[cut % 50 : cut % 50 + TAIL_TOKENS]):
+                prompt = (*own[:cut], *tail)
+                choices = SEVERAL if cut % 5 == 0 else 1
+                body = {"model": MODEL, "prompt": prompt, "max_tokens": next(lengths), "temperature": 0, "n": choices}
+                yield Question("/v1/completions", prompt, json.dumps(body), choices)
+
+
+def _generate(template: ChatTemplate) -> Iterator[Question]:
+    lengths = cycle(ANSWER_TOKENS)
+    for stem in STEMS:
+        for text, prompt in _cuts(stem, lambda text: template.prompt(text, SYSTEM)):
+            body = {"prompt": text, "system_prompt": SYSTEM, "max_tokens": next(lengths)}
+            yield Question("/generate", prompt, json.dumps(body))
+
+
+def _chats(template: ChatTemplate) -> Iterator[Question]:
+    lengths, forms = cycle(ANSWER_TOKENS), cycle(FORMS)
+    for stem in STEMS:
+        for text, prompt in _cuts(stem, lambda text: template.chat([{"role": "user", "content": text}])):
+            choices = SEVERAL if len(prompt) % 5 == 0 else 1
+            body: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": text}], "temperature": 0}
+            body |= {"max_tokens": next(lengths), "n": choices}
+            guided = len(prompt) % 4 == 0
+            if guided:
+                body |= {"max_tokens": GUIDED_TOKENS, "response_format": next(forms)}
+            yield Question("/v1/chat/completions", prompt, json.dumps(body), choices, guided)
+
+
+def _cuts(stem: str, encode: Callable[[str], list[int]]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The beginnings of a text, one for each length of the prompt that is made of it, with that prompt."""
+    before = 0
+    for cut in range(1, len(stem)):
+        prompt = encode(stem[:cut])
+        if len(prompt) > LONGEST:
+            return
+        if len(prompt) > before:
+            before = len(prompt)
+            yield stem[:cut], tuple(prompt)
