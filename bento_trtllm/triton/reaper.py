@@ -13,6 +13,10 @@ can clean up alone: Triton's Python stubs ignore SIGTERM and outlive a `kill -9`
   which stays a zombie below Triton, ends the command as well, and so does one that has been stopped (SIGSTOP)
   for STALL seconds. Nor does mpirun always end when a rank dies, so that ends it, too. All of that from the
   letter R on, for ready: until then Triton looks after its stubs, and says what is wrong.
+- A stub that is stopped for less must cost nothing, but Triton gives it up after a second: it fails what it has
+  asked the stub, and frees the shared memory from under it, of which the stub dies when it is continued
+  (python_be.cc, 24.10: SendMessageAndReceiveResponse). So Triton is stopped with its stub, and continued after it.
+- Triton's Python backend makes a folder /tmp/python_env_…, wherever $TMPDIR is, and leaves it when it is killed.
 - Should the reaper itself be killed, the kernel kills the command with it (PR_SET_PDEATHSIG), and the
   worker or the next start sweeps up: everything that belongs to a command has its folder, or its name, on
   it.
@@ -20,7 +24,7 @@ can clean up alone: Triton's Python stubs ignore SIGTERM and outlive a `kill -9`
 It ends with the command's exit code, or 128 + the number of the signal that killed it. It stands alone and
 uses `os` rather than pathlib, shutil and subprocess, which would triple its start-up time of 20 ms.
 """
-# ruff: noqa: PTH106, PTH108, PTH112, PTH114, PTH115, PTH118, PTH119, PTH123, PTH208
+# ruff: noqa: PTH106, PTH108, PTH112, PTH114, PTH115, PTH116, PTH118, PTH119, PTH123, PTH208, PTH211
 
 import ctypes
 import os
@@ -32,9 +36,13 @@ from collections.abc import Iterator
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-LOOK_S = 0.25
+LOOK_S = 0.1
 """How often to look whether the worker is still the parent (a forked copy of it may hold the pipe open), and how
-the stubs are."""
+the stubs are: Triton may give one up 0.7 s after its stop."""
+UNSEEN_S = 0.5
+"""Looks that are further apart count as this far: this very process may have been stopped between them."""
+AWAKE_S = 0.5
+"""Triton is continued so long after its stubs, which tell it every 0.3 s that they are well."""
 AGAIN_S = 0.05
 """A stub that seems dead is looked at again after this: Triton may be about to collect one that it ended itself."""
 SEARCH = 100
@@ -44,6 +52,8 @@ TERMINATE, READY = b"T", b"R"
 TRITON = b"tritonserver"
 STUB = b"triton_python_b"
 """triton_python_backend_stub, as the kernel cuts it."""
+TMP, ENVIRONMENT = "/tmp", "python_env_"
+"""Both as in the Python backend (pb_env.cc)."""
 
 
 def look_at(pid: int) -> tuple[int, bytes, bytes] | None:
@@ -78,9 +88,9 @@ def descendants(ancestor: int) -> list[tuple[int, bytes]]:
     return found
 
 
-def kill(pid: int) -> None:
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     except ProcessLookupError:
         return
 
@@ -109,6 +119,12 @@ def sweep(folder: str) -> None:
         for pid in found:
             kill(pid)
         time.sleep(0.005)
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if name.startswith(ENVIRONMENT):
+            try:
+                os.rmdir(f"{TMP}/{name}")
+            except OSError:
+                continue  # Triton has removed it itself; or it is full, and of another Triton than ours
     prefix = shm_prefix(folder)
     for name in os.listdir("/dev/shm") if os.path.isdir("/dev/shm") else ():
         if name.startswith(prefix):
@@ -121,6 +137,22 @@ def sweep(folder: str) -> None:
             (os.unlink if os.path.islink(path) else os.rmdir)(path)
     if os.path.isdir(folder):
         os.rmdir(folder)
+
+
+def note_environments(folder: str, since: float) -> None:
+    """Note, for the sweep, what a Triton that runs in `folder` and was started at `since` has made in /tmp.
+
+    Of two that start at a time, each notes both's. That is no harm: for want of packed environments they stay empty.
+    """
+    for entry in os.scandir(TMP):
+        if not entry.name.startswith(ENVIRONMENT):
+            continue
+        try:
+            found = entry.stat(follow_symlinks=False)
+            if found.st_uid == os.getuid() and found.st_ctime >= since:
+                os.symlink(entry.path, f"{folder}/{entry.name}")
+        except OSError:
+            continue  # gone, noted before, or the disk is full
 
 
 def shm_prefix(folder: str) -> str:
@@ -167,6 +199,8 @@ class Parts:
         self._dead: set[int] = set()
         self._stopped: dict[int, float] = {}
         """How long each has been seen to be stopped, in seconds."""
+        self._held: dict[int, float] = {}
+        """Tritons that are stopped because a stub of theirs is, and until when."""
 
     def what_is_wrong(self) -> str | None:
         """Why the command is of no use any more, if it is not."""
@@ -176,18 +210,33 @@ class Parts:
             self._stubs = [pid for pid, name in below if name == STUB]
             self._ranks.update(pid for pid, name in below if name == TRITON and self._is_rank(pid))
             self._search_at = began + SEARCH * (time.monotonic() - began)
-        states = {pid: found[2] for pid in self._stubs if (found := look_at(pid)) and found[1] == STUB}
-        # If this very process was stopped, it has not seen what the stubs did meanwhile.
-        passed, self._looked = min(began - self._looked, 2 * LOOK_S), began
+        stubs = {pid: found for pid in self._stubs if (found := look_at(pid)) and found[1] == STUB}
+        passed, self._looked = min(began - self._looked, UNSEEN_S), began
         gone = {pid for pid in self._ranks if not self._is_rank(pid)}
-        before, self._dead = self._dead, gone | {pid for pid, state in states.items() if state == b"Z"}
-        stopped = [pid for pid, state in states.items() if state == b"T"]
+        before, self._dead = self._dead, gone | {pid for pid, (_, _, state) in stubs.items() if state == b"Z"}
+        stopped = [pid for pid, (_, _, state) in stubs.items() if state == b"T"]
+        self._hold({stubs[pid][0] for pid in stopped}, began)
         self._stopped = {pid: self._stopped[pid] + passed if pid in self._stopped else 0 for pid in stopped}
         if before & self._dead:
             return "a rank of the engine died" if gone else "the process of a Python model died"
         if max(self._stopped.values(), default=0) >= self._stall_s:
             return f"the process of a Python model was stopped for {self._stall_s:g} s"
         return None
+
+    def _hold(self, tritons: set[int], now: float) -> None:
+        """Stop these Tritons, and continue those whose stubs are all well again."""
+        for pid in tritons:
+            found = look_at(pid)
+            if pid in self._held or (found and found[2] != b"T"):  # else somebody else has stopped it
+                kill(pid, signal.SIGSTOP)
+                self._held[pid] = now + AWAKE_S
+        self.release([pid for pid, until in self._held.items() if now >= until])
+
+    def release(self, tritons: "list[int] | None" = None) -> None:
+        """Continue these Tritons, or all that were stopped here."""
+        for pid in list(self._held) if tritons is None else tritons:
+            kill(pid, signal.SIGCONT)
+            del self._held[pid]
 
     def _is_rank(self, pid: int) -> bool:
         """Whether it is a Triton that mpirun has started, and alive; where Triton is the command itself, none is."""
@@ -200,7 +249,7 @@ class Parts:
         return AGAIN_S if self._dead else LOOK_S
 
 
-def run(command: list[str], grace_s: float, stall_s: float) -> int:
+def run(folder: str, command: list[str], grace_s: float, stall_s: float) -> int:
     """Run the command until it, a stub of it or the worker ends, or its time is up; returns the exit code."""
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -209,12 +258,14 @@ def run(command: list[str], grace_s: float, stall_s: float) -> int:
         signal.signal(number, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
-    owner = os.getppid()
+    owner, since = os.getppid(), os.stat(folder).st_ctime
     child = spawn(command)
     parts, ready_yet = Parts(child, stall_s), False
     deadline, look = float("inf"), time.monotonic() + LOOK_S
     while (now := time.monotonic()) < deadline and os.getppid() == owner:
         ready = select.select([0, wake_read], [], [], max(0.0, min(deadline, look) - now))[0]
+        if not ready_yet:
+            note_environments(folder, since)
         if 0 in ready:
             said = os.read(0, 64)
             if not said:
@@ -222,6 +273,7 @@ def run(command: list[str], grace_s: float, stall_s: float) -> int:
             ready_yet = ready_yet or READY in said
             if TERMINATE in said and deadline == float("inf"):
                 deadline = time.monotonic() + grace_s
+                parts.release()
                 os.kill(child, signal.SIGTERM)
         if wake_read in ready:
             os.read(wake_read, 64)
@@ -239,7 +291,7 @@ def run(command: list[str], grace_s: float, stall_s: float) -> int:
 
 def main(folder: str, grace_s: str, stall_s: str, *command: str) -> int:
     try:
-        return run(list(command), float(grace_s), float(stall_s))
+        return run(folder, list(command), float(grace_s), float(stall_s))
     finally:
         kill_descendants()
         sweep(folder)

@@ -126,3 +126,44 @@ async def test_fault_in_the_engine(victim: Service, fault: Any, noticed_s: float
         assert again[-1] == ("message", "[DONE]")
     assert len(victim.tritons()) == 1
     assert victim.tritons()[0].pid != before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_an_engine_that_is_stopped_for_a_while_ends_no_stream(home: Path, tmp_path: Path, workers: int) -> None:
+    """Three seconds, again and again, with streams open, new ones coming in all the time, and clients that leave."""
+    with serve(home, tmp_path / "log.txt", "--arg", f"workers={workers}") as service:
+        service.wait_ready()
+        triton, engine = service.tritons()[0].pid, service.engine()
+        done = asyncio.Event()
+        stopped = False
+        asked_while_stopped = whole = 0
+
+        async def ask(client: httpx.AsyncClient, number: int) -> None:
+            nonlocal asked_while_stopped, whole
+            body = {"prompt": f"Count to {number}", "max_tokens": 40, "temperature": 1.5}
+            while not done.is_set():
+                asked_while_stopped += stopped
+                seen = []
+                async for event in events(client, body):
+                    seen.append(event)
+                    if number % 8 == 0 and len(seen) == 2:
+                        break  # leaves
+                assert all(kind == "message" for kind, _ in seen), seen[-1]
+                whole += seen[-1] == ("message", "[DONE]")
+
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as client:
+            clients = [asyncio.create_task(ask(client, number)) for number in range(48)]
+            for _ in range(3):
+                await asyncio.sleep(2)
+                engine.suspend()
+                stopped = True
+                await asyncio.sleep(3)
+                stopped = False
+                engine.resume()
+            await asyncio.sleep(2)
+            done.set()
+            await asyncio.wait_for(asyncio.gather(*clients), 60)
+        assert asked_while_stopped, "nobody came while the engine was stopped"
+        assert whole
+        assert (service.tritons()[0].pid, service.engine()) == (triton, engine)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import signal
 import socket
 import subprocess
@@ -264,6 +265,88 @@ async def test_a_model_may_be_stopped_but_not_for_long(echo: Path, folder: Path)
     await asyncio.wait_for(server.wait(), 5)
     assert server.why_ended() == "tritonserver ended with code 1: the process of a Python model was stopped for 1 s"
     tiny.assert_gone(server.folder, 0)
+
+
+async def test_a_stopped_model_loses_no_request(tmp_path: Path, folder: Path) -> None:
+    """Triton alone gives it up after a second, and what it was asked with it, of which it dies when it is continued."""
+    server = make(tiny.repository(tmp_path / "repository", pause_s=0.1), folder)
+    await server.start()
+    numbers = list(range(30))
+    asked = [asyncio.create_task(asyncio.to_thread(lambda: list(tiny.echo(server.address, numbers))))]
+    triton, stub = triton_of(server), stub_of(server)
+    for stopped_s in (0.8, 1.2, 3):
+        await asyncio.sleep(1)
+        stub.suspend()
+        asked.append(asyncio.create_task(asyncio.to_thread(lambda: list(tiny.echo(server.address, numbers)))))
+        await asyncio.sleep(stopped_s)
+        stub.resume()
+    assert await asyncio.gather(*asked) == [numbers] * 4
+    assert (triton, stub) == (triton_of(server), stub_of(server))
+    await server.stop()
+    assert server.returncode == 0
+
+
+async def test_a_triton_that_is_stopped_with_its_model_can_be_ended(echo: Path, folder: Path) -> None:
+    server = make(echo, folder, TritonSettings(stop_timeout_s=5))
+    await server.start()
+    triton, stub = triton_of(server), stub_of(server)
+    stub.suspend()
+    deadline = time.monotonic() + 2
+    while triton.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    assert triton.status() == psutil.STATUS_STOPPED
+    asyncio.get_running_loop().call_later(1, stub.resume)
+    await server.stop()
+    assert server.returncode == 0, "asked to end, it was continued at once"
+
+
+def environment_of(triton: psutil.Process) -> Path:
+    """The folder that its Python backend has made in /tmp, which only its memory tells from those of others."""
+    for line in Path(f"/proc/{triton.pid}/maps").read_text().splitlines():
+        span, access, _, _, _, *name = line.split()
+        if not access.startswith("rw") or name not in ([], ["[heap]"]):
+            continue
+        start, end = (int(part, 16) for part in span.split("-"))
+        with Path(f"/proc/{triton.pid}/mem").open("rb") as memory:
+            memory.seek(start)
+            if found := re.search(rb"/tmp/python_env_\w{6}", memory.read(min(end - start, 2**26))):
+                return Path(found[0].decode())
+    raise AssertionError("Triton's Python backend has made no folder in /tmp")
+
+
+@pytest.mark.parametrize(
+    "victims",
+    [(), (triton_of,), (stub_of,), (reaper_of,), (triton_of, reaper_of)],
+    ids=["stopped", "triton", "stub", "reaper", "both"],
+)
+async def test_nothing_stays_in_tmp(
+    echo: Path, folder: Path, victims: tuple[Callable[[TritonServer], psutil.Process], ...]
+) -> None:
+    server = make(echo, folder)
+    await server.start()
+    environment = environment_of(triton_of(server))
+    assert environment.is_dir()
+    for victim in [victim(server) for victim in victims]:
+        victim.kill()
+    if not victims:
+        await server.stop()
+    await asyncio.wait_for(server.wait(), 5)
+    assert not environment.exists()
+    tiny.assert_gone(server.folder, 0)
+
+
+async def test_a_triton_that_cannot_start_leaves_nothing_in_tmp(tmp_path: Path, folder: Path) -> None:
+    repository = tiny.repository(tmp_path / "repository", "hangs", "time.sleep(60)")
+    server = make(repository, folder, TritonSettings(startup_timeout_s=4))
+    starting = asyncio.create_task(server.start())
+    deadline = time.monotonic() + 4
+    while (not server.folder.name or not tiny.stubs(server.folder.name)) and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    environment = environment_of(triton_of(server))
+    assert environment.is_dir()
+    with pytest.raises(TritonError, match="not ready"):
+        await starting
+    assert not environment.exists()
 
 
 async def test_says_that_triton_was_killed(echo: Path, folder: Path) -> None:
