@@ -121,8 +121,21 @@ class TritonSettings(BaseModel):
     health_interval_s: float = Field(
         1, gt=0, description="How often Triton is asked whether it is well. Its exit is seen at once anyway."
     )
+    load_stall_limit_s: float = Field(
+        120, gt=0, description="A Triton that loads and does nothing for so long is killed and started again."
+    )
     stall_limit_s: float = Field(
-        10, gt=0, description="Triton is killed and restarted after this long without an answer."
+        10,
+        gt=0,
+        description="Triton is killed and restarted after this long without an answer, or a step of its engine.",
+    )
+    step_limit_s: float = Field(
+        60,
+        gt=0,
+        description="A step of an engine that computes on the CPU may take so long, whatever stall_limit_s is.",
+    )
+    engine_errors_before_restart: int = Field(
+        3, ge=1, description="Triton is restarted after its engine failed so many requests in a row."
     )
     restart_first_delay_s: float = Field(
         0.25, gt=0, description="Wait before the first restart; doubles with each further failure in a row."

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from math import ceil
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from bento_trtllm.telemetry import Telemetry
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.client import TritonClient
+from bento_trtllm.triton.failures import Failures
 from bento_trtllm.triton.ranks import launcher
 from bento_trtllm.triton.repository import place_repository, read_config
 from bento_trtllm.triton.run_folder import Status
@@ -68,6 +70,7 @@ class LLM:
         ranks = self.manifest.ranks
         self._supervisor = Supervisor(self._place, settings, gpu=self.manifest.gpu, launcher=launcher(ranks))
         self._supervisor.subscribe(self._follow)
+        self._failure_limit = settings.engine_errors_before_restart
         self._drain = Drain(self.admission.drain, self._cut, settings.drain_timeout_s)
 
     def _place(self, folder: Path) -> Path:
@@ -119,11 +122,15 @@ class LLM:
         """Triton has come or gone: a channel belongs to one Triton, whoever may have its port next."""
         if self._client and status.address and status.generation == self._generation:
             return
-        old, self._client = self._client, self._connect(status.address) if status.address else None
+        old, self._client = self._client, None
+        if status.address:
+            self._client = self._connect(status.address, status.generation)
         self._generation = status.generation
         if old:
             self._closing = asyncio.ensure_future(old.close(f"The engine stopped: {status.reason}"))
 
-    def _connect(self, address: str) -> TritonClient:
+    def _connect(self, address: str, generation: int) -> TritonClient:
         names, outputs = RENAMED[self.manifest.dialect], REQUESTED[self.manifest.engine]
-        return TritonClient(address, names, outputs, self._supervisor.suspect)
+        # A channel belongs to one Triton: what fails on it says nothing of the next.
+        failures = Failures(self._failure_limit, partial(self._supervisor.condemn, generation))
+        return TritonClient(address, names, outputs, self._supervisor.suspect, self._supervisor.occupy, failures)

@@ -8,7 +8,6 @@ Several workers write files in $PROMETHEUS_MULTIPROC_DIR, which BentoML adds up 
 What every worker knows alike (the engine's state, Triton's metrics) is added once, by the worker that is asked.
 """
 
-import asyncio
 import os
 import time
 from bisect import bisect_left
@@ -23,6 +22,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from bento_trtllm.api.admission import Admission
 from bento_trtllm.api.errors import APIError, from_engine
+from bento_trtllm.triton.metrics import scrape
 from bento_trtllm.triton.run_folder import State, Status
 
 ROUTE: ContextVar[str] = ContextVar("route", default="")
@@ -33,7 +33,6 @@ FIRST_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 
 BETWEEN_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5)
 WHOLE_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
 STATES: tuple[State, ...] = ("starting", "ready", "restarting", "failed", "stopped")
-SCRAPE_LIMIT_S = 1.0
 
 
 class TokenHistogram(Histogram):
@@ -134,7 +133,7 @@ class Telemetry:
 
     async def exposition(self, ours: str, status: Status) -> str:
         """All of /metrics: what BentoML has collected, the engine's state, and what Triton says of itself."""
-        triton = await _scrape(status.metrics) if status.metrics else ""
+        triton = await scrape(status.metrics) if status.metrics else ""
         engine = _engine(status, up=bool(triton))
         return merge(ours, engine, triton)
 
@@ -197,27 +196,6 @@ def _engine(status: Status, up: bool) -> str:
         f"trtllm_engine_metrics_up {int(up)}",
     ]
     return "\n".join(lines)
-
-
-async def _scrape(address: str) -> str:
-    """Triton's own metrics; nothing if it does not answer in time."""
-    host, _, port = address.rpartition(":")
-    try:
-        return await asyncio.wait_for(_get(host, int(port)), SCRAPE_LIMIT_S)
-    except (OSError, ValueError, asyncio.TimeoutError):
-        return ""
-
-
-async def _get(host: str, port: int) -> str:
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        writer.write(b"GET /metrics HTTP/1.0\r\nhost: 127.0.0.1\r\n\r\n")
-        head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
-    finally:
-        writer.close()
-    if b" 200 " not in head.splitlines()[0]:
-        raise ValueError("Triton has no metrics")
-    return body.decode()
 
 
 def _forget_the_dead() -> None:

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, field
 
 from bento_trtllm.errors import BentoTRTLLMError, CheckpointError
-from bento_trtllm.triton.client import RequestRefused
+from bento_trtllm.triton.failures import RequestRefused
 from bento_trtllm.triton.watch import EngineTimeout, EngineUnavailable
 
 logger = logging.getLogger(__name__)

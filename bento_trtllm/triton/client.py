@@ -1,5 +1,6 @@
 """Token ids to and from Triton's `tensorrt_llm`, one gRPC stream a request on a shared channel."""
 
+import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
-from bento_trtllm.errors import TritonError
+from bento_trtllm.triton.failures import Failures
 from bento_trtllm.triton.health import CHANNEL_OPTIONS
 from bento_trtllm.triton.inbox import IDS, SCORES, Inbox, Tokens
 from bento_trtllm.triton.watch import Deadlines, EngineUnavailable, Watch
@@ -16,11 +17,9 @@ from bento_trtllm.triton.watch import Deadlines, EngineUnavailable, Watch
 MODEL = "tensorrt_llm"
 # Prompts and answers are far below; one of 100,000 tokens is 400 kB.
 MESSAGE_BYTES = 64 * 2**20
+QUIET_S = 1.0
+"""An engine that sends nothing for so long is looked at, though it may have good reasons."""
 NO_NAMES: Mapping[str, str] = {}
-
-
-class RequestRefused(TritonError):
-    """The engine does not take the request; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +59,32 @@ class TritonClient:
         names: Mapping[str, str] = NO_NAMES,
         outputs: Sequence[str] = (IDS,),
         suspect: Callable[[], None] = lambda: None,
+        occupy: Callable[[bool], None] = lambda answers: None,
+        failures: Failures | None = None,
     ) -> None:
         """`names` are those of tensors that its release calls otherwise, `outputs` what its engine must be asked for.
 
-        `suspect` is called when a stream waits for tokens for longer than its deadlines allow.
+        `suspect` is called while streams are open and nothing comes on any, and when one waits for tokens for longer
+        than its deadlines allow; `occupy` with whether there are open streams; `failures` counts the answers that the
+        engine failed.
         """
         self._names = names
         self._outputs = outputs
         self._suspect = suspect
+        self._occupy = occupy
+        self._failures = failures or Failures()
         limits = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
         self._channel = grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS, *limits])
         # Messages stay bytes until they are read, several at a time. The method takes a stream of requests; one request
         # is the same on the wire, and grpc-python sends it and its end at once, where a stream takes three turns.
         self._infer = self._channel.unary_stream("/inference.GRPCInferenceService/ModelStreamInfer")
         self._watches: set[Watch] = set()
+        self._looking: asyncio.TimerHandle | None = None
 
     async def close(self, reason: str = "The engine was stopped.") -> None:
         """Close the channel; streams under way are cancelled and end with EngineUnavailable, for this reason."""
+        if self._looking:
+            self._looking.cancel()
         self.cut(reason)
         await self._channel.close()
 
@@ -98,22 +106,31 @@ class TritonClient:
         message = encode(request, self._names, self._outputs).SerializeToString()
         call = self._infer(message)
         watch = Watch(call.cancel, deadlines, began, self._suspect)
-        inbox = Inbox(call, watch, refused, self._watches)
+        inbox = Inbox(call, watch, self._failures.meaning(), self._watches)
+        if not self._watches:
+            self._occupy(True)
         self._watches.add(watch)
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(QUIET_S, self._look)
         try:
             yield inbox.batches()
         finally:
             self._watches.discard(watch)
+            if not self._watches:
+                self._occupy(False)
             watch.stop()
             inbox.close()
+            if inbox.well:
+                self._failures.forget()
 
-
-def refused(message: str) -> TritonError:
-    """Triton's word for a request that failed, as a typed error."""
-    gone = ("not ready", "unavailable", "not healthy", "stopping", "failed in a step", "is not found")
-    if any(word in message.lower() for word in gone):
-        return EngineUnavailable(f"The engine is not available: {message}")
-    return RequestRefused(message)
+    def _look(self) -> None:
+        """Now and then while streams are open: whether anything has come on any of them."""
+        self._looking = None
+        if self._watches:
+            loop = asyncio.get_running_loop()
+            if loop.time() - max(watch.heard_at for watch in self._watches) >= QUIET_S:
+                self._suspect()
+            self._looking = loop.call_later(QUIET_S, self._look)
 
 
 def encode(
@@ -173,12 +190,12 @@ def encode(
 
 
 def question() -> pb.ModelInferRequest:
-    """A request that any engine answers at once, whatever it is at: to stop a request that there is not."""
-    message = encode(TokenRequest([0], 1))
-    message.inputs.add(name="stop", datatype="BOOL", shape=[1, 1])
-    message.raw_input_contents.append(b"\1")
-    message.id = "none"
-    return message
+    """The least request: only the engine's own loop can answer it, with one token, and any engine's outputs are named.
+
+    Not one with `stop`: NVIDIA's backend answers that in Triton's thread, while its Executor may stand still, and never
+    gives up what it made for the answer (sendEnqueueResponse in model_instance_state.cc, 0.10.0 to 1.3.0rc3).
+    """
+    return encode(TokenRequest([0], 1), outputs=(IDS, "sequence_length"))
 
 
 def word_list(words: Iterable[Sequence[int]]) -> tuple[list[int], list[int]]:

@@ -54,13 +54,15 @@ class Health:
         except self._failure:
             return False
 
-    async def engine_answers(self, deadline_s: float) -> bool:
-        """Whether the engine says anything to a question within the deadline: Triton is well without it."""
+    async def engine_answers(self) -> bool:
+        """Whether the engine answers a request; waits until it does. False if Triton says no in its place."""
         from bento_trtllm.triton.client import question  # noqa: PLC0415  as above
 
-        call = self._stub.ModelStreamInfer(iter([question()]), timeout=deadline_s)
+        call = self._stub.ModelStreamInfer(iter([question()]))
         try:
-            return await call.read() is not None
+            reply = await call.read()
+            # The end without a word is an answer too: Triton sends it when the engine has sent its own.
+            return not (isinstance(reply, self._messages.ModelStreamInferResponse) and reply.error_message)
         except self._failure:
             return False
         finally:

@@ -45,23 +45,28 @@ class Tokens(NamedTuple):
 class Inbox:
     """Collects what comes back on a call. `close` it, whatever happens."""
 
-    def __init__(self, call: Call, watch: Watch, refuse: Callable[[str], TritonError], others: Sized) -> None:
-        """`refuse` makes an error of the message with which Triton refuses or fails a request.
+    def __init__(self, call: Call, watch: Watch, meaning: Callable[[str], TritonError], others: Sized) -> None:
+        """`meaning` makes an error of the message with which Triton refuses or fails a request.
 
         `others` are all streams that are open.
         """
         self._call = call
         self._watch = watch
-        self._refuse = refuse
+        self._meaning = meaning
         self._others = others
         self._messages: list[bytes] = []
         self._ids = array("i")
         self._log_probs = array("f")
         self._arrived = asyncio.Event()
-        self._final = False
+        self._final = self._gave = False
         self._error: TritonError | None = None
         """Why no more will come, unless the final response has."""
         self._collecting = asyncio.create_task(self._collect())
+
+    @property
+    def well(self) -> bool:
+        """Whether tokens have come, and no error."""
+        return self._error is None and self._gave
 
     def close(self) -> None:
         """Cancel the request, if it still runs."""
@@ -81,6 +86,7 @@ class Inbox:
             self._read()
             if self._ids:
                 due = loop.time() + min(PACE_S * len(self._others), SLOWEST_PACE_S)
+                self._gave = True
                 yield self._take()
             elif self._final:
                 return
@@ -121,7 +127,7 @@ class Inbox:
         for message in messages:
             reply = pb.ModelStreamInferResponse.FromString(message)
             if reply.error_message:
-                self._error = self._error or self._refuse(reply.error_message)
+                self._error = self._error or self._meaning(reply.error_message)
                 continue
             response = reply.infer_response
             ids = scores = b""

@@ -94,4 +94,10 @@ def tritonserver(start: Start) -> Launch:
     if not start.gpu:
         # Without a GPU, looking for one costs up to half a second and ends in warnings.
         argv += ["--pinned-memory-pool-byte-size=0", "--allow-gpu-metrics=false"]
-    return Launch(tuple(argv), start.installation.environment(start.environ), start.cwd)
+    env = start.installation.environment(start.environ)
+    # What MPI, which TensorRT-LLM initialises even for one rank, and others make there goes with everything else.
+    env["TMPDIR"] = str(start.folder)
+    # Without mpirun, Open MPI starts a server of its own and waits until its pipe is closed. A Python stub that is
+    # forked meanwhile keeps that open, and loading hangs for ever. Isolated, it starts none.
+    env["OMPI_MCA_ess_singleton_isolated"] = "1"
+    return Launch(tuple(argv), env, start.cwd)

@@ -3,6 +3,8 @@
 Triton's own lines have a level and a place, `I1122 23:54:00.123456 42 server.cc:674] "message"`. What has
 none is the continuation of a table, a complaint of a library, or a print of a Python model.
 
+TensorRT-LLM writes `[TensorRT-LLM][ERROR] message`, past Triton's log, and what it throws goes on for a stack trace.
+
 Triton tells much that is of interest only when one looks for it, so its INFO becomes DEBUG. A model's INFO
 stays.
 """
@@ -13,6 +15,8 @@ import re
 import time
 from collections import deque
 
+from bento_trtllm.triton import complaint
+
 LINE = re.compile(r"([VIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ([^\s\]]+):\d+\] ?(.*)", re.DOTALL)
 LEVELS = {
     "V": logging.DEBUG,
@@ -21,6 +25,16 @@ LEVELS = {
     "E": logging.ERROR,
     "F": logging.CRITICAL,
 }
+NVIDIA = {
+    "TRACE": logging.DEBUG,
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.DEBUG,
+    "WARNING": logging.WARNING,
+    "ERROR": logging.ERROR,
+}
+"""TensorRT-LLM's levels, getLevelName in common/logger.h (0.10.0 to 1.3.0rc3). What it says at INFO is much."""
+THROWN = re.compile(r" *what\(\): +(?P<message>.*)")
+"""What the C++ runtime writes of an exception that nobody has caught."""
 HARMLESS = re.compile(
     r"CudaDriverHelper has not|unable to create stream for|pinned memory pool will not|DCGM unable to start"
     r"|Failed to initialize NVML"
@@ -47,14 +61,17 @@ class TritonLog:
         self.failure: str | None = None
         """The first model that could not be loaded, with its own message."""
         self.port_taken = False
+        self.lines = 0
+        """How many were written so far."""
         self._starting = True
-        self._error = ""
-        self._error_at = 0.0
+        self._errors: deque[tuple[float, str]] = deque(maxlen=TAIL_LINES)
+        """When they were written, and what they say."""
         self._level = logging.DEBUG
 
     def feed(self, line: str) -> None:
         """Take one line, without its end."""
         self.tail.append(line)
+        self.lines += 1
         if match := LINE.match(line):
             letter, place, message = match.groups()
             message = _unquote(message)
@@ -67,9 +84,16 @@ class TritonLog:
             message, level = line, logging.ERROR
         elif match := ERROR.match(line):
             message, level = line, logging.ERROR
-            self._error, self._error_at = match["message"], time.monotonic()
-        elif not line or line[0] in "+|":
-            message, level = line, self._level  # a table goes with the line above it
+            self._note(match["message"])
+        elif match := complaint.MARK.search(line):
+            message, level = line, NVIDIA.get(match[1], logging.INFO)
+            if level >= logging.ERROR:
+                self._note(line)
+        elif match := THROWN.match(line):
+            message, level = line, logging.ERROR
+            self._note(match["message"])
+        elif not line or line[0] in "+|" or complaint.FRAME.match(line):
+            message, level = line, self._level  # a table, or a stack trace, goes with the line above it
         else:
             message, level = line, logging.INFO
         if HARMLESS.search(message):
@@ -81,17 +105,26 @@ class TritonLog:
     def settle(self) -> None:
         """Triton is ready: what it wrote so far explains nothing of what comes."""
         self.tail.clear()
+        self._errors.clear()
         self._starting = False
 
     def reason(self) -> str:
-        """Why Triton fails or ended, in its own words: a recent error where it wrote one, else its last line."""
+        """Why Triton fails or ended, in its own words: the first of its recent errors, else its last line.
+
+        The first, since one error brings others. Nothing that is for NVIDIA's eyes alone: that is in the log.
+        """
         if self.failure:
             return self.failure
-        if self._error and (self._starting or time.monotonic() - self._error_at < RECENT_S):
-            return self._error
+        since = 0.0 if self._starting else time.monotonic() - RECENT_S
+        if errors := [message for at, message in self._errors if at >= since]:
+            return complaint.readable(errors[0])
+        return self.last()
+
+    def last(self) -> str:
+        """The last line that says anything."""
         for line in reversed(self.tail):
-            if line and line[0] not in "+|":
-                return f"the last that it wrote is: {line}"
+            if line and line[0] not in "+|" and not complaint.FRAME.match(line):
+                return f"the last that it wrote is: {complaint.readable(line)}"
         return "it wrote nothing"
 
     def _notice(self, message: str) -> None:
@@ -99,10 +132,14 @@ class TritonLog:
             self.port_taken = True
         for failure in FAILURES:
             if self.failure is None and (match := failure.match(message)):
-                message = match["message"].partition("\n\nAt:")[0]  # what follows is in the log
+                message = complaint.readable(match["message"].partition("\n\nAt:")[0])  # what follows is in the log
                 self.failure = f"model {match['model']}: {message.strip()}"
         if not HARMLESS.search(message):
-            self._error, self._error_at = message, time.monotonic()
+            self._note(message)
+
+    def _note(self, error: str) -> None:
+        if complaint.fault(error) is None:  # else it is about one request
+            self._errors.append((time.monotonic(), error))
 
 
 def _unquote(message: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from bento_trtllm.triton import reaper
+from bento_trtllm.triton.activity import Activity
 from bento_trtllm.triton.launch import Launch
 
 KILL_LIMIT_S = 2.0
@@ -51,6 +52,10 @@ class ReapedProcess:
         reading = threading.Thread(target=_read, args=(self._process.stdout, on_line), daemon=True)
         reading.start()
         threading.Thread(target=self._watch, args=(reading,), daemon=True).start()
+
+    async def activity(self) -> Activity:
+        """What the command and all that it started have done so far."""
+        return await asyncio.to_thread(Activity.below, self._process.pid)
 
     def is_ready(self) -> None:
         """Have the reaper look after the stubs from now on."""

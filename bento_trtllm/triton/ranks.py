@@ -63,11 +63,19 @@ def _under(program: str, start: Start, world_size: int) -> Launch:
     first = tritonserver(start)
     # Inside a container, cores are no measure of ranks; and by default Open MPI binds each of two ranks to one core.
     argv = [program, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
-    argv += ["-n", "1", *first.argv]
+    # A rank that waits for the first one's next request, in MPI_Bcast (executorImpl.cpp, getNewReqWithIds), looks for
+    # it without pause. So at least it leaves its core to whoever wants it.
+    argv += ["--mca", "mpi_yield_when_idle", "1"]
+    argv += ["-n", "1", *_path(first, start), *first.argv]
     for rank in range(1, world_size):
-        argv += [":", "-n", "1", *_other(first, start, rank)]
-    # mpirun keeps files of its own in TMPDIR: there they go with everything else of this start.
-    return Launch(tuple(argv), {**first.env, "TMPDIR": str(start.folder)}, first.cwd)
+        argv += [":", "-n", "1", *_path(first, start), *_other(first, start, rank)]
+    env = {name: value for name, value in first.env.items() if not name.startswith("OMPI_MCA_ess_")}
+    return Launch(tuple(argv), env, first.cwd)
+
+
+def _path(first: Launch, start: Start) -> list[str]:
+    """Sets PATH again where the first python3 on it matters: Open MPI 4 puts its own bin folder before it."""
+    return ["/usr/bin/env", f"PATH={first.env['PATH']}"] if start.installation.python else []
 
 
 def _other(first: Launch, start: Start, rank: int) -> list[str]:

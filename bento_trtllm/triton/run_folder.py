@@ -3,7 +3,9 @@
     $TMPDIR/bento-trtllm-<uid>/run/<parent's id>-<parent's start>-<key>/
         owner         locked by the worker that owns Triton
         status.json   what it says about Triton, for the others
+        answers       locked by every worker that has open answers
         suspicion     there when a worker believes that the engine stands still
+        condemned     there when a worker knows that the engine fails its requests, and of which Triton
         triton-…/     the working directory of Triton
 
 Workers of a service have one parent, `bentoml serve`, and no other service has that one: so its process id and the
@@ -60,6 +62,8 @@ class RunFolder:
         self.path = path
         self._members: int | None = None
         self._owner: int | None = None
+        self._answers: int | None = None
+        self._occupied = 0
 
     @classmethod
     def of_this_service(cls, key: str) -> "RunFolder":
@@ -137,8 +141,54 @@ class RunFolder:
             return False
         return True
 
+    def condemn(self, generation: int, reason: str) -> None:
+        """Have the owner start the engine of that generation anew."""
+        draft = self.path / f"condemned.{os.getpid()}"
+        with contextlib.suppress(FileNotFoundError):  # as above
+            draft.write_text(json.dumps([generation, reason]))
+            draft.replace(self.path / "condemned")
+
+    def condemned(self, generation: int) -> str | None:
+        """Why a worker has asked for that, if one has; once."""
+        try:
+            condemned, reason = json.loads((self.path / "condemned").read_bytes())
+            (self.path / "condemned").unlink()
+        except FileNotFoundError:
+            return None
+        return str(reason) if condemned == generation else None
+
+    def occupy(self, answers: bool) -> None:
+        """Say that a channel of this worker has open answers from now on, or has no more."""
+        self._occupied += 1 if answers else -1
+        if self._occupied and self._answers is None:
+            with contextlib.suppress(FileNotFoundError):  # as above
+                self._answers = os.open(self.path / "answers", os.O_RDWR | os.O_CREAT, 0o600)
+                fcntl.flock(self._answers, fcntl.LOCK_SH)  # the owner holds it for no time
+        elif not self._occupied:
+            self._rest()
+
+    def _rest(self) -> None:
+        if self._answers is not None:
+            os.close(self._answers)
+            self._answers = None
+
+    def all_answered(self) -> bool:
+        """Whether no worker has open answers."""
+        try:
+            lock = os.open(self.path / "answers", os.O_RDWR)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+        return True
+
     def leave(self) -> None:
         """Give up every lock; the last one out removes the folder."""
+        self._rest()
         self.release()
         if self._members is not None:
             _remove_if_empty(self._members, self.path)

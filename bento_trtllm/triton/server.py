@@ -16,11 +16,15 @@ from bento_trtllm.triton import installation, reaper
 from bento_trtllm.triton.health import Health
 from bento_trtllm.triton.launch import LOOPBACK, Launch, Launcher, Ports, Start, tritonserver
 from bento_trtllm.triton.log import TritonLog
+from bento_trtllm.triton.metrics import iterations, scrape
 from bento_trtllm.triton.process import ReapedProcess
+from bento_trtllm.triton.stall import Engine, LoadWatch, stands_still
 
 LOGGER = logging.getLogger("bento_trtllm.triton")
 POLL_S = 0.02
 ANSWER_S = 1.0
+LOOK_S = 1.0
+"""How often it is seen whether a Triton that loads does anything."""
 PORT_ATTEMPTS = 5
 
 Place = Callable[[Path], Path]
@@ -122,9 +126,20 @@ class TritonServer:
         """Whether Triton says within the deadline that it is ready."""
         return self._health is not None and await self._health.answers(deadline_s)
 
-    async def engine_answers(self, deadline_s: float) -> bool:
-        """Whether the model `tensorrt_llm` says anything within the deadline."""
-        return self._health is not None and await self._health.engine_answers(deadline_s)
+    async def engine_stands_still(self) -> bool:
+        """Whether the engine makes no step for stall_limit_s. It takes that long, or until the engine makes one."""
+        if self._health is None or self._process is None:
+            return False
+        settings, address = self.settings, f"{LOOPBACK}:{self.ports.metrics}"
+
+        async def steps() -> float | None:
+            return iterations(await scrape(address))
+
+        engine = Engine(steps, self._health.engine_answers, self._process.activity)
+        limit_s = settings.stall_limit_s
+        # What a GPU computes takes no core, and no step of it takes seconds.
+        step_limit_s = limit_s if self.gpu else max(limit_s, settings.step_limit_s)
+        return await stands_still(engine, settings.health_interval_s, limit_s, step_limit_s)
 
     async def stop(self) -> None:
         """End Triton: politely for stop_timeout_s, then by force. Returns when everything is gone.
@@ -182,6 +197,7 @@ class TritonServer:
         """True when ready; False when another process took a port; TritonError otherwise."""
         assert self._process
         self._health = Health(self.address)  # first, since its imports take a while
+        loading, look_at = LoadWatch(), 0.0
         # Triton opens the port of its metrics last, when it answers already, and ends if that is taken.
         while self._log.port_taken or not await self._is_ready(self._health):
             if self._log.failure:  # no need to wait: Triton first loads the others, then gives up
@@ -194,6 +210,14 @@ class TritonServer:
             if time.monotonic() > deadline:
                 limit, reason = self.settings.startup_timeout_s, self._log.reason()
                 raise TritonError(f"Triton was not ready after {limit:g} s (startup_timeout_s): {reason}")
+            if time.monotonic() >= look_at:
+                still_s = loading.look(await self._process.activity(), self._log.lines)
+                if still_s > self.settings.load_stall_limit_s:
+                    raise TritonError(
+                        f"Triton stood still for {still_s:.3g} s while it loaded (load_stall_limit_s): no work, no "
+                        f"reading, no line of its log; {self._log.last()}"
+                    )
+                look_at = time.monotonic() + LOOK_S
             await asyncio.sleep(POLL_S)
         self._log.settle()
         self._process.is_ready()

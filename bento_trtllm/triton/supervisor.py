@@ -24,6 +24,8 @@ from bento_trtllm.triton.server import Place, TritonServer
 LOGGER = logging.getLogger("bento_trtllm.triton")
 FOLLOW_S = 0.1
 """How often a worker that is not the owner reads the status and tries for the lock."""
+LEAVE_S = 2.0
+"""What Triton has for its own end when all answers are out; of the demo model it takes a fifth of that."""
 LATE_S = 0.1
 """The last question before the stall limit ends so long after it, and none is needed behind it."""
 
@@ -90,7 +92,7 @@ class Supervisor:
         try:
             await asyncio.wait({task})
             if self._server:
-                await self._server.stop()
+                await self._end(self._server)
         finally:
             if self._owner:
                 self._publish(self._next("restarting", "The worker that owned Triton has stopped."))
@@ -115,8 +117,32 @@ class Supervisor:
         return lambda: self._subscribers.remove(callback)
 
     def suspect(self) -> None:
-        """The engine gives no tokens: have it asked, and Triton started again if it does not answer."""
+        """The engine gives no tokens: have it looked at, and Triton started again if it stands still."""
         self._folder.suspect()
+
+    def condemn(self, generation: int, reason: str) -> None:
+        """The engine of that generation of Triton fails its requests: have it started again."""
+        self._folder.condemn(generation, reason)
+
+    def occupy(self, answers: bool) -> None:
+        """Say whether this worker has open answers: a stop waits for them."""
+        self._folder.occupy(answers)
+
+    async def _end(self, server: TritonServer) -> None:
+        """Stop Triton, in peace as long as any worker has open answers.
+
+        Not longer: NVIDIA's backend keeps a response factory of each request that it refused, and Triton would wait
+        for that answer until its exit timeout (sendEnqueueResponse in model_instance_state.cc, 0.10.0 to 1.3.0rc3).
+        """
+        stopping = asyncio.create_task(server.stop())
+        try:
+            while not stopping.done() and not self._folder.all_answered():
+                await asyncio.wait({stopping}, timeout=FOLLOW_S)
+            await asyncio.wait({stopping}, timeout=LEAVE_S)
+            await server.kill()
+        finally:
+            stopping.cancel()
+            await asyncio.wait({stopping})
 
     async def _settled(self) -> None:
         while self.status.state not in ("ready", "failed", "stopped"):
@@ -185,6 +211,7 @@ class Supervisor:
         answered, misses = time.monotonic(), 0
         self._folder.suspected()  # of the last one
         ended = asyncio.create_task(server.wait())
+        looking: asyncio.Task[bool] | None = None
         try:
             while not ended.done():
                 asked = time.monotonic()
@@ -196,8 +223,14 @@ class Supervisor:
                     continue
                 if question.result():
                     answered, misses = time.monotonic(), 0
-                    if self._folder.suspected() and await self._engine_stalls(server):
-                        return f"The engine did not answer for {limit_s:g} s."
+                    if reason := self._folder.condemned(self.status.generation):
+                        return reason
+                    if looking and looking.done():
+                        if looking.result():
+                            return f"The engine did not answer for {limit_s:g} s."
+                        looking = None
+                    if looking is None and self._folder.suspected():
+                        looking = asyncio.create_task(server.engine_stands_still())
                 else:
                     misses += 1
                 # Two at least: after a pause of this very process, the first one says nothing about Triton.
@@ -208,11 +241,8 @@ class Supervisor:
             return server.why_ended()
         finally:
             ended.cancel()
-
-    async def _engine_stalls(self, server: TritonServer) -> bool:
-        """Whether Triton answers and its engine does not. Asked on suspicion only: a long step takes its time."""
-        limit_s = self._settings.stall_limit_s
-        return not await server.engine_answers(limit_s) and await server.answers(limit_s / 2)
+            if looking:
+                looking.cancel()
 
     def _next(self, state: State, reason: str = "") -> Status:
         """The status after a change; without the addresses, which only a Triton that is ready has."""

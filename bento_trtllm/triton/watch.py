@@ -42,18 +42,20 @@ class Watch:
         self._suspect = suspect
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
-        self._began = self._last = self._loop.time() if began is None else began
+        self.heard_at = self._loop.time()
+        """When tokens came last, by the loop's clock; before the first, when the call began."""
+        self._began = self.heard_at if began is None else began
         self._tokens = False
         self._expired: TritonError | None = None
         self._timer = self._loop.call_at(self._began + min(deadlines.first_token_s, deadlines.whole_s), self._ring)
 
     def progressed(self) -> None:
         """Tokens have come."""
+        self.heard_at = self._loop.time()
         if not self._tokens:
             self._tokens = True
             self._timer.cancel()
             self._ring()
-        self._last = self._loop.time()
 
     def expire(self, error: TritonError) -> None:
         """Cancel the call, for the reason that `why` then gives."""
@@ -73,7 +75,7 @@ class Watch:
         now = self._loop.time()
         limits = self._deadlines
         whole = self._began + limits.whole_s
-        step = self._last + limits.between_tokens_s if self._tokens else self._began + limits.first_token_s
+        step = self.heard_at + limits.between_tokens_s if self._tokens else self._began + limits.first_token_s
         if now >= whole:
             self.expire(EngineTimeout(f"The answer was not complete after {limits.whole_s:g} s."))
         elif now >= step:

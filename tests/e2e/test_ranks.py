@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import shutil
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -10,7 +13,7 @@ import pytest
 
 from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
-from bento_trtllm.triton import ranks
+from bento_trtllm.triton import installation, ranks
 from bento_trtllm.triton.installation import Installation
 from bento_trtllm.triton.launch import Ports, Start, tritonserver
 from bento_trtllm.triton.server import TritonServer
@@ -81,6 +84,72 @@ async def test_the_death_of_one_ends_all(repository: Path, folder: Path, victim:
     assert list(folder.iterdir()) == []
 
 
+async def test_stubs_find_their_python_where_mpirun_changes_the_path(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Open MPI 4 puts its own bin folder first, which may have a python3; here a script does so around Open MPI 5."""
+    real = shutil.which("mpirun")
+    (bin_ := tmp_path / "mpi/bin").mkdir(parents=True)
+    for name, text in {
+        "mpirun": f'export PATH="{bin_}:$PATH"\nexec {real} "$@"\n',
+        "python3": "exit 1\n",
+    }.items():
+        (bin_ / name).write_text(f"#!/bin/sh\n{text}")
+        (bin_ / name).chmod(0o755)
+    told = tmp_path / "told"
+    found = f"import shutil; open({str(told)!r}, 'a').write(shutil.which('python3') + chr(10))"
+    repository = tiny.repository(tmp_path / "repository", "tensorrt_llm", initialize=found)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    server = make(repository, folder, 2)
+    await server.start()
+    await server.stop()
+    wheel = installation.find().python
+    assert wheel is not None
+    assert told.read_text().splitlines() == [str(wheel / "python3")] * 2
+
+
+# A rank in a program of its own: the first computes for a while, the second waits for it in a broadcast, as the ranks
+# of TensorRT-LLM do. Both on one core. Each prints its number and its time on the core.
+RANK = """#!{python}
+import ctypes, os, time
+mpi = ctypes.CDLL({library!r}, mode=ctypes.RTLD_GLOBAL)
+mpi.MPI_Init(None, None)
+symbols = (ctypes.c_char.in_dll(mpi, "ompi_mpi_" + name) for name in ("comm_world", "byte"))
+world, byte = (ctypes.c_void_p(ctypes.addressof(symbol)) for symbol in symbols)
+rank = ctypes.c_int()
+mpi.MPI_Comm_rank(world, ctypes.byref(rank))
+os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
+buffer = ctypes.create_string_buffer(1)
+mpi.MPI_Barrier(world)
+before, began = time.process_time(), time.monotonic()
+while rank.value == 0 and time.process_time() - before < 0.5 and time.monotonic() - began < 20:
+    pass
+mpi.MPI_Bcast(buffer, 1, byte, 0, world)
+print(rank.value, time.process_time() - before, flush=True)
+mpi.MPI_Finalize()
+"""
+
+
+def test_a_rank_that_waits_leaves_its_core_to_others(tmp_path: Path) -> None:
+    """Without a word to mpirun it takes as much of the core as the other."""
+    library = next(p for p in Path(sys.prefix, "lib").glob("libmpi.so.*") if p.stat().st_size > 100_000)
+    program = tmp_path / "tritonserver"
+    program.write_text(RANK.format(python=sys.executable, library=str(library)))
+    program.chmod(0o755)
+    begun = replace(
+        start(tmp_path, os.environ["PATH"]),
+        installation=Installation(program, "env"),
+        environ=dict(os.environ),
+    )
+    begun.folder.mkdir()
+    launch = ranks.mpirun(begun, 2)
+    done = subprocess.run(launch.argv, env=dict(launch.env), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    times = {int(rank): float(took) for rank, took in map(str.split, done.stdout.splitlines())}
+    assert times[0] >= 0.5
+    assert times[1] < times[0] / 2
+
+
 def start(tmp_path: Path, path: str) -> Start:
     return Start(
         installation=Installation(IN, "container", backends=Path("/opt/tritonserver/backends")),
@@ -101,8 +170,9 @@ def test_the_command_line(tmp_path: Path) -> None:
     launch = ranks.mpirun(start(tmp_path, f"/app/.venv/bin:{tmp_path}"), 4)
     argv = list(launch.argv)
     assert argv[:5] == [str(tmp_path / "mpirun"), "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
+    assert argv[5:8] == ["--mca", "mpi_yield_when_idle", "1"]
     groups: list[list[str]] = [[]]
-    for argument in argv[5:]:
+    for argument in argv[8:]:
         if argument == ":":
             groups.append([])
         else:

@@ -38,7 +38,7 @@ class TritonPythonModel:
 """
 
 INPUTS = dict.fromkeys(("input_ids", "input_lengths", "request_output_len"), "TYPE_INT32")
-INPUTS |= {"streaming": "TYPE_BOOL", "stop": "TYPE_BOOL"}
+INPUTS |= {"streaming": "TYPE_BOOL"}
 ENGINE = """
 import os, time
 import triton_python_backend_utils as pb_utils
@@ -61,8 +61,9 @@ def engine(folder: Path, still: str) -> Path:
     (folder / "tensorrt_llm/1").mkdir(parents=True)
     inputs = [f'input {{ name: "{n}" data_type: {kind} dims: [ -1, -1 ] }}' for n, kind in INPUTS.items()]
     others = [line for line in CONFIG.splitlines() if not line.startswith(("input", "output"))]
-    output = 'output { name: "output_ids" data_type: TYPE_INT32 dims: [ -1, -1 ] }'
-    (folder / "tensorrt_llm/config.pbtxt").write_text("\n".join([*others, *inputs, output]))
+    names = ("output_ids", "sequence_length")
+    outputs = [f'output {{ name: "{name}" data_type: TYPE_INT32 dims: [ -1, -1 ] }}' for name in names]
+    (folder / "tensorrt_llm/config.pbtxt").write_text("\n".join([*others, *inputs, *outputs]))
     (folder / "tensorrt_llm/1/model.py").write_text(ENGINE.format(still=still))
     return folder
 

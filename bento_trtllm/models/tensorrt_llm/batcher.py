@@ -24,6 +24,8 @@ import openvino_genai as genai
 from generation import GenerationRequest
 from sequence import Sequence
 
+# Before what is wrong with a request: all that has it not is the engine's fault (bento_trtllm/triton/complaint.py).
+INVALID = "invalid request: "
 # Below this a step is too short to send anything worth the switch.
 SHORTEST_TURN_S = 0.0005
 REPORT_S = 1.0
@@ -37,6 +39,8 @@ class Reply(Protocol):
     """Where a request's responses go. `send` raises when Triton has dropped the request."""
 
     def send(self, piece: Piece, final: bool) -> None: ...
+
+    def refuse(self, message: str) -> None: ...
 
     def fail(self, message: str) -> None: ...
 
@@ -81,13 +85,15 @@ class Batcher:
         pipeline: genai.ContinuousBatchingPipeline,
         cancellation_check_s: float,
         log_error: Callable[[str], None],
-        report: Callable[[int, float], None],
+        report: Callable[[int, int, float], None],
     ) -> None:
-        """`report` is told now and then, and at each request's end, how many run and what of the KV cache is used."""
+        """`report` is told now and then, and at each request's end, how many steps were made, how many requests run
+        and what of the KV cache is used."""
         self._pipeline = pipeline
         self._cancellation_check_s = cancellation_check_s
         self._log_error = log_error
         self._report = report
+        self._steps = 0
         self._reported = (0, 0.0)
         self._wake = threading.Condition()
         self._arrived: deque[Stream] = deque()
@@ -155,6 +161,7 @@ class Batcher:
             if self._pipeline.has_non_finished_requests():
                 self._pipeline.step()
             took = time.monotonic() - started
+            self._steps += 1
             self._collect()
             self._send(time.monotonic() + max(took, SHORTEST_TURN_S))
             self._tell()
@@ -212,7 +219,7 @@ class Batcher:
                         self._enter(sequence)
                 elif sequence.refused:
                     stream.cancelled = done = True
-                    stream.reply.fail("The prompt does not fit the KV cache: enlarge the cache or shorten it.")
+                    stream.reply.refuse("The prompt does not fit the KV cache: enlarge the cache or shorten it.")
                     break
             if stream.cancelled:
                 continue
@@ -260,7 +267,7 @@ class Batcher:
         active, now = len(self._running), time.monotonic()
         if active != self._reported[0] or now - self._reported[1] >= REPORT_S:
             self._reported = active, now
-            self._report(active, self._pipeline.get_metrics().cache_usage if active else 0.0)
+            self._report(self._steps, active, self._pipeline.get_metrics().cache_usage if active else 0.0)
 
     def _fail_all(self, message: str) -> None:
         for stream in (*self._arrived, *self._streams()):

@@ -1,11 +1,17 @@
 """What the engine tells Triton's metrics endpoint, under the names of TensorRT-LLM's own backend.
 
-nv_trt_llm_request_metrics and nv_trt_llm_kv_cache_block_metrics are from triton_backend's README, "Metrics".
+nv_trt_llm_request_metrics, nv_trt_llm_kv_cache_block_metrics and nv_trt_llm_general_metrics are from triton_backend's
+README, "Metrics". That iterations are counted tells an engine that computes from one that stands still.
 """
 
 from __future__ import annotations
 
+import time
+
 import triton_python_backend_utils as pb_utils
+
+COUNT_S = 0.5
+"""How often the count of iterations is told, which has changed each time."""
 
 
 class EngineMetrics:
@@ -14,16 +20,22 @@ class EngineMetrics:
     def __init__(self, model: str, kv_blocks: int) -> None:
         self._requests = self._family("nv_trt_llm_request_metrics", "Requests in the engine")
         self._blocks = self._family("nv_trt_llm_kv_cache_block_metrics", "KV cache blocks")
+        self._general = self._family("nv_trt_llm_general_metrics", "The engine's loop")
+        self._iterations = self._general.Metric(labels={"model": model, "general_type": "iteration_counter"})
         self._active = self._requests.Metric(labels={"model": model, "request_type": "active"})
         self._used = self._blocks.Metric(labels={"model": model, "kv_cache_block_type": "used"})
         self._blocks_all = self._blocks.Metric(labels={"model": model, "kv_cache_block_type": "max"})
         self._blocks_all.set(kv_blocks)
         self._kv_blocks = kv_blocks
         self._last = (0, 0)
+        self._counted_at = 0.0
 
-    def update(self, active: int, cache_usage: float) -> None:
-        """`active` requests, and the share of the KV cache in use, in percent."""
+    def update(self, steps: int, active: int, cache_usage: float) -> None:
+        """Steps made by the engine's loop, `active` requests, and the share of the KV cache in use, in percent."""
         used = round(cache_usage / 100 * self._kv_blocks)
+        if (now := time.monotonic()) - self._counted_at >= COUNT_S:
+            self._counted_at = now
+            self._iterations.set(steps)
         if active != self._last[0]:
             self._active.set(active)
         if used != self._last[1]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import openvino_genai as genai
 import triton_python_backend_utils as pb_utils
-from batcher import Batcher, Piece
+from batcher import INVALID, Batcher, Piece
 from generation import RequestError, parse
 from metrics import EngineMetrics
 from settings import EngineSettings
@@ -58,6 +58,10 @@ class TritonReply:
                 return np.array([[piece.index]], np.int32)
             case _:  # batch_index, the last of the model's outputs: a request has one prompt
                 return np.array([[0]], np.int32)
+
+    def refuse(self, message: str) -> None:
+        """End the request, whose own fault that is."""
+        self.fail(f"{INVALID}{message}")
 
     def fail(self, message: str) -> None:
         error = pb_utils.TritonError(message)
@@ -129,7 +133,7 @@ class TritonPythonModel:
                 echo=not self._settings.exclude_input_in_output,
             )
         except RequestError as error:
-            reply.fail(str(error))
+            reply.refuse(str(error))
             return
         reply.input_tokens = len(parsed.prompt)
         if parsed.echo and not parsed.streaming:
