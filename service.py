@@ -10,9 +10,11 @@ import bentoml
 from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
 
-from bento_trtllm import garbage, logs, tracing
+from bento_trtllm import garbage, logs, routes, tracing
+from bento_trtllm.api import protocol
 from bento_trtllm.api.bodies import DecodedBodies
-from bento_trtllm.api.connections import bound_connections
+from bento_trtllm.api.browsers import Browsers
+from bento_trtllm.api.connections import allow_open_files, bound_connections
 from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.stream import MAX_TOP_K, Sampling
@@ -27,6 +29,8 @@ from bento_trtllm.triton.health import GRPC_ENVIRONMENT
 
 tracing.install()
 settings = bentoml.use_arguments(Settings)
+protocol.install(settings)
+routes.install()
 web = web_app()
 packed = PackedModel(settings.model)
 
@@ -52,6 +56,7 @@ class TRTLLM:
     @bentoml.on_startup
     async def start(self) -> None:
         logs.configure()
+        allow_open_files()
         bound_connections(settings.write_timeout_s)
         await self.llm.start()
         garbage.settle()
@@ -93,5 +98,6 @@ TRTLLM.add_asgi_middleware(
     Guard,
     keys=settings.keys(),
     max_body_bytes=settings.max_body_bytes,
+    browsers=Browsers(settings.hosts(), settings.origins()),
 )
 TRTLLM.add_asgi_middleware(DecodedBodies)

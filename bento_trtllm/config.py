@@ -151,6 +151,10 @@ class TritonSettings(BaseModel):
     )
 
 
+def _list(text: str) -> list[str]:
+    return [item.strip().lower() for item in text.split(",") if item.strip()]
+
+
 class ServingSettings(BaseModel):
     """What the service takes on, for how long, and from whom. Counts are for the service as a whole."""
 
@@ -168,6 +172,21 @@ class ServingSettings(BaseModel):
     write_timeout_s: float = Field(
         30, gt=0, description="A client that takes nothing of its answer for so long is cut off."
     )
+    head_timeout_s: float = Field(
+        10, gt=0, description="A request's line and headers must be in after this. They are one packet, mostly."
+    )
+    body_timeout_s: float = Field(
+        60, gt=0, description="A request's body must be in after this: 4 MiB at 70 kB a second are."
+    )
+    max_connections: int = Field(
+        0, ge=0, description="Of a worker. 0: four times max_connections_per_address, or what open files allow."
+    )
+    max_connections_per_address: int = Field(
+        0,
+        ge=0,
+        description="Of a worker, from one address (IPv6: a /64). 0: twice the requests that run and wait at most, "
+        "so that a reverse proxy, which is one address, is not what is refused.",
+    )
     drain_timeout_s: float = Field(
         20, ge=0, description="At a stop, open answers may go on this long. Kubernetes grants 30 s in all."
     )
@@ -176,6 +195,19 @@ class ServingSettings(BaseModel):
         SecretStr(""), description="Keys that clients send as `Authorization: Bearer KEY`, with commas between."
     )
     api_keys_file: Path | None = Field(None, description="A file with a key a line, as secrets are mounted.")
+    allowed_hosts: str = Field(
+        "",
+        description="Where there are no keys: names in Host that are answered, with commas between; * is all. "
+        "Left out: on a loopback address this machine's, elsewhere all (docs/threat-model.md).",
+    )
+    allowed_origins: str = Field(
+        "", description="Where there are no keys: pages of other hosts that may call, as https://NAME:PORT; * is all."
+    )
+
+    def connections(self) -> tuple[int, int]:
+        """Most connections of a worker in all, and from one address."""
+        of_an_address = self.max_connections_per_address or 2 * (self.max_running_requests + self.max_waiting_requests)
+        return self.max_connections or 4 * of_an_address, of_an_address
 
     def keys(self) -> list[str]:
         """All API keys; none means that no key is asked for. Raises OSError for a file that cannot be read."""
@@ -183,6 +215,14 @@ class ServingSettings(BaseModel):
         if self.api_keys_file:
             given += self.api_keys_file.read_text("utf-8").splitlines()
         return [key.strip() for key in given if key.strip()]
+
+    def hosts(self) -> list[str]:
+        """Names that are answered in the Host header, in lower case."""
+        return _list(self.allowed_hosts)
+
+    def origins(self) -> list[str]:
+        """Origins of pages that may call, in lower case."""
+        return _list(self.allowed_origins)
 
 
 class Settings(BaseSettings, OpenVINOSettings, TensorRTRunSettings, TritonSettings, ServingSettings):

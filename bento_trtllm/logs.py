@@ -1,8 +1,15 @@
 """What a worker writes to its log."""
 
 import logging
+import re
+import textwrap
+import traceback
 
 from pydantic import ValidationError
+
+# Control characters (C0, DEL, C1), what some programs take for line ends, what turns the direction of text around, and
+# halves of surrogate pairs, which cannot be written.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def configure() -> None:
@@ -10,6 +17,24 @@ def configure() -> None:
     logging.getLogger("bento_trtllm").setLevel(logging.INFO)
     # The module whose log_exception the server calls (_bentoml_impl/server/app.py, 1.4.39).
     logging.getLogger("bentoml._internal.server.http_app").addFilter(_shorten)
+    for logger in (logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)):
+        for handler in logger.handlers:
+            handler.addFilter(_one_line)
+
+
+def escape(text: str) -> str:
+    """The text with what is no character that can be seen as its escape: paths of clients are in the log."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+    """No message has a second line, which could be taken for another message; a traceback has, all indented."""
+    record.msg, record.args = escape(record.getMessage()), None
+    if isinstance(record.exc_info, tuple):
+        text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+        record.exc_text = textwrap.indent("\n".join(map(escape, text.split("\n"))), "    ")
+        record.exc_info = None
+    return True
 
 
 def _shorten(record: logging.LogRecord) -> bool:

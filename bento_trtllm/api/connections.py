@@ -5,6 +5,7 @@ ASGI has no word for more than that. The kernel has, and connections inherit it 
 """
 
 import os
+import resource
 import socket
 import stat
 from contextlib import suppress
@@ -12,6 +13,8 @@ from pathlib import Path
 
 # The kernel's part of it: an answer of a thousand tokens. Left alone, Linux takes up to 4 MB (tcp_wmem, tcp(7)).
 SEND_BUFFER_BYTES = 128 * 1024
+# For Triton's channel, its logs, metrics, the model's files.
+OTHER_FILES = 128
 
 
 def bound_connections(write_timeout_s: float) -> None:
@@ -29,3 +32,15 @@ def bound_connections(write_timeout_s: float) -> None:
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
                 if listening.family != socket.AF_UNIX:
                     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * write_timeout_s))
+
+
+def open_files() -> int:
+    """How many connections this process can hold, as far as the system lets it (setrlimit(2))."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most - OTHER_FILES if most != resource.RLIM_INFINITY else 2**20
+
+
+def allow_open_files() -> None:
+    """Take what the system lets a process have: many give 1,024 at first."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,4 +1,4 @@
-"""What stands before every route: the key, the size of the body, clients that leave."""
+"""What stands before every route: who may ask, the size of the body, clients that leave."""
 
 import asyncio
 import hmac
@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send, respond
+from bento_trtllm.api.browsers import Browsers
 from bento_trtllm.api.errors import APIError
+from bento_trtllm.api.headers import check_type, read_headers
+from bento_trtllm.routes import label
 from bento_trtllm.telemetry import ROUTE
 
 # Kubernetes and BentoCloud ask these without a key. The page has none either: it asks its user for one.
@@ -20,8 +23,9 @@ CLIENT_GONE = APIError(499, "client_closed_request", "The client closed the conn
 class Guard:
     """ASGI middleware. A request whose client leaves is cancelled at once, even before its first byte of answer."""
 
-    def __init__(self, app: App, *, keys: Sequence[str], max_body_bytes: int) -> None:
+    def __init__(self, app: App, *, keys: Sequence[str], max_body_bytes: int, browsers: Browsers) -> None:
         self._app = app
+        self._browsers = browsers
         self._keys = [key.encode() for key in keys]
         self._max_body_bytes = max_body_bytes
 
@@ -29,15 +33,17 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {name.lower(): value for name, value in scope["headers"]}
+        ROUTE.set(label(scope["path"]))
         try:
+            headers = read_headers(scope)
+            if not self._keys:
+                self._browsers.check(scope, headers)
             self._check_key(scope["path"], headers)
             self._check_size(headers)
             check_type(scope["method"], headers)
         except APIError as error:
             await respond(send, error, scope["path"])
             return
-        ROUTE.set(scope["path"])
         await self._run(scope, receive, send)
 
     def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
@@ -80,14 +86,6 @@ class Guard:
                 await respond(send, error, scope["path"])
         finally:
             connection.close()
-
-
-def check_type(method: str, headers: dict[bytes, bytes]) -> None:
-    """Raise APIError for a body that is not said to be JSON: BentoML would ignore a form, which is curl's default."""
-    kind = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
-    if method == "POST" and kind != b"application/json":
-        message = f"The body is {kind.decode('latin-1')}: send JSON, with the header `content-type: application/json`."
-        raise APIError(415, "unsupported_media_type", message)
 
 
 class Connection:

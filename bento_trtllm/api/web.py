@@ -1,4 +1,4 @@
-"""What the service has beside its BentoML endpoints: OpenAI's API, and a page to chat with the model."""
+"""What the service has beside its BentoML endpoints: OpenAI's API, a page to chat with the model, a page of the API."""
 
 from pathlib import Path
 
@@ -7,23 +7,44 @@ from fastapi.responses import FileResponse
 
 from bento_trtllm.api.openai import app as openai
 
-PAGE = Path(__file__).parent.parent / "static" / "chat.html"
+STATIC = Path(__file__).parent.parent / "static"
+NOWHERE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # The page is one file. Whatever a model writes into it, nothing is fetched from elsewhere.
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+CHAT_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+    f"connect-src 'self'; {NOWHERE}"
+)
+# Swagger UI writes styles into its elements, and shows pictures that are in its style sheet.
+INDEX_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    f"connect-src 'self'; {NOWHERE}"
 )
 
 
 def web_app() -> FastAPI:
-    """The application that is mounted beside the service's own routes."""
+    """The application that is mounted beside the service's own routes, and before them."""
     app = FastAPI(title="bento-trtllm", openapi_url=None, docs_url=None, redoc_url=None)
     openai.install(app)
-    app.add_api_route("/chat", chat_page, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/chat", chat_page, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route("/", index_page, methods=["GET", "HEAD"], include_in_schema=False)
     return app
 
 
 async def chat_page() -> Response:
     """The chat page."""
-    headers = {"content-security-policy": POLICY, "cache-control": "no-cache", "x-content-type-options": "nosniff"}
-    return FileResponse(PAGE, media_type="text/html; charset=utf-8", headers=headers)
+    return _page("chat.html", CHAT_POLICY)
+
+
+async def index_page() -> Response:
+    """Swagger UI, with BentoML's files. BentoML's own page (1.4.39) also loads Google Tag Manager."""
+    return _page("index.html", INDEX_POLICY)
+
+
+def _page(name: str, policy: str) -> Response:
+    headers = {
+        "content-security-policy": policy,
+        "cache-control": "no-cache",
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+    }
+    return FileResponse(STATIC / name, media_type="text/html; charset=utf-8", headers=headers)

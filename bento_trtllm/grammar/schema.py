@@ -12,6 +12,7 @@ from bento_trtllm.grammar.formats import FORMATS
 from bento_trtllm.grammar.grammar import ROOT, Expression, Grammar, GrammarError, Rule, choice, sequence
 from bento_trtllm.grammar.json import Rules, dumps
 from bento_trtllm.grammar.limits import MAX_GUIDED_COUNT, counts, limits
+from bento_trtllm.grammar.shape import check_shape
 from bento_trtllm.grammar.values import apart, find, is_kind
 
 ANNOTATIONS = {
@@ -51,6 +52,7 @@ class SchemaRules:
     """Rules for one schema document; `prefix` keeps the names of several documents apart."""
 
     def __init__(self, rules: Rules, document: Schema, prefix: str = "s") -> None:
+        check_shape(document)
         self._rules = rules
         self._document = document
         self._prefix = prefix
@@ -68,6 +70,8 @@ class SchemaRules:
         if len(self._rules.rules) > MAX_RULES:
             raise GrammarError("it is too large")
         schema = {key: value for key, value in schema.items() if key not in ANNOTATIONS}
+        if not schema:
+            return self._rules.value()
         for key, build in self._wholes().items():
             if key in schema:
                 if key in ("const", "enum"):

@@ -1,0 +1,88 @@
+"""Who is connected to this worker: how many in all and from one address, and who waits longest without a request."""
+
+from collections import Counter
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Protocol
+
+from bento_trtllm.api.errors import APIError
+
+# Whoever has one IPv6 address has at least so much of them (RFC 6177).
+IPV6_PREFIX_BITS = 64
+
+
+class Peer(Protocol):
+    """One connection."""
+
+    def leave(self) -> None:
+        """Close it: it waits for a request, and its place is wanted."""
+
+
+class Peers:
+    """The connections of one worker. An address is None for a unix socket, and is not counted then."""
+
+    def __init__(self, most: int, most_of_an_address: int) -> None:
+        self._most = most
+        self._most_of_an_address = most_of_an_address
+        self._all: dict[Peer, str | None] = {}
+        self._addresses: Counter[str] = Counter()
+        # In the order in which they became idle.
+        self._idle: dict[Peer, None] = {}
+
+    def add(self, peer: Peer, host: str | None) -> None:
+        """A new connection, idle at first. Raises APIError if there are too many."""
+        address = network(host)
+        if address and self._addresses[address] >= self._most_of_an_address:
+            raise APIError(
+                429,
+                "too_many_connections",
+                f"Your address has {self._most_of_an_address} connections open: use those, or close some.",
+                {"Retry-After": "1"},
+            )
+        if len(self._all) >= self._most:
+            longest = next(iter(self._idle), None)
+            if longest is None:
+                raise APIError(
+                    503,
+                    "too_many_connections",
+                    f"{self._most} connections are open, and all are in use: try again.",
+                    {"Retry-After": "1"},
+                )
+            self.remove(longest)
+            longest.leave()
+        self._all[peer] = address
+        self._idle[peer] = None
+        if address:
+            self._addresses[address] += 1
+
+    def remove(self, peer: Peer) -> None:
+        """A connection is over; the second time nothing happens."""
+        self._idle.pop(peer, None)
+        address = self._all.pop(peer, None)
+        if address:
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
+
+    def idle(self, peer: Peer) -> None:
+        """A connection waits for its next request."""
+        if peer in self._all:
+            self._idle[peer] = None
+
+    def busy(self, peer: Peer) -> None:
+        """A connection has begun a request."""
+        self._idle.pop(peer, None)
+
+
+def network(host: str | None) -> str | None:
+    """What counts as one address: an IPv4 address, the first half of an IPv6 address."""
+    if not host:
+        return None
+    try:
+        address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(int(address) >> (128 - IPV6_PREFIX_BITS))
+    return str(address)
