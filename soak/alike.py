@@ -89,14 +89,14 @@ class Alike:
     async def _stay(self, http: httpx.AsyncClient, question: Question) -> None:
         streamed = self._random.random() < 0.5
         got = await ask(http, question, streamed=streamed)
-        self._compared += 1
-        self.counts["answers compared"] += 1
-        self.counts[f"of them {question.route}, {'streamed' if streamed else 'whole'}"] += 1
-        self.counts["of them with several choices"] += question.choices > 1
-        self.counts["of them guided"] += question.guided
-        for text, alone in zip(got, self._alone[question], strict=True):
+        self._compared += len(got)
+        self.counts["answers compared"] += len(got)
+        self.counts[f"of them {question.route}, {'streamed' if streamed else 'whole'}"] += len(got)
+        self.counts["of them beside others in one request"] += len(got) if len(got) > 1 else 0
+        self.counts["of them guided"] += len(got) if question.guided else 0
+        for i, (text, alone) in enumerate(zip(got, self._alone[question], strict=True)):
             if text != alone:
-                self._judge(question, text, alone)
+                self._judge(question, i, text, alone)
 
     async def _leave(self, http: httpx.AsyncClient, question: Question) -> None:
         """A client that goes, whether the prompt is still read or the answer has begun."""
@@ -108,23 +108,21 @@ class Alike:
         except asyncio.TimeoutError:
             self.counts["clients that left before an answer"] += 1
             return
-        self.counts["beginnings compared, of clients that left"] += 1
-        for text, alone in zip(got, self._alone[question], strict=True):
+        self.counts["beginnings compared, of clients that left"] += len(got)
+        for i, (text, alone) in enumerate(zip(got, self._alone[question], strict=True)):
             if not alone.startswith(text):
-                self._judge(question, text, alone)
+                self._judge(question, i, text, alone)
 
-    def _judge(self, question: Question, text: str, alone: str) -> None:
+    def _judge(self, question: Question, index: int, text: str, alone: str) -> None:
         """Count an answer that differs as wrong, or as decided by rounding."""
-        margin = self._margin.between(question.prompt, alone, text)
+        prompt = question.prompts[index]
+        margin = self._margin.between(prompt, alone, text)
         if margin < self._decisive:
             self.counts[ROUNDED] += 1
             self.largest_margin = max(self.largest_margin, margin)
             return
         self.counts[WRONG] += 1
-        print(
-            f"{question.route}, {len(question.prompt)} tokens, margin {margin:.2g}: {text!r} for {alone!r}",
-            file=sys.stderr,
-        )
+        print(f"{question.route}, {len(prompt)} tokens, margin {margin:.2g}: {text!r} for {alone!r}", file=sys.stderr)
 
     def _restart(self, number: int) -> None:
         """Kill the engine's process or all of Triton, and wait until there is another."""

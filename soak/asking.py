@@ -27,7 +27,7 @@ class ServerError(Exception):
 
 async def ask(http: httpx.AsyncClient, question: Question, *, streamed: bool) -> tuple[str, ...]:
     """The texts of all choices, as far as they came. Raises Told, Cut and ServerError."""
-    texts = [""] * question.choices
+    texts = [""] * len(question.prompts)
     if streamed:
         async with aclosing(pieces(http, question)) as answer:
             async for index, text in answer:
@@ -47,7 +47,7 @@ async def ask(http: httpx.AsyncClient, question: Question, *, streamed: bool) ->
 
 async def leave(http: httpx.AsyncClient, question: Question, after: int) -> tuple[str, ...]:
     """What came in the first pieces of a stream that the client leaves then. Raises as `ask` does."""
-    texts = [""] * question.choices
+    texts = [""] * len(question.prompts)
     async with aclosing(pieces(http, question)) as answer:
         async for index, text in answer:
             texts[index] += text

@@ -13,14 +13,15 @@ from tests.e2e.test_generate import ANSWERS, PROMPT
 MODEL = "demo-llama"
 # Of OpenVINO's KV cache (bento_trtllm/models/tensorrt_llm/settings.py).
 BLOCK_TOKENS = 32
-LONGEST = 3 * BLOCK_TOKENS + 2
+LONGEST = 2 * BLOCK_TOKENS + 2
 STEMS = (ANSWERS[PROMPT], " ".join(ANSWERS))
 # How else a prompt may go on after a beginning that it shares.
 TAIL_TOKENS = 5
 # An answer of one token leaves a block of the KV cache that holds the prompt and nothing else.
-ANSWER_TOKENS = (1, 4, 12)
+ANSWER_TOKENS = (1, 3, 8)
 GUIDED_TOKENS = 24
-SEVERAL = 3
+SEVERAL = 2
+BUNDLE = 8
 SYSTEM = "Be brief"
 FORMS: tuple[dict[str, Any], ...] = (
     {"type": "json_object"},
@@ -39,31 +40,37 @@ ROUTES: tuple[Route, ...] = ("/generate", "/v1/completions", "/v1/chat/completio
 
 @dataclass(frozen=True)
 class Question:
-    """One request, greedy: its prompt in tokens, and its body, without `stream`."""
+    """One request, greedy: the prompt of each of its answers, in tokens, and its body, without `stream`."""
 
     route: Route
-    prompt: tuple[int, ...]
+    prompts: tuple[tuple[int, ...], ...]
     body: str
-    choices: int = 1
     guided: bool = False
 
 
 def questions(tokenizer: PromptTokenizer, template: ChatTemplate) -> list[Question]:
-    """Some 900, the same every time."""
+    """Some 520, the same every time."""
     return [*_completions(tokenizer), *_generate(template), *_chats(template)]
 
 
 def _completions(tokenizer: PromptTokenizer) -> Iterator[Question]:
-    """Each beginning of each stem as a prompt, and again with another end."""
-    stems = [tokenizer.encode_text(stem)[:LONGEST] for stem in STEMS]
+    """Each beginning of each stem as a prompt, again with another end, and with longer ones in one request."""
+    stems = [tokenizer.encode_text(stem)[: LONGEST + BUNDLE] for stem in STEMS]
     lengths = cycle(ANSWER_TOKENS)
     for own, other in zip(stems, reversed(stems), strict=True):
         for cut in range(1, LONGEST + 1):
-            for tail in ((), other[cut % 50 : cut % 50 + TAIL_TOKENS]):
-                prompt = (*own[:cut], *tail)
-                choices = SEVERAL if cut % 5 == 0 else 1
-                body = {"model": MODEL, "prompt": prompt, "max_tokens": next(lengths), "temperature": 0, "n": choices}
-                yield Question("/v1/completions", prompt, json.dumps(body), choices)
+            beginning, tail = own[:cut], other[cut % BLOCK_TOKENS :][:TAIL_TOKENS]
+            choices = SEVERAL if cut % 5 == 0 else 1
+            yield _completion([beginning], next(lengths), choices)
+            yield _completion([[*beginning, *tail]], next(lengths), choices)
+            if cut % 2:
+                yield _completion([own[: cut + i] for i in range(BUNDLE)], next(lengths), 1)
+
+
+def _completion(prompts: list[list[int]], max_tokens: int, choices: int) -> Question:
+    body = {"model": MODEL, "prompt": prompts, "max_tokens": max_tokens, "temperature": 0, "n": choices}
+    each = tuple(tuple(prompt) for prompt in prompts for _ in range(choices))
+    return Question("/v1/completions", each, json.dumps(body))
 
 
 def _generate(template: ChatTemplate) -> Iterator[Question]:
@@ -71,7 +78,7 @@ def _generate(template: ChatTemplate) -> Iterator[Question]:
     for stem in STEMS:
         for text, prompt in _cuts(stem, lambda text: template.prompt(text, SYSTEM)):
             body = {"prompt": text, "system_prompt": SYSTEM, "max_tokens": next(lengths)}
-            yield Question("/generate", prompt, json.dumps(body))
+            yield Question("/generate", (prompt,), json.dumps(body))
 
 
 def _chats(template: ChatTemplate) -> Iterator[Question]:
@@ -84,7 +91,7 @@ def _chats(template: ChatTemplate) -> Iterator[Question]:
             guided = len(prompt) % 4 == 0
             if guided:
                 body |= {"max_tokens": GUIDED_TOKENS, "response_format": next(forms)}
-            yield Question("/v1/chat/completions", prompt, json.dumps(body), choices, guided)
+            yield Question("/v1/chat/completions", (prompt,) * choices, json.dumps(body), guided)
 
 
 def _cuts(stem: str, encode: Callable[[str], list[int]]) -> Iterator[tuple[str, tuple[int, ...]]]:
