@@ -17,7 +17,7 @@ from tests.e2e.test_generate import ANSWERS, PROMPT
 from tests.e2e.test_openai_chat import MODEL, TEMPLATE, ask
 from tests.unit.test_grammar import SCHEMAS
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.engines("openvino", "tensorrt-1.x")  # 0.10.0 has no guided decoding
 
 
 class Review(BaseModel):

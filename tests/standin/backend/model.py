@@ -175,11 +175,11 @@ class TritonPythonModel:
 
     def _wait_for_cancel(self) -> None:
         while not self._closing.wait(self._check_s):
-            with self._lock:
-                waiting = list(self._data.items())
-            for request_id, data in waiting:
-                if data.sender.is_cancelled():
-                    self._executor.cancel(request_id)
+            for request_id in tuple(self._data):
+                with self._lock:  # once the last response is sent, Triton must not be asked about the request
+                    data = self._data.get(request_id)
+                    if data and data.sender.is_cancelled():
+                        self._executor.cancel(request_id)
 
     def _wait_for_stats(self) -> None:
         while not self._closing.wait(self._stats_s):
