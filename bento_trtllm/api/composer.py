@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from bento_trtllm.grammar.ending import Ending
-from bento_trtllm.grammar.grammar import Grammar
+from bento_trtllm.grammar.grammar import MAX_SHORTEST, Grammar
 from bento_trtllm.text.stop import StopStrings
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.inbox import Tokens
@@ -31,7 +31,8 @@ class Composer:
     """Takes tokens until a stop string, an end token, or the last token that is allowed.
 
     An answer that follows a grammar is never cut: before its tokens run out, it is ended in the shortest way
-    that the grammar allows. Then its reason is "length" all the same.
+    that the grammar allows. Then its reason is "length" all the same. Stop strings are not looked for in it: it ends by
+    itself, and nothing follows.
     """
 
     def __init__(
@@ -80,14 +81,18 @@ class Composer:
             self.generated += len(tokens.ids)
             self._last = tokens.ids[-1]
             text = self._detokenizer.feed(tokens.ids)
-        text, self.stopped = self._stop.feed(text)
+            text, self.stopped = self._stop.feed(text)
         return self._piece(text, self._cut)
 
     def flush(self) -> Piece | None:
         """What was held back, once no more tokens come."""
         if self.stopped:
             return None
-        text, self.stopped = self._stop.feed("" if self._cut else self._detokenizer.flush())
+        if self._ending:
+            # An engine takes a control token for its text where a grammar has room for that, and may end with it.
+            closing = "" if self._cut or self._ending.complete else self._close(self._ending)
+            return self._piece(closing, last=True)
+        text, self.stopped = self._stop.feed(self._detokenizer.flush())
         return self._piece(text if self.stopped else text + self._stop.flush(), last=not self.stopped)
 
     def _follow(self, ids: Sequence[int], ending: Ending) -> str:
@@ -97,20 +102,27 @@ class Composer:
             mark = ending.mark()
             fresh = self._detokenizer.feed([token])
             # The engine's guide leaves long counts open: what goes over them leaves the grammar.
-            if not ending.feed(fresh) or not self._fits(ending.shortest(), self._max_tokens - self.generated - 1):
+            if not ending.feed(fresh) or not self._fits(ending, self._max_tokens - self.generated - 1):
                 ending.back(mark)
-                closing = ending.shortest()
-                self.generated += len(self._tokenizer.encode_text(closing))
-                self._cut = True
-                return text + closing
+                return text + self._close(ending)
             self.generated += 1
             self._last = token
             text += fresh
         return text
 
-    def _fits(self, text: str, tokens: int) -> bool:
-        # A token is at least one byte: most often there is nothing to count.
-        return len(text.encode()) <= tokens or len(self._tokenizer.encode_text(text)) <= tokens
+    def _close(self, ending: Ending) -> str:
+        """End the answer here, in the shortest way."""
+        closing = ending.shortest()
+        self.generated += len(self._tokenizer.encode_text(closing))
+        self._cut = True
+        return closing
+
+    def _fits(self, ending: Ending, tokens: int) -> bool:
+        """Whether the answer can still be ended with so many tokens."""
+        # A token is at least one byte, and a character at most four: most often there is nothing to count.
+        if ending.left * 4 <= tokens:
+            return True
+        return ending.left <= MAX_SHORTEST and len(self._tokenizer.encode_text(ending.shortest())) <= tokens
 
     def _note(self, tokens: Tokens) -> None:
         """Remember where in the text each token begins."""

@@ -9,6 +9,7 @@ from typing import Any
 from bento_trtllm.api.admission import Admission
 from bento_trtllm.api.composer import Composer, FinishReason, Piece
 from bento_trtllm.api.errors import bad_request
+from bento_trtllm.grammar.expressions import Rule
 from bento_trtllm.grammar.grammar import ROOT, Grammar
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.telemetry import Telemetry
@@ -182,13 +183,13 @@ class TextStreams:
                 "leave out response_format, and tool_choice if it names or requires a function.",
                 param="response_format",
             )
-        least = len(self._tokenizer.encode_text(grammar.shortest(grammar.rules[ROOT])))
+        least = len(self._tokenizer.encode_text(grammar.shortest(Rule(ROOT))))
         if least > max_tokens:
             raise bad_request(
                 f"The shortest answer of this form takes {least} tokens: allow more than {max_tokens}.",
                 param="max_tokens",
             )
-        return "ebnf_grammar", grammar.ebnf()
+        return "ebnf_grammar", grammar.ebnf
 
     def _bias(self, bias: tuple[tuple[int, float], ...]) -> dict[str, Any]:
         """Tokens that are only forbidden are bad words, which every engine knows; anything else is a bias."""

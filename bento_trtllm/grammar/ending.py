@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from bento_trtllm.grammar.grammar import ROOT, Characters, Choice, Expression, Grammar, Literal, Rule, Sequence
+from bento_trtllm.grammar.expressions import Characters, Choice, Expression, Literal, Repeat, Rule, Sequence
+from bento_trtllm.grammar.grammar import ROOT, Grammar
 
-# What is still to come, the next first, as a linked list: stacks share their ends.
-Stack: TypeAlias = "tuple[Expression, Stack] | None"
+# What is still to come: the next, what comes after it, and the length of the shortest text of both. As a linked list:
+# stacks share their ends.
+Stack: TypeAlias = "tuple[Expression, Stack, int] | None"
 
 
 class Ending:
@@ -28,7 +30,7 @@ class Ending:
             for stack in self._stacks:
                 if stack is None:
                     continue
-                top, rest = stack
+                top, rest, _ = stack
                 if isinstance(top, Literal):
                     if top.text[0] == character:
                         after.append(self._push(Literal(top.text[1:]), rest) if len(top.text) > 1 else rest)
@@ -50,15 +52,23 @@ class Ending:
         """Whether the text may end here."""
         return None in self._stacks
 
+    @property
+    def done(self) -> bool:
+        """Whether the text can only end here."""
+        return self._stacks == [None]
+
+    @property
+    def left(self) -> int:
+        """The length of the shortest text that completes what was fed, in characters."""
+        return min(map(_size, self._stacks), default=0)
+
     def shortest(self) -> str:
         """The shortest text that completes what was fed."""
-        return min((self._complete(stack) for stack in self._stacks), key=len, default="")
-
-    def _complete(self, stack: Stack) -> str:
+        stack = min(self._stacks, key=_size, default=None)
         parts = []
         while stack is not None:
-            parts.append(self._grammar.shortest(stack[0]))
-            stack = stack[1]
+            top, stack, _ = stack
+            parts.append(self._grammar.shortest(top))
         return "".join(parts)
 
     def _open(self, stacks: Iterable[Stack]) -> list[Stack]:
@@ -70,7 +80,7 @@ class Ending:
             if stack is None or isinstance(stack[0], Literal | Characters):
                 ready[id(stack)] = stack
                 continue
-            top, rest = stack
+            top, rest, _ = stack
             if isinstance(top, Rule):
                 todo.append(self._push(self._grammar.rules[top.name], rest))
             elif isinstance(top, Sequence):
@@ -79,7 +89,26 @@ class Ending:
                 todo.append(rest)
             elif isinstance(top, Choice):
                 todo += [self._push(option, rest) for option in top.options]
+            elif isinstance(top, Repeat):
+                if not top.least:
+                    todo.append(rest)
+                if top.most != 0:
+                    again = top if top.most is None and not top.least else _less(top)
+                    todo.append(self._push(top.item, self._push(again, rest)))
         return list(ready.values())
 
     def _push(self, top: Expression, rest: Stack) -> Stack:
-        return self._made.setdefault((top, id(rest)), (top, rest))
+        key = (top, id(rest))
+        stack = self._made.get(key)
+        if stack is None:
+            stack = self._made[key] = (top, rest, self._grammar.size(top) + _size(rest))
+        return stack
+
+
+def _size(stack: Stack) -> int:
+    return 0 if stack is None else stack[2]
+
+
+def _less(repeat: Repeat) -> Repeat:
+    """The same after one item."""
+    return Repeat(repeat.item, max(repeat.least - 1, 0), None if repeat.most is None else repeat.most - 1)

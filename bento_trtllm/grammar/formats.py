@@ -1,6 +1,6 @@
 """String formats of JSON Schema, each as texts that every checker accepts; not all that one may accept."""
 
-from bento_trtllm.grammar.grammar import Expression, characters, choice, sequence
+from bento_trtllm.grammar.expressions import Expression, Repeat, characters, choice, sequence
 from bento_trtllm.grammar.json import DIGIT
 
 LOWER_HEX = characters("09", "af")
@@ -26,10 +26,7 @@ def _hex(count: int) -> Expression:
 
 def _word(most: int) -> Expression:
     """Up to so many letters, the first always."""
-    rest: Expression = choice("")
-    for _ in range(most - 1):
-        rest = choice("", sequence(characters("az"), rest))
-    return sequence(characters("az"), rest)
+    return Repeat(characters("az"), 1, most)
 
 
 FORMATS: dict[str, Expression] = {

@@ -1,6 +1,6 @@
 """Integers between two bounds, as expressions over their digits."""
 
-from bento_trtllm.grammar.grammar import Expression, characters, choice, sequence
+from bento_trtllm.grammar.expressions import Expression, characters, choice, sequence
 from bento_trtllm.grammar.json import DIGITS
 
 LIMIT = 10**DIGITS - 1

@@ -4,11 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from bento_trtllm.grammar.ebnf import MAX_GUIDED_COUNT
 from bento_trtllm.grammar.grammar import GrammarError
 
-# A counted repetition is a rule for each count, and xgrammar takes about a millisecond for each (OpenVINO GenAI
-# 2026.4.1, a vocabulary of 2,500): longer ones are left open for the engine, and ended by api/composer.py.
-MAX_GUIDED_COUNT = 128
 MAX_COUNT = 10_000
 
 

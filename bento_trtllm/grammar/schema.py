@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bento_trtllm.grammar import integers
+from bento_trtllm.grammar.expressions import Expression, Rule, choice, sequence
 from bento_trtllm.grammar.formats import FORMATS
-from bento_trtllm.grammar.grammar import ROOT, Expression, Grammar, GrammarError, Rule, choice, sequence
+from bento_trtllm.grammar.grammar import ROOT, Grammar, GrammarError
 from bento_trtllm.grammar.json import Rules, dumps
-from bento_trtllm.grammar.limits import MAX_GUIDED_COUNT, counts, limits
+from bento_trtllm.grammar.limits import counts, limits
 from bento_trtllm.grammar.shape import check_shape
-from bento_trtllm.grammar.values import apart, find, is_kind
+from bento_trtllm.grammar.size import check_size
+from bento_trtllm.grammar.texts import one_of
+from bento_trtllm.grammar.values import all_apart, find, is_kind
 
 ANNOTATIONS = {
     *("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "discriminator"),
@@ -28,24 +31,24 @@ KEYWORDS = {
     "boolean": set[str](),
     "null": set[str](),
 }
-MAX_RULES, MAX_GUIDED_RULES = 50_000, 2_000
+# Properties that may be left out, of one object: an engine's time for them grows with their square (OpenVINO GenAI
+# 2026.4.1: 50 ms for 200, 45 s for 900).
+MAX_OPTIONAL = 200
 
 Schema = Mapping[str, Any] | bool
 
 
 def compile_schema(schema: Schema) -> Grammar:
     """The grammar of a JSON Schema. Raises GrammarError, naming the keyword and where it stands."""
-    return make_grammar(lambda rules: SchemaRules(rules, schema).expression(schema, ""))
+    check_size(schema)
+    return make_grammar(lambda rules: SchemaRules(rules, schema).root())
 
 
 def make_grammar(root: Callable[[Rules], Expression]) -> Grammar:
     """The grammar of what `root` writes into rules. Raises GrammarError."""
-    every, guide = Rules(), Rules(most=MAX_GUIDED_COUNT)
-    strict = {ROOT: root(every), **every.rules}
-    loose = {ROOT: root(guide), **guide.rules}
-    if len(loose) > MAX_GUIDED_RULES:
-        raise GrammarError("it is too large")
-    return Grammar(strict, loose)
+    rules = Rules()
+    first = root(rules)
+    return Grammar({ROOT: first, **rules.rules}, rules.places)
 
 
 class SchemaRules:
@@ -58,8 +61,38 @@ class SchemaRules:
         self._prefix = prefix
         self._count = 0
         self._references: dict[str, Rule] = {}
-        # References that are being resolved with no character written since: going round is going nowhere.
-        self._open: set[str] = set()
+        # Parts that are referred to and not written yet: not at once, so that no chain of them is too deep.
+        self._unwritten: list[str] = []
+        # What each of them may begin with without a character of its own.
+        self._heads: dict[str, list[str]] = {}
+        self._head: list[str] = []
+
+    def root(self) -> Expression:
+        """The values that the document allows. Raises GrammarError."""
+        whole = self.expression(self._document, "")
+        while self._unwritten:
+            target = self._unwritten.pop()
+            self._head = self._heads[target] = []
+            expression = self.expression(find(self._document, target), target)
+            self._rules.rule(self._references[target].name, expression, target)
+        self._check_heads()
+        return whole
+
+    def _check_heads(self) -> None:
+        """Refuse references that lead back to themselves with no character written since."""
+        done: set[str] = set()
+        for start in self._heads:
+            path = {start: iter(self._heads[start])}
+            while path:
+                target = next(reversed(path))
+                following = next(path[target], None)
+                if following is None:
+                    del path[target]
+                    done.add(target)
+                elif following in path:
+                    raise GrammarError(f"{target}/$ref leads back to itself")
+                elif following not in done:
+                    path[following] = iter(self._heads[following])
 
     def expression(self, schema: Schema, at: str) -> Expression:
         """The values that a part of the document allows; `at` says where it stands."""
@@ -67,8 +100,6 @@ class SchemaRules:
             return self._rules.value()
         if not isinstance(schema, Mapping):
             raise GrammarError(f"{at or 'the schema'} must be an object or true")
-        if len(self._rules.rules) > MAX_RULES:
-            raise GrammarError("it is too large")
         schema = {key: value for key, value in schema.items() if key not in ANNOTATIONS}
         if not schema:
             return self._rules.value()
@@ -94,8 +125,8 @@ class SchemaRules:
         """Keywords that say everything by themselves."""
         return {
             "$ref": self._reference,
-            "const": self._values,
-            "enum": self._values,
+            "const": lambda values, at: self._values(values, f"{at}/const"),
+            "enum": lambda values, at: self._values(values, f"{at}/enum"),
             "anyOf": self._any,
             "oneOf": self._one,
             "allOf": self._all,
@@ -150,48 +181,47 @@ class SchemaRules:
     def _reference(self, target: Any, at: str) -> Expression:
         if not isinstance(target, str) or not target.startswith("#"):
             raise GrammarError(f"{at}/$ref must begin with #: other documents are not fetched")
-        if target in self._open:
-            raise GrammarError(f"{at}/$ref leads back to itself")
-        if target in self._references:
-            return self._references[target]
-        node = find(self._document, target)
-        if node is None:
-            raise GrammarError(f"{at}/$ref leads nowhere: {target}")
-        self._references[target] = rule = Rule(self._name("ref"))
-        self._open.add(target)
-        self._rules.rule(rule.name, self.expression(node, target))
-        self._open.discard(target)
-        return rule
+        self._head.append(target)
+        if target not in self._references:
+            if find(self._document, target) is None:
+                raise GrammarError(f"{at}/$ref leads nowhere: {target[:80]}")
+            self._references[target] = Rule(self._name("ref"))
+            self._unwritten.append(target)
+        return self._references[target]
 
     def _inner(self, schema: Schema, at: str) -> Expression:
         """An expression within another, after at least one character."""
-        outside, self._open = self._open, set()
+        outside, self._head = self._head, []
         try:
             return self.expression(schema, at)
         finally:
-            self._open = outside
+            self._head = outside
 
     def _values(self, values: list[Any], at: str) -> Expression:
         if not values:
-            raise GrammarError(f"{at}/enum allows no value")
+            raise GrammarError(f"{at} allows no value")
         try:
-            return choice(*(dumps(value) for value in values))
+            texts = [dumps(value) for value in values]
         except ValueError as error:
-            raise GrammarError(f"{at}/enum has a value that is not JSON") from error
+            raise GrammarError(f"{at} has a value that is not JSON") from error
+        return self._rules.rule(self._name("values"), one_of(texts), at)
 
     def _any(self, options: Any, at: str) -> Expression:
         if not isinstance(options, list) or not options:
             raise GrammarError(f"{at}/anyOf must be an array of schemas")
-        return choice(*(self.expression(option, f"{at}/anyOf/{i}") for i, option in enumerate(options)))
+        return self._options(options, f"{at}/anyOf")
 
     def _one(self, options: Any, at: str) -> Expression:
         if not isinstance(options, list) or not options:
             raise GrammarError(f"{at}/oneOf must be an array of schemas")
-        for i, option in enumerate(options):
-            for other in options[:i]:
-                if not apart(option, other, self._document):
-                    raise GrammarError(f"{at}/oneOf has options that one value could satisfy together: use anyOf")
-        return choice(*(self.expression(option, f"{at}/oneOf/{i}") for i, option in enumerate(options)))
+        if not all_apart(options, self._document):
+            raise GrammarError(f"{at}/oneOf has options that one value could satisfy together: use anyOf")
+        return self._options(options, f"{at}/oneOf")
+
+    def _options(self, options: Sequence[Any], at: str) -> Expression:
+        if all(isinstance(option, Mapping) and option.keys() - ANNOTATIONS == {"const"} for option in options):
+            return self._values([option["const"] for option in options], at)
+        return choice(*(self.expression(option, f"{at}/{i}") for i, option in enumerate(options)))
 
     def _all(self, options: Any, at: str) -> Expression:
         if not isinstance(options, list) or len(options) != 1:
@@ -203,7 +233,7 @@ class SchemaRules:
             self._only(schema, {"format"}, at)
             if schema["format"] not in FORMATS:
                 raise GrammarError(f"{at}/format is {schema['format']!r}: supported are {', '.join(FORMATS)}")
-            return sequence('"', FORMATS[schema["format"]], '"')
+            return sequence('"', self._rules.rule(schema["format"].replace("-", ""), FORMATS[schema["format"]]), '"')
         return self._rules.string(*counts(schema, "Length", at))
 
     def _numeric(self, kind: str, schema: Mapping[str, Any], at: str) -> Expression:
@@ -218,7 +248,7 @@ class SchemaRules:
             options += [sequence(option, self._rules.fraction()) for option in (*above, *below)]
         if not options:
             raise GrammarError(f"{at or 'the schema'} allows no number")
-        return self._rules.rule(self._name(kind), choice(*options))
+        return self._rules.rule(self._name(kind), choice(*options), at)
 
     def _array(self, schema: Mapping[str, Any], at: str) -> Expression:
         shortest, longest = counts(schema, "Items", at)
@@ -233,8 +263,9 @@ class SchemaRules:
             return sequence("[", *commas, "]")
         if schema.get("items") is False:
             return sequence("[]")
-        item = self._rules.rule(self._name("item"), self._inner(schema.get("items", True), f"{at}/items"))
-        return self._rules.array(self._name("array"), item, shortest, longest)
+        inside = f"{at}/items"
+        item = self._rules.rule(self._name("item"), self._inner(schema.get("items", True), inside), inside)
+        return self._rules.rule(self._name("array"), self._rules.array(item, shortest, longest), at)
 
     def _object(self, schema: Mapping[str, Any], at: str) -> Expression:
         properties = schema.get("properties", {})
@@ -242,23 +273,29 @@ class SchemaRules:
         further = schema.get("additionalProperties", True)
         if not isinstance(properties, Mapping) or not isinstance(required, list):
             raise GrammarError(f"{at}/properties must be an object, and required an array")
-        missing = [name for name in required if name not in properties]
+        missing = [name for name in dict.fromkeys(required) if name not in properties]
         if missing and further is False:
             raise GrammarError(f"{at}/required names {missing[0]}, which is no property")
         if not properties and not required:
-            name = self._name("object")
             if further is False:
                 return sequence("{}")
             if further is True or further == {}:
                 return self._rules.object()
-            return self._rules.rule(name, self._rules.map(name, self._inner(further, f"{at}/additionalProperties")))
+            value = self._rules.rule(self._name("item"), self._inner(further, f"{at}/additionalProperties"), at)
+            return self._rules.rule(self._name("object"), self._rules.map(value), at)
+        needed = set(required)
         pairs = [
-            (name in required, sequence(f"{dumps(name)}: ", self._inner(part, f"{at}/properties/{name}")))
+            (name in needed, sequence(f"{dumps(name)}: ", self._inner(part, f"{at}/properties/{name}")))
             for name, part in [*properties.items(), *((name, further) for name in missing)]
         ]
-        return sequence("{", self._pairs(self._name("object"), pairs))
+        if len(pairs) - len(needed) > MAX_OPTIONAL:
+            raise GrammarError(
+                f"it is too large: {at}/properties has {len(pairs) - len(needed)} that may be left out, and at most "
+                f"{MAX_OPTIONAL} go: require some, as OpenAI does with all"
+            )
+        return sequence("{", self._pairs(self._name("object"), pairs, at))
 
-    def _pairs(self, name: str, pairs: Sequence[tuple[bool, Expression]]) -> Expression:
+    def _pairs(self, name: str, pairs: Sequence[tuple[bool, Expression]], at: str) -> Expression:
         """The rest of an object after its brace: pairs in order, those that are not required left out or not."""
         after: dict[bool, Expression] = {False: sequence("}"), True: sequence("}")}
         for i, (required, pair) in reversed(list(enumerate(pairs))):
@@ -267,6 +304,6 @@ class SchemaRules:
             for begun in (False, True):
                 taken = sequence(", " if begun else "", pair, after[True])
                 expression = taken if required else choice(taken, after[begun])
-                now[begun] = self._rules.rule(f"{name}_{i}{'b' if begun else 'a'}", expression)
+                now[begun] = self._rules.rule(f"{name}_{i}{'b' if begun else 'a'}", expression, f"{at}/properties")
             after = now
         return after[False]

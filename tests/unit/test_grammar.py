@@ -2,6 +2,8 @@
 
 import json
 import random
+import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +15,8 @@ from pydantic import BaseModel, Field
 
 from bento_trtllm.grammar import integers
 from bento_trtllm.grammar.ending import Ending
-from bento_trtllm.grammar.grammar import ROOT, Characters, Choice, Expression, Grammar, GrammarError, Literal, Rule
+from bento_trtllm.grammar.expressions import Characters, Choice, Expression, Literal, Repeat, Rule
+from bento_trtllm.grammar.grammar import MAX_SHORTEST, ROOT, Grammar, GrammarError
 from bento_trtllm.grammar.schema import compile_schema
 
 
@@ -77,6 +80,12 @@ SCHEMAS: dict[str, Any] = {
 }
 
 
+def chain(levels: int) -> dict[str, Any]:
+    """Definitions each of which refers to the next."""
+    links: dict[str, Any] = {f"d{i}": {"items": {"$ref": f"#/$defs/d{i + 1}"}, "minItems": 1} for i in range(levels)}
+    return {**links, f"d{levels}": {"type": "null"}}
+
+
 def write(grammar: Grammar, rng: random.Random, patience: int = 200) -> str:
     """A random text of a grammar; after so many steps the shortest that is left."""
     text: list[str] = []
@@ -95,6 +104,9 @@ def write(grammar: Grammar, rng: random.Random, patience: int = 200) -> str:
             todo.append(grammar.rules[part.name])
         elif isinstance(part, Choice):
             todo.append(rng.choice(part.options))
+        elif isinstance(part, Repeat):
+            most = part.least + 5 if part.most is None else part.most
+            todo += [part.item] * rng.randint(part.least, most)
         else:
             todo += reversed(part.parts)
     return "".join(text)
@@ -157,6 +169,8 @@ def test_a_text_that_leaves_the_grammar_is_noticed() -> None:
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf"),
         ({"allOf": [{}, {}]}, "allOf"),
         ({"type": "object", "required": ["a"], "additionalProperties": False}, "required"),
+        ({"type": "object", "required": [5]}, "/required must be an array of names"),
+        ({"properties": {"a": {"required": [None]}}}, "/properties/a/required must"),
         (False, "schema"),
         ([], "schema"),
     ],
@@ -180,7 +194,7 @@ def test_integers_between_bounds(low: int, span: int, value: int) -> None:
 def test_long_counts_are_left_open_for_the_engine_only() -> None:
     schema = {"type": "array", "items": {"type": "string", "maxLength": 5000}, "maxItems": 500}
     grammar = compile_schema(schema)
-    assert len(grammar.guide) < 20
+    assert len(grammar.ebnf.splitlines()) < 20
     text = json.dumps(["x" * 5000])
     ending = Ending(grammar)
     assert ending.feed(text) and ending.complete
@@ -192,18 +206,118 @@ def test_long_counts_are_left_open_for_the_engine_only() -> None:
     assert ending.shortest() == '"]'
 
 
-def test_a_schema_that_is_too_large_is_refused() -> None:
-    for schema in (
-        {"type": "object", "properties": {f"p{i}": {"type": "string", "maxLength": 100 - i} for i in range(50)}},
-        {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(3000)}},
-    ):
-        with pytest.raises(GrammarError, match="too large"):
-            compile_schema(schema)
+def many(part: Callable[[int], Any], count: int, *, required: bool = True) -> dict[str, Any]:
+    """An object of so many properties."""
+    names = [f"p{i}" for i in range(count)]
+    properties = {name: part(i) for i, name in enumerate(names)}
+    return {"type": "object", "properties": properties, "required": names if required else []}
+
+
+def nested(levels: int, schema: Any, **counts: int) -> Any:
+    for _ in range(levels):
+        schema = {"type": "array", "items": schema, **counts}
+    return schema
+
+
+def doubled(levels: int) -> dict[str, Any]:
+    """Each level has the next one twice."""
+    defs: dict[str, Any] = {
+        f"d{i}": many(lambda _, i=i: {"$ref": f"#/$defs/d{i + 1}"}, 2)  # type: ignore[misc]
+        for i in range(levels)
+    }
+    return {"$ref": "#/$defs/d0", "$defs": {**defs, f"d{levels}": {"type": "null"}}}
+
+
+LARGE: dict[str, tuple[Any, str]] = {
+    "arrays that must have many items": (nested(3, {"type": "integer"}, minItems=128), "/items has 49408 characters"),
+    "doubled references": (doubled(20), "#/$defs/d"),
+    "a long enum": ({"properties": {"a": {"enum": [*range(100_000)]}}}, "/properties/a/enum has too m"),
+    "long names": ({"properties": {"a": {"enum": ["x" * 70_000]}}}, "/properties/a/enum has too much"),
+    "optional properties": (
+        many(lambda i: {"type": "integer"}, 900, required=False),
+        "/properties has 900 that may be",
+    ),
+    "required properties": (many(lambda i: {"type": "integer"}, 3000), "/properties has"),
+    "many lengths": (many(lambda i: {"type": "string", "minLength": 100}, 3), "/properties"),
+    "deep nesting": (nested(300, {}), "is nested over 64 deep"),
+    "many ranges": (many(lambda i: {"maximum": 10**14 + i}, 500), "/properties/p"),
+}
+
+
+@pytest.mark.parametrize(("schema", "named"), LARGE.values(), ids=LARGE.keys())
+def test_a_schema_that_is_too_large_is_refused_by_its_part(schema: Any, named: str) -> None:
+    with pytest.raises(GrammarError, match="too large") as error:
+        compile_schema(schema)
+    assert named in str(error.value)
+
+
+ADMITTED: dict[str, Any] = {
+    "constants": {"oneOf": [{"const": i} for i in range(1900)]},
+    "dates": many(lambda i: {"type": "string", "format": "date-time"}, 200),
+    "lengths": many(lambda i: {"type": "string", "maxLength": 10_000 - i}, 4),
+    "different lengths": many(lambda i: {"type": "string", "maxLength": 100 - i}, 50),
+    "words": {"enum": [f"{i * 7919 % 1009} some words {i}" for i in range(1000)]},
+    "optional properties": many(lambda i: {"type": "integer"}, 200, required=False),
+    "a deep chain": {"$ref": "#/$defs/d0", "$defs": chain(50)},
+    "kinds": {"oneOf": [{"type": "object", "properties": {"k": {"const": i}}, "required": ["k"]} for i in range(300)]},
+}
+
+
+@pytest.mark.parametrize("schema", ADMITTED.values(), ids=ADMITTED.keys())
+def test_a_large_schema_costs_little(schema: Any) -> None:
+    """In proportion to what a plain walk over it takes: comparing all pairs or writing out all lengths is far more."""
+    began = time.process_time()
+    for _ in range(20):
+        json.loads(json.dumps(schema))
+    walk = (time.process_time() - began) / 20
+    began = time.process_time()
+    grammar = compile_schema(schema)
+    assert time.process_time() - began < 400 * walk + 0.25
+    assert len(grammar.ebnf) < 100_000
+    rng = random.Random(0)
+    for _ in range(3):
+        text = write(grammar, rng, patience=5000)
+        check(schema, text)
+        ending = Ending(grammar)
+        assert ending.feed(text)
+        assert ending.complete
+
+
+def test_a_chain_of_references_may_be_long() -> None:
+    grammar = compile_schema({"$ref": "#/$defs/d0", "$defs": chain(500)})
+    assert json.loads(grammar.shortest(Rule(ROOT)))
+
+
+def test_strings_of_all_lengths_share_one_chain() -> None:
+    """An engine looks at its whole vocabulary for each place in a chain."""
+    one = compile_schema({"type": "string", "maxLength": 100})
+    many_ = compile_schema(ADMITTED["different lengths"])
+    places = [grammar.ebnf.count("[^\\u0000") for grammar in (one, many_)]
+    assert places[0] == places[1] == 100
+
+
+def test_control_tokens_are_no_text_of_a_grammar() -> None:
+    """An engine would take them for themselves."""
+    for schema in ({"enum": ["<|eot_id|>"]}, {"const": {"<|eot_id|>": "</s>"}}, {"required": ["<|eot_id|>"]}):
+        grammar = compile_schema(schema)
+        assert "<" not in grammar.ebnf
+        check(schema, grammar.shortest(Rule(ROOT)))
+
+
+def test_a_branch_without_a_short_text_is_left_again() -> None:
+    """It may stand beside one that has a short text."""
+    endless = {"type": "object", "properties": {"a": {"$ref": "#/$defs/e"}}, "required": ["a"]}
+    for branch in (nested(3, {}, minItems=128), {"$ref": "#/$defs/e"}):
+        grammar = compile_schema({"anyOf": [{"type": "null"}, branch], "$defs": {"e": endless}})
+        ending = Ending(grammar)
+        assert ending.left == 4
+        assert ending.feed("[" if "items" in branch else "{")
+        assert ending.left > MAX_SHORTEST
 
 
 def test_ebnf_has_no_counted_repetition_and_escapes_what_it_must() -> None:
     for schema in SCHEMAS.values():
-        for line in compile_schema(schema).ebnf().splitlines():
+        for line in compile_schema(schema).ebnf.splitlines():
             name, _, body = line.partition(" ::= ")
             assert name.replace("_", "").isalnum()
             assert body

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from bento_trtllm.api import json_body
-from bento_trtllm.api.errors import bad_request
+from bento_trtllm.api.errors import APIError, bad_request
 from bento_trtllm.api.openai.choices import Question
 from bento_trtllm.api.openai.model import Model
 from bento_trtllm.api.openai.requests import (
@@ -23,9 +23,11 @@ from bento_trtllm.api.openai.requests import (
 )
 from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling
 from bento_trtllm.api.openai.tools import CallableTool, ToolCallParser, calls
-from bento_trtllm.grammar.grammar import Expression, Grammar, GrammarError, choice
+from bento_trtllm.grammar.expressions import Expression, choice
+from bento_trtllm.grammar.grammar import Grammar, GrammarError
 from bento_trtllm.grammar.json import Rules
 from bento_trtllm.grammar.schema import SchemaRules, make_grammar
+from bento_trtllm.grammar.size import check_size
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,15 @@ def _grammar(request: ChatRequest, tools: Sequence[CallableTool], several: bool)
     forced = request.tool_choice == "required" or isinstance(request.tool_choice, NamedToolChoice)
     if form is None and not forced:
         return None
+    form = None if forced else form
+    # Before anything is done with them: what follows takes time that grows with them.
+    for param, part in (("response_format", form), ("tools", {tool.name: tool.parameters for tool in tools})):
+        try:
+            check_size(part)
+        except GrammarError as error:
+            raise _unenforceable(error, param) from error
     return _compile(
-        None if forced else json.dumps(form),
+        None if form is None else json.dumps(form),
         tuple((tool.name, json.dumps(tool.parameters)) for tool in tools),
         several and not isinstance(request.tool_choice, NamedToolChoice),
     )
@@ -142,11 +151,15 @@ def _compile(form: str | None, tools: tuple[tuple[str, str], ...], several: bool
         if form is not None:
             param = "response_format"
             schema = json.loads(form)
-            options.append(SchemaRules(rules, schema).expression(schema, ""))
+            options.append(SchemaRules(rules, schema).root())
         return choice(*options)
 
     try:
         return make_grammar(root)
     except GrammarError as error:
-        where = "tools: a function's parameters" if param == "tools" else "response_format: the schema"
-        raise bad_request(f"{where} cannot be enforced: {error}.", param=param) from error
+        raise _unenforceable(error, param) from error
+
+
+def _unenforceable(error: GrammarError, param: str) -> APIError:
+    where = "tools: a function's parameters" if param == "tools" else "response_format: the schema"
+    return bad_request(f"{where} cannot be enforced: {error}.", param=param)

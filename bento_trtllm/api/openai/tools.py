@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from bento_trtllm.grammar.grammar import Expression, choice, sequence
+from bento_trtllm.grammar.expressions import Expression, Repeat, choice, sequence
 from bento_trtllm.grammar.json import Rules, dumps
 from bento_trtllm.grammar.schema import SchemaRules
 
@@ -27,16 +27,11 @@ class CallableTool(NamedTuple):
 def calls(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
     """One call, or several. Raises GrammarError for parameters that cannot be enforced."""
     call = rules.rule("call", choice(*(_call(rules, tool, i) for i, tool in enumerate(tools))))
-    if not several:
-        return call
-    more: Expression = sequence()
-    for i in range(MAX_CALLS - 1):
-        more = rules.rule(f"calls{i}", choice("", sequence("\n", call, more)))
-    return sequence(call, more)
+    return sequence(call, Repeat(sequence("\n", call), 0, MAX_CALLS - 1)) if several else call
 
 
 def _call(rules: Rules, tool: CallableTool, i: int) -> Expression:
-    parameters = SchemaRules(rules, tool.parameters, prefix=f"t{i}_").expression(tool.parameters, "")
+    parameters = SchemaRules(rules, tool.parameters, prefix=f"t{i}_").root()
     return sequence(f'{{"name": {dumps(tool.name)}, "parameters": ', parameters, "}")
 
 

@@ -1,0 +1,95 @@
+"""What rules of a grammar are made of."""
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """This text, not empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Characters:
+    """One character out of ranges, or one out of all others."""
+
+    ranges: tuple[tuple[str, str], ...]
+    negated: bool = False
+
+    def has(self, character: str) -> bool:
+        """Whether the character is one of these."""
+        return any(low <= character <= high for low, high in self.ranges) != self.negated
+
+    @property
+    def example(self) -> str:
+        """One of them."""
+        if not self.negated:
+            return self.ranges[0][0]
+        return next(chr(code) for code in chain(range(0x61, 0x7B), range(0x20, 0x110000)) if self.has(chr(code)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Whatever the rule of this name says."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequence:
+    """One after the other; none at all is the empty text."""
+
+    parts: tuple["Expression", ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """One of these."""
+
+    options: tuple["Expression", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """An item, not empty, from `least` to `most` times in a row; None is without end."""
+
+    item: "Expression"
+    least: int
+    most: int | None
+
+
+Expression: TypeAlias = Literal | Characters | Rule | Sequence | Choice | Repeat
+EMPTY = Sequence(())
+
+
+def sequence(*parts: Expression | str) -> Sequence:
+    """One after the other; strings stand for themselves."""
+    return Sequence(tuple(Literal(part) if isinstance(part, str) else part for part in parts if part != ""))
+
+
+def choice(*options: Expression | str) -> Choice:
+    """One of these; strings stand for themselves."""
+    return Choice(tuple(_expression(option) for option in options))
+
+
+def characters(*ranges: str, negated: bool = False) -> Characters:
+    """Characters and ranges: characters("_", "az", "09")."""
+    return Characters(tuple((item[0], item[-1]) for item in ranges), negated)
+
+
+def _expression(value: Expression | str) -> Expression:
+    if isinstance(value, str):
+        return Literal(value) if value else EMPTY
+    return value
+
+
+def parts(expression: Expression) -> "tuple[Expression, ...]":
+    """The expressions that one is made of."""
+    if isinstance(expression, Sequence):
+        return expression.parts
+    if isinstance(expression, Choice):
+        return expression.options
+    return (expression.item,) if isinstance(expression, Repeat) else ()

@@ -1,0 +1,60 @@
+"""How large a schema may be, found by a walk that ends where it is too large."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bento_trtllm.grammar.grammar import GrammarError
+
+# Of a whole schema: characters of names and values, and how many objects, arrays and values it has. What pydantic makes
+# of large models has some 10,000 characters.
+MAX_CHARACTERS, MAX_PARTS = 65_536, 10_000
+# Objects and arrays within each other. Recursion by $ref needs none.
+MAX_DEPTH = 64
+
+
+def check_size(schema: object) -> None:
+    """Raise GrammarError, which names the part that is too large."""
+    try:
+        _Walk().enter(schema, "", 0)
+    except _Full as full:
+        raise GrammarError(f"it is too large: {full.place or 'the schema'} {full}") from None
+
+
+class _Full(Exception):
+    place: str | None = None
+
+
+class _Walk:
+    def __init__(self) -> None:
+        self._characters = 0
+        self._parts = 0
+
+    def enter(self, value: Any, at: str, depth: int) -> None:
+        """Count a part of the schema, and what is in it."""
+        self._parts += 1
+        if isinstance(value, str | int | float):
+            self._characters += len(value) if isinstance(value, str) else 8
+        if self._characters > MAX_CHARACTERS:
+            raise _Full(f"has too much of the {MAX_CHARACTERS} characters that a schema may have")
+        if self._parts > MAX_PARTS:
+            raise _Full(f"has too many of the {MAX_PARTS} parts that a schema may have")
+        if depth > MAX_DEPTH:
+            full = _Full(f"is nested over {MAX_DEPTH} deep")
+            full.place = f"{at[:60]}…"
+            raise full
+        items: Iterable[tuple[object, Any]] = ()
+        if isinstance(value, Mapping):
+            items = value.items()
+            self._characters += sum(map(len, value))
+        elif isinstance(value, list):
+            items = enumerate(value)
+        before = self._characters, self._parts
+        try:
+            for key, item in items:
+                self.enter(item, f"{at}/{key}", depth + 1)
+        except _Full as full:
+            # What holds most of it is named, and not the place where the count ran out.
+            most = self._characters - before[0] > MAX_CHARACTERS // 2 or self._parts - before[1] > MAX_PARTS // 2
+            if full.place is None and most:
+                full.place = at
+            raise

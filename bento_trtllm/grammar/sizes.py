@@ -1,0 +1,85 @@
+"""How long the shortest text of each part of a grammar is."""
+
+from collections.abc import Mapping
+from heapq import heappop, heappush
+
+from bento_trtllm.grammar.expressions import Characters, Choice, Expression, Literal, Repeat, Rule, Sequence, parts
+
+
+class Sizes:
+    """Characters of shortest texts, for all expressions of some rules at once.
+
+    The least is settled first, and each part is then told once (Knuth's form of Dijkstra's algorithm), so the time is
+    that of a walk over the rules, however they refer to each other.
+    """
+
+    def __init__(self, rules: Mapping[str, Expression]) -> None:
+        self._queue: list[tuple[int, int, Expression | str]] = []
+        self._pushed = 0
+        # Who waits for a rule, or for an expression, by id.
+        self._waiting: dict[str | int, list[Expression | str]] = {}
+        self._missing: dict[int, int] = {}
+        self._settled: dict[str | int, int] = {}
+        # Ids hold as long as the expressions live.
+        self._rules = dict(rules)
+        seen: set[int] = set()
+        for name, rule in self._rules.items():
+            self._wait(rule, name)
+            self._enter(rule, seen)
+        while self._queue:
+            size, _, part = heappop(self._queue)
+            self._settle(part, size)
+
+    def of(self, expression: Expression) -> int | None:
+        """Of one expression of the rules; None if it has no finite text."""
+        return self._settled.get(_key(expression))
+
+    def _enter(self, expression: Expression, seen: set[int]) -> None:
+        """Note who waits for whom below an expression, and what waits for nobody."""
+        todo = [expression]
+        while todo:
+            part = todo.pop()
+            if isinstance(part, Rule) or id(part) in seen:
+                continue
+            seen.add(id(part))
+            if isinstance(part, Literal):
+                self._push(len(part.text), part)
+            elif isinstance(part, Characters):
+                self._push(1, part)
+            elif isinstance(part, Repeat) and not part.least:
+                self._push(0, part)
+                todo.append(part.item)
+            else:
+                inner = parts(part)
+                for item in inner:
+                    self._wait(item, part)
+                self._missing[id(part)] = len(inner)
+                if isinstance(part, Sequence) and not inner:
+                    self._push(0, part)
+                todo += inner
+
+    def _wait(self, part: Expression, user: Expression | str) -> None:
+        self._waiting.setdefault(_key(part), []).append(user)
+
+    def _push(self, size: int, part: Expression | str) -> None:
+        self._pushed += 1
+        heappush(self._queue, (size, self._pushed, part))
+
+    def _settle(self, part: Expression | str, size: int) -> None:
+        key = part if isinstance(part, str) else _key(part)
+        if key in self._settled:
+            return
+        self._settled[key] = size
+        for user in self._waiting.get(key, ()):
+            if isinstance(user, str | Choice):
+                self._push(size, user)
+            elif isinstance(user, Repeat):
+                self._push(size * user.least, user)
+            elif isinstance(user, Sequence):
+                self._missing[id(user)] -= 1
+                if not self._missing[id(user)]:
+                    self._push(sum(self._settled[_key(item)] for item in user.parts), user)
+
+
+def _key(expression: Expression) -> str | int:
+    return expression.name if isinstance(expression, Rule) else id(expression)
