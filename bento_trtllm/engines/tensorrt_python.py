@@ -1,7 +1,7 @@
 """The Python of NVIDIA's container, which has tensorrt_llm, as the service's own environment has not.
 
 The service and pack_model.py run in a virtual environment. What TensorRT-LLM brings (torch, tensorrt, transformers)
-belongs to the container's own Python: the first python3 on a PATH without that environment.
+belongs to the container's own Python: the first python3 on the PATH that container.py makes.
 """
 
 import os
@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-FOREIGN = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
+from bento_trtllm import container
+
 ASK = "import importlib.metadata as m; print(m.version('tensorrt_llm'))"
 ASK_LIMIT_S = 60
 
@@ -25,12 +26,9 @@ class TensorRTPython:
     environment: Mapping[str, str]
 
     @classmethod
-    def find(cls, environ: Mapping[str, str] = os.environ) -> "TensorRTPython":
+    def find(cls, environ: Mapping[str, str] = os.environ, python: Path = container.PYTHON) -> "TensorRTPython":
         """The container's Python, or the one of this machine; it may lack tensorrt_llm."""
-        environment = {name: value for name, value in environ.items() if name not in FOREIGN}
-        own = {str(Path(folder, "bin")) for folder in (environ.get("VIRTUAL_ENV"), _virtual_environment()) if folder}
-        path = [folder for folder in environ.get("PATH", os.defpath).split(":") if folder not in own]
-        environment["PATH"] = ":".join(path)
+        environment = container.environment(environ, python)
         executable = shutil.which("python3", path=environment["PATH"]) or sys.executable
         return cls(executable, environment)
 
@@ -52,7 +50,3 @@ class TensorRTPython:
     def command(self, name: str) -> str | None:
         """The path of a command that belongs to it, trtllm-build say; None if there is none."""
         return shutil.which(name, path=self.environment["PATH"])
-
-
-def _virtual_environment() -> str | None:
-    return sys.prefix if sys.prefix != sys.base_prefix else None

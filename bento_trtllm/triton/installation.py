@@ -28,16 +28,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bento_trtllm import container as nvidia
 from bento_trtllm.errors import TritonError
 
 Kind = Literal["env", "container", "wheel", "path"]
 
-CONTAINER = Path("/opt/tritonserver")
 WHEEL = "nvidia-pytriton"
 WHEEL_GLIBC = (2, 35)
 """From the wheel's tag, manylinux_2_35."""
-FOREIGN = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
-"""What our Python goes by, and Triton's must not."""
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -52,7 +50,7 @@ class Installation:
     backends: Path | None = None
     """The backend directory to pass on; None leaves Triton's default, /opt/tritonserver/backends."""
     python: Path | None = None
-    """The bin folder whose python3 the stubs shall find first; None for a Triton that brings its own."""
+    """The bin folder whose python3 the stubs shall find first; None for a Triton that brings its own (container.py)."""
     libraries: tuple[Path, ...] = ()
     """Goes to the front of LD_LIBRARY_PATH."""
 
@@ -60,20 +58,18 @@ class Installation:
         """The part of tritonserver's command line that depends on the installation."""
         return [f"--backend-directory={self.backends}"] if self.backends else []
 
-    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """The environment of tritonserver, made from `base`, the one of this process."""
-        env = {name: value for name, value in base.items() if name not in FOREIGN}
-        environments = {base.get("VIRTUAL_ENV"), sys.prefix if sys.prefix != sys.base_prefix else None}
-        own = {str(Path(folder, "bin")) for folder in environments if folder}
-        path = [folder for folder in base.get("PATH", os.defpath).split(":") if folder not in own]
-        env["PATH"] = ":".join([str(self.python), *path] if self.python else path)
+    def environment(self, base: Mapping[str, str], python: Path = nvidia.PYTHON) -> dict[str, str]:
+        """The environment of tritonserver, made from `base`, the one of this process; `python` is the image's own."""
+        env = nvidia.environment(base, python)
+        if self.python:
+            env["PATH"] = f"{self.python}:{env['PATH']}"
         if self.libraries:
             given = base.get("LD_LIBRARY_PATH", "").split(":")
             env["LD_LIBRARY_PATH"] = ":".join([*map(str, self.libraries), *filter(None, given)])
         return env
 
 
-def find(environ: Mapping[str, str] = os.environ, container: Path = CONTAINER) -> Installation:
+def find(environ: Mapping[str, str] = os.environ, container: Path = nvidia.TRITON) -> Installation:
     """The Triton to use.
 
     Raises TritonError if there is none, if $TRITONSERVER is no program, or if the wheel can't run here.

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from bento_trtllm.config import TritonSettings
+from bento_trtllm.container import TRITON
 from bento_trtllm.errors import TritonError
 from bento_trtllm.triton import reaper
-from bento_trtllm.triton.installation import CONTAINER, Installation
+from bento_trtllm.triton.installation import Installation
 from bento_trtllm.triton.launch import Launch, Launcher, Ports, Start, tritonserver
 
 MODEL = "tensorrt_llm"
@@ -42,7 +43,7 @@ def mpirun(start: Start, world_size: int) -> Launch:
 def launch_plan(world_size: int) -> list[list[str]]:
     """What would be started in NVIDIA's container, a list a rank; in capitals what only a start knows."""
     start = Start(
-        installation=Installation(CONTAINER / "bin/tritonserver", "container", backends=CONTAINER / "backends"),
+        installation=Installation(TRITON / "bin/tritonserver", "container", backends=TRITON / "backends"),
         repository=Path("REPOSITORY"),
         folder=Path("FOLDER"),
         cwd=Path("CWD"),
