@@ -10,6 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from bento_trtllm.engines import ENGINES, make_engine, make_tensorrt
+from bento_trtllm.engines.releases import DEFAULT
 from bento_trtllm.errors import BentoTRTLLMError, EngineError
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def _add_tensorrt(parser: argparse.ArgumentParser) -> None:
     """The settings of bento_trtllm/engines/tensorrt_settings.py that are worth an option; None is not given."""
     group = parser.add_argument_group("with --engine tensorrt", "What is not given comes from the preset.")
-    group.add_argument("--release", metavar="TAG", help="of NVIDIA's container: 25.12 (the default), 24.06, …")
+    group.add_argument("--release", metavar="TAG", help=f"of NVIDIA's container: {DEFAULT} (the default), 24.06, …")
     group.add_argument("--preset", choices=("tutorial", "throughput", "latency"), help="default: tutorial")
     group.add_argument("--dtype", choices=("bfloat16", "float16"), help="of what is not quantised")
-    group.add_argument("--quantization", choices=("none", "fp8", "int4_awq"), help="of the weights")
-    group.add_argument("--kv-cache-dtype", choices=("auto", "fp8"), help="auto: fp8 with fp8 weights, else dtype")
-    group.add_argument("--calibration-dataset", metavar="DIR_OR_HF_ID", help="to quantise with")
+    group.add_argument("--quantization", choices=("none", "fp8", "int4_awq", "nvfp4"), help="of the weights")
+    group.add_argument("--kv-cache-dtype", choices=("auto", "fp8"), help="auto: fp8 with fp8 and nvfp4, else dtype")
+    group.add_argument("--calibration-dataset", metavar="NAME_OR_DIR", help="to quantise with")
     group.add_argument("--calibration-samples", type=int, metavar="N")
     group.add_argument("--tp", type=int, dest="tp_size", metavar="N", help="GPUs that share each layer")
     group.add_argument("--pp", type=int, dest="pp_size", metavar="N", help="GPUs that share the layers out")

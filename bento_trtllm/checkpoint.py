@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from tqdm import tqdm
 
+from bento_trtllm import prequantized
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.shards import Tensor, read_shards
 
@@ -126,6 +127,8 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     eos_ids: tuple[int, ...]
     bos_id: int | None
+    quantized: str | None = None
+    """How the weights are quantised already, in a few words; None if they are not."""
 
     @property
     def name(self) -> str:
@@ -183,7 +186,10 @@ def read_checkpoint(path: Path, source: str, revision: str | None = None) -> Che
         raise CheckpointError(
             f"{path} has no tokenizer.json: write one with transformers' AutoTokenizer and save_pretrained"
         )
-    tensors = _needed(read_shards(path), config, path)
+    found = read_shards(path)
+    modelopt = _read_json(path / prequantized.FILE)
+    quantized = prequantized.quantized_by(config.quantization_config, modelopt, found.values())
+    tensors = _needed(found, config, path, quantized)
     name = path / "generation_config.json"
     generation = _parse(_Generation, _read_json(name), name)
     eos = config.eos_token_id if generation.eos_token_id is None else generation.eos_token_id
@@ -195,20 +201,20 @@ def read_checkpoint(path: Path, source: str, revision: str | None = None) -> Che
         raise CheckpointError(
             f"{path}: the token {outside[0]} is outside the vocabulary of {config.vocab_size:,} tokens"
         )
-    return Checkpoint(path, config, source, revision, tensors, eos_ids, bos_id)
+    return Checkpoint(path, config, source, revision, tensors, eos_ids, bos_id, quantized)
 
 
-def _needed(tensors: dict[str, Tensor], config: LlamaConfig, path: Path) -> dict[str, Tensor]:
+def _needed(tensors: dict[str, Tensor], config: LlamaConfig, path: Path, quantized: str | None) -> dict[str, Tensor]:
     shapes = config.shapes()
+    original = f" (it is quantised already, {quantized}: pack the original)" if quantized else ""
     if missing := [name for name in shapes if name not in tensors]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        quantized = " (it is quantised already: pack the original)" if config.quantization_config else ""
-        raise CheckpointError(f"{path} lacks the tensor {missing[0]}{more} that config.json asks for{quantized}")
+        raise CheckpointError(f"{path} lacks the tensor {missing[0]}{more} that config.json asks for{original}")
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
             raise CheckpointError(
                 f"{tensors[name].shard}: {name} has the shape {list(tensors[name].shape)}, "
-                f"but config.json asks for {list(shape)}"
+                f"but config.json asks for {list(shape)}{original}"
             )
     return {name: tensors[name] for name in shapes}
 

@@ -63,10 +63,11 @@ class OpenVINOSettings(BaseModel):
     dynamic_quantization_group_size: int = Field(
         0, ge=0, description="0: activations stay exact. OpenVINO's own default, 32, is faster with q8_0 weights."
     )
-    cancellation_check_period_ms: float = Field(
+    cancellation_check_period_ms: int = Field(
         20,
-        gt=0,
-        description="A cancelled request leaves the batch after this. TensorRT-LLM's default is 100.",
+        ge=1,
+        description="A cancelled request leaves the batch after this. TensorRT-LLM's default is 100; it counts whole "
+        "milliseconds.",
     )
 
     @model_validator(mode="after")

@@ -12,10 +12,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from bento_trtllm import prequantized
 from bento_trtllm.checkpoint import TOKENIZER_FILES, Checkpoint, read_checkpoint
 from bento_trtllm.errors import CheckpointError
 
-FILES = ["config.json", *TOKENIZER_FILES, "*.safetensors", "model.safetensors.index.json"]
+FILES = ["config.json", prequantized.FILE, *TOKENIZER_FILES, "*.safetensors", "model.safetensors.index.json"]
 
 
 def find_checkpoint(argument: str, revision: str | None = None) -> Checkpoint:

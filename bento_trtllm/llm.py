@@ -14,7 +14,8 @@ from bento_trtllm.config import Settings
 from bento_trtllm.drain import Drain
 from bento_trtllm.engines import provenance
 from bento_trtllm.engines.contract import REQUESTED
-from bento_trtllm.engines.releases import RENAMED
+from bento_trtllm.engines.tensorrt_settings import scheduler_fault
+from bento_trtllm.engines.tensorrt_versions import RENAMED
 from bento_trtllm.errors import EngineError, TritonError
 from bento_trtllm.manifest import FILE as MANIFEST
 from bento_trtllm.manifest import Manifest
@@ -34,7 +35,13 @@ FIRST_WAIT_S = 10
 
 def check(packed: Path, settings: Settings) -> None:
     """What can be said before there is a worker. Raises StoreError, or EngineError for settings it must not have."""
-    settings.overrides(Manifest.read(packed).engine)
+    engine = Manifest.read(packed).engine
+    overrides = settings.overrides(engine)
+    if engine == "tensorrt":
+        parameters = read_config(packed / "repository" / "tensorrt_llm").parameters
+        values = {name: parameter.string_value for name, parameter in parameters.items()} | overrides
+        if fault := scheduler_fault(values["batch_scheduler_policy"], values["enable_chunked_context"] == "true"):
+            raise EngineError(fault)
 
 
 class LLM:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bento_trtllm.engines.releases import DialectName
+from bento_trtllm.engines.tensorrt_versions import DialectName
 from bento_trtllm.errors import StoreError
 
 FILE = "manifest.json"

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from bento_trtllm.checkpoint import Checkpoint
 from bento_trtllm.engines.dialect import DIALECTS, Dialect
 from bento_trtllm.errors import EngineError
+from bento_trtllm.shards import NUMPY_TYPES
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -23,6 +24,18 @@ class Plan(TypedDict):
     precision: str
     files: dict[str, int]
     settings: dict[str, JsonValue]
+
+
+def weights_fault(checkpoint: Checkpoint, instead: str) -> str | None:
+    """Why an engine that makes its own precision cannot start from these weights; None if it can.
+
+    `instead` is the option that does to the original checkpoint what was done to this one.
+    """
+    if checkpoint.quantized:
+        return f"is quantised already ({checkpoint.quantized}): pack the original checkpoint, with {instead}"
+    if unknown := {tensor.dtype for tensor in checkpoint.tensors.values()} - NUMPY_TYPES.keys():
+        return f"has weights of the type {', '.join(sorted(unknown))}: only BF16, F16 and F32 can be packed"
+    return None
 
 
 class Engine(ABC):

@@ -90,8 +90,16 @@ CONTROL = (
     tensor_in("exclude_input_in_output", BOOL, scalar=True),
     tensor_in("stop", BOOL, scalar=True),
     tensor_in("streaming", BOOL, scalar=True),
+)
+
+# Of 1.x too, but it is not known since which: the service asks for none of them.
+COUNTS_ASKED = (
     tensor_in("return_num_input_tokens", BOOL, scalar=True),
     tensor_in("return_num_output_tokens", BOOL, scalar=True),
+)
+COUNTS = (
+    tensor_out("num_input_tokens", INT32),
+    tensor_out("num_output_tokens", INT32),
 )
 
 OUTPUTS = (
@@ -101,8 +109,6 @@ OUTPUTS = (
     tensor_out("output_log_probs", FP32, [-1, -1]),
     tensor_out("batch_index", INT32),
     tensor_out("sequence_index", INT32),
-    tensor_out("num_input_tokens", INT32),
-    tensor_out("num_output_tokens", INT32),
 )
 
 REQUESTED: Mapping[str, tuple[str, ...]] = {

@@ -6,10 +6,12 @@ memory is free again for trtllm-build when it ends. So it stands alone: nothing 
 
 Calls and keywords:
 
-    1.x     examples/models/core/llama/convert_checkpoint.py and tensorrt_llm/models/llama/model.py, as read at
-            0.11.0 (commit 05316d3) and on main after 1.0 (commit fd96a08): quant_config, device, calib_dataset
-    0.10.0  the same two files under examples/llama at 0.10.0.dev2024043000, the nearest to 0.10.0 that is on record:
-            from_hugging_face takes `quantization`, quantize takes it third, and brings its own data set
+    0.11.0  and all later: tensorrt_llm/models/llama/model.py and models/modeling_utils.py as read at 0.11.0 to 0.16.0
+            and 1.3.0rc3: quant_config, device
+    0.10.0  the same files at 0.10.0: from_hugging_face takes `quantization`, quantize takes it third, and no device
+
+At 0.10.0 and 0.11.0 kv_cache_quant_algo is "fp8", no QuantAlgo: quantize hands it on as it is, and what equals no "fp8"
+(quantization/quantize_by_modelopt.py) becomes an INT8 cache.
 """
 
 import json
@@ -31,19 +33,18 @@ def main(text: str) -> None:
     tp, pp = call["tp_size"], call["pp_size"]
     source, output, dtype = call["checkpoint"], call["output"], call["dtype"]
     Path(output).mkdir(parents=True, exist_ok=True)
+    cache = call["kv_cache_quant_algo"]
     quantization = QuantConfig(
         quant_algo=QuantAlgo[call["quant_algo"]] if call["quant_algo"] else None,
-        kv_cache_quant_algo=QuantAlgo[call["kv_cache_quant_algo"]] if call["kv_cache_quant_algo"] else None,
+        kv_cache_quant_algo=QuantAlgo[cache] if cache and cache != "fp8" else cache,
     )
     if call["quant_algo"]:
-        shared = {"dtype": dtype, "mapping": mapping(0), "calib_batches": call["calib_batches"]}
+        shared = {"dtype": dtype, "mapping": mapping(0)}
+        shared |= {"calib_dataset": call["calib_dataset"], "calib_batches": call["calib_batches"]}
         if call["api"] == "0.10.0":
             LLaMAForCausalLM.quantize(source, output, quantization, **shared)
         else:
-            dataset = call["calib_dataset"]
-            LLaMAForCausalLM.quantize(
-                source, output, quant_config=quantization, device="cuda", calib_dataset=dataset, **shared
-            )
+            LLaMAForCausalLM.quantize(source, output, quant_config=quantization, device="cuda", **shared)
         return
     keyword = "quantization" if call["api"] == "0.10.0" else "quant_config"
     for rank in range(tp * pp):

@@ -7,7 +7,7 @@ and shape with them.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bento_trtllm.engines.releases import RENAMED, DialectName
+from bento_trtllm.engines.tensorrt_versions import RENAMED, DialectName
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInput, ModelOutput
@@ -67,34 +67,21 @@ class Dialect:
 
 _TEXT = ("text_input", "max_tokens", "QUERY", "REQUEST_OUTPUT_LEN", "END_ID", "PAD_ID", "OUT_END_ID", "OUT_PAD_ID")
 
+_LATER = frozenset({"guided_decoding_guide_type", "guided_decoding_guide", "return_perf_metrics"})
+# 0.14.0 has some of these, but NVIDIA's branch of its container, r24.10, has not.
+_SEQUENCES = frozenset({"num_return_sequences", "exclude_input_in_output", "sequence_index"})
+
 DIALECTS: dict[DialectName, Dialect] = {
     "0.10.0": Dialect(
         "0.10.0",
-        absent=frozenset(
-            {
-                "num_return_sequences",
-                "guided_decoding_guide_type",
-                "guided_decoding_guide",
-                "exclude_input_in_output",
-                "return_perf_metrics",
-                "return_num_input_tokens",
-                "return_num_output_tokens",
-                "batch_index",
-                "sequence_index",
-                "num_input_tokens",
-                "num_output_tokens",
-            }
-        ),
+        absent=_LATER | _SEQUENCES | {"batch_index"},
         required=frozenset({"input_ids"}),
         unshaped=frozenset({"request_output_len", "stop", "streaming"}),
         variable=frozenset(_TEXT),
         queue_size=False,
     ),
-    "0.19.0": Dialect(
-        "0.19.0",
-        absent=frozenset(
-            {"return_num_input_tokens", "return_num_output_tokens", "num_input_tokens", "num_output_tokens"}
-        ),
-    ),
+    "0.12.0": Dialect("0.12.0", absent=_LATER | _SEQUENCES, required=frozenset({"input_ids"})),
+    # The ensemble of 0.15.0 lacks it; the configuration says the same for every request.
+    "0.15.0": Dialect("0.15.0", absent=_LATER | {"exclude_input_in_output"}),
     "1.x": Dialect("1.x"),
 }

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bento_trtllm.checkpoint import Checkpoint
-from bento_trtllm.engines.base import Engine, Plan
+from bento_trtllm.engines.base import Engine, Plan, weights_fault
 from bento_trtllm.engines.gguf import convert, write_gguf
 from bento_trtllm.engines.vocabulary import Vocabulary, read_vocabulary
 from bento_trtllm.errors import CheckpointError
-from bento_trtllm.shards import NUMPY_TYPES
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -44,12 +43,8 @@ class OpenVINOEngine(Engine):
             return "has biases in its layers, which no Llama 3 has: it cannot be packed"
         if config.hidden_act != "silu":
             return f"has the activation {config.hidden_act}: only silu can be packed"
-        if config.quantization_config is not None:
-            method = config.quantization_config.get("quant_method", "by an unknown method")
-            return f"is quantised already ({method}): pack the original checkpoint"
-        if unknown := {tensor.dtype for tensor in checkpoint.tensors.values()} - NUMPY_TYPES.keys():
-            types = ", ".join(sorted(unknown))
-            return f"has weights of the type {types}: only BF16, F16 and F32 can be packed"
+        if fault := weights_fault(checkpoint, "--precision"):
+            return fault
         if self.precision == "q8_0":
             for name, tensor in checkpoint.tensors.items():
                 if len(tensor.shape) > 1 and tensor.shape[-1] % Q8_0_BLOCK:
@@ -91,8 +86,8 @@ class OpenVINOEngine(Engine):
             name="tensorrt_llm",
             backend="python",
             max_batch_size=contract.MAX_BATCH_SIZE,
-            input=[*contract.REQUIRED, *contract.SAMPLING, *contract.GUIDED, *contract.CONTROL],
-            output=contract.OUTPUTS,
+            input=[*contract.REQUIRED, *contract.SAMPLING, *contract.GUIDED, *contract.CONTROL, *contract.COUNTS_ASKED],
+            output=[*contract.OUTPUTS, *contract.COUNTS],
             parameters=contract.parameters(values),
             model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),
             instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],

@@ -1,27 +1,16 @@
 """NVIDIA's containers that can build and serve a TensorRT engine, and what differs between them.
 
 Container, Python, CUDA, driver and TensorRT-LLM: "Release Compatibility Matrix" of Triton's user guide
-(docs.nvidia.com, triton-inference-server/user-guide/docs/introduction/compatibility.html). Tensors: TensorRT-LLM's
-triton_backend/all_models/inflight_batcher_llm (1.x), tensorrtllm_backend v0.10.0 before; both are in
-tests/contract. Releases between them are left out, because nobody compared their tensors.
+(docs/introduction/compatibility.md of triton-inference-server/server, r26.08). What each TensorRT-LLM takes is in
+tensorrt_versions.py.
 
-The last release is 25.12: what came after it lost the engine backend and trtllm-build.
+The last is 26.07: upstream then took out trtllm-build, the conversion and the engine backend.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from bento_trtllm.engines.tensorrt_versions import VERSIONS, DialectName, Version
 from bento_trtllm.errors import EngineError
-
-DialectName = Literal["0.10.0", "0.19.0", "1.x"]
-
-RENAMED: Mapping[DialectName, Mapping[str, str]] = {
-    "0.10.0": {"seed": "random_seed", "min_tokens": "min_length"},
-    "0.19.0": {"seed": "random_seed", "min_tokens": "min_length"},
-    "1.x": {},
-}
-"""Tensors of the 1.x dialect, the one that the rest of the project speaks, and what others call them."""
 
 
 @dataclass(frozen=True)
@@ -33,35 +22,55 @@ class Release:
     python: str
     cuda: str
     driver: str
-    dialect: DialectName
     newest_capability: tuple[int, int]
-    """The newest GPUs that its CUDA knows: 12.4 ends at Hopper (9.0), 12.8 brought Blackwell."""
-    tokens_per_block: int
-    """Of the paged KV cache, trtllm-build's default: tensorrt_llm/plugin/plugin.py; TensorRT-LLM's announcement of
-    2024-05-14 for 0.10.0."""
-    scaled_rope: bool
-    """Whether it knows rope type llama3: Llama 3.1, which brought it, is younger than 0.10.0."""
-    max_seq_len_flag: bool
-    """trtllm-build takes --max_seq_len; 0.10.0 has --max_output_len in its place (tensorrt_llm/commands/build.py)."""
+    """The newest GPUs that its CUDA and its TensorRT-LLM know."""
+    virtual_environment: bool = False
+    """The image's Python, with tensorrt_llm, is /opt/venv-tritonserver (dockerfile/Dockerfile.triton.trt_llm_backend
+    of tensorrtllm_backend, from r26.03 on)."""
 
     @property
     def image(self) -> str:
         return f"nvcr.io/nvidia/tritonserver:{self.tag}-trtllm-python-py3"
 
+    @property
+    def version(self) -> Version:
+        return VERSIONS[self.tensorrt_llm]
 
-BLACKWELL = (12, 1)
+    @property
+    def dialect(self) -> DialectName:
+        return self.version.dialect
+
+
+# CUDA 12.4 to 12.6 end at Hopper. 12.8 brought Blackwell: TensorRT-LLM 0.17.0 for B200 alone, and GeForce and RTX PRO
+# later.
+HOPPER, B200, BLACKWELL = (9, 0), (10, 0), (12, 1)
 
 RELEASES = {
     release.tag: release
     for release in (
-        Release("24.06", "0.10.0", "3.10", "12.4.0", "550.54.14", "0.10.0", (9, 0), 64, False, False),
-        Release("25.09", "1.0.0", "3.12", "12.9.1", "575.57.08", "1.x", BLACKWELL, 32, True, True),
-        Release("25.10", "1.0.0", "3.12", "12.9.1", "575.57.08", "1.x", BLACKWELL, 32, True, True),
-        Release("25.11", "1.0.3", "3.12", "13.0.2", "580.95.05", "1.x", BLACKWELL, 32, True, True),
-        Release("25.12", "1.1.0", "3.12", "13.0.2", "580.95.05", "1.x", BLACKWELL, 32, True, True),
+        Release("24.06", "0.10.0", "3.10", "12.4.0", "550.54.14", HOPPER),
+        Release("24.07", "0.11.0", "3.10", "12.4.1", "550.54.15", HOPPER),
+        Release("24.08", "0.12.0", "3.10", "12.5.1", "555.42.06", HOPPER),
+        Release("24.09", "0.13.0", "3.10", "12.5.1", "555.42.06", HOPPER),
+        Release("24.10", "0.14.0", "3.10", "12.5.1", "555.42.06", HOPPER),
+        Release("24.11", "0.15.0", "3.10", "12.6.3", "555.42.06", HOPPER),
+        Release("24.12", "0.16.0", "3.12", "12.6.3", "560.35.05", HOPPER),
+        Release("25.01", "0.17.0", "3.12", "12.8.0", "570.86.10", B200),
+        Release("25.03", "0.18.0", "3.12", "12.8.1", "570.124.06", B200),
+        Release("25.09", "1.0.0", "3.12", "12.9.1", "575.57.08", BLACKWELL),
+        Release("25.10", "1.0.0", "3.12", "12.9.1", "575.57.08", BLACKWELL),
+        Release("25.11", "1.0.3", "3.12", "13.0.2", "580.95.05", BLACKWELL),
+        Release("25.12", "1.1.0", "3.12", "13.0.2", "580.95.05", BLACKWELL),
+        Release("26.01", "1.1.0", "3.12", "13.0.2", "580.95.05", BLACKWELL),
+        Release("26.02", "1.1.0", "3.12", "13.0.2", "580.95.05", BLACKWELL),
+        Release("26.03", "1.2.0", "3.12", "13.1.0", "590.44.01", BLACKWELL, virtual_environment=True),
+        Release("26.04", "1.2.1", "3.12", "13.1.0", "590.44.01", BLACKWELL, virtual_environment=True),
+        Release("26.05", "1.2.1", "3.12", "13.1.0", "590.44.01", BLACKWELL, virtual_environment=True),
+        Release("26.06", "1.2.1", "3.12", "13.1.0", "590.44.01", BLACKWELL, virtual_environment=True),
+        Release("26.07", "1.2.1", "3.12", "13.1.0", "590.44.01", BLACKWELL, virtual_environment=True),
     )
 }
-DEFAULT = "25.12"
+DEFAULT = "26.07"
 
 
 def find_release(tag: str) -> Release:

@@ -24,7 +24,9 @@ from bento_trtllm.engines.tensorrt_settings import TensorRTSettings
 RUNTIME_BYTES = GIB
 AWQ_GROUP = 128
 """Weights that share a scale of two bytes; QuantConfig's default group_size."""
-WEIGHT_BYTES = {"none": 2.0, "fp8": 1.0, "int4_awq": 0.5 + 2 / AWQ_GROUP}
+NVFP4_GROUP = 16
+"""Weights that share a scale of one byte; FP4Linear's scaling_vector_size (quantization/layers.py)."""
+WEIGHT_BYTES = {"none": 2.0, "fp8": 1.0, "int4_awq": 0.5 + 2 / AWQ_GROUP, "nvfp4": 0.5 + 1 / NVFP4_GROUP}
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from pydantic import JsonValue
 
 from bento_trtllm.checkpoint import Checkpoint
 from bento_trtllm.engines import gpus, guided, sizing
-from bento_trtllm.engines.base import Engine, Plan
+from bento_trtllm.engines.base import Engine, Plan, weights_fault
+from bento_trtllm.engines.calibration import dataset_fault
 from bento_trtllm.engines.dialect import DIALECTS
 from bento_trtllm.engines.gpus import GPU
 from bento_trtllm.engines.releases import Release, find_release, same_version
-from bento_trtllm.engines.tensorrt_build import Builder, ConvertCall, build_argv
-from bento_trtllm.engines.tensorrt_fit import division_fault, gpu_fault
+from bento_trtllm.engines.tensorrt_build import Builder, ConvertCall, build_argv, timing_argv
+from bento_trtllm.engines.tensorrt_fit import division_fault, gpu_fault, quantization_fault
 from bento_trtllm.engines.tensorrt_python import TensorRTPython
 from bento_trtllm.engines.tensorrt_settings import TensorRTSettings
 from bento_trtllm.errors import CheckpointError, EngineError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 OUTPUT_LEN_0_10 = 1024
 """trtllm-build's default for --max_output_len in 0.10.0, the answer's part of a sequence."""
 PLAN_CHECKPOINT, PLAN_ENGINE = "WORKSPACE/checkpoint", "WORKSPACE/engine"
+PLAN_TIMING = ("WORKSPACE/timing.cache", "WORKSPACE/engine.cache")
 
 
 class TensorRTEngine(Engine):
@@ -32,7 +34,7 @@ class TensorRTEngine(Engine):
 
     name = "tensorrt"
     gpu = True
-    precisions = ("bfloat16", "float16", "fp8", "int4_awq")
+    precisions = ("bfloat16", "float16", "fp8", "int4_awq", "nvfp4")
 
     def __init__(self, settings: TensorRTSettings, workspace: Path, gpu: str | None = None) -> None:
         """`workspace` keeps finished steps; `gpu` names one to plan for rather than this machine's.
@@ -57,6 +59,8 @@ class TensorRTEngine(Engine):
     def check(self, checkpoint: Checkpoint) -> None:
         if fault := self._fault(checkpoint):
             raise CheckpointError(f"{checkpoint.source} {fault}")
+        if fault := quantization_fault(self.settings, self.release) or dataset_fault(self.settings, self.release):
+            raise EngineError(fault)
         if fault := division_fault(checkpoint.config, self.settings):
             raise EngineError(f"{checkpoint.source} {fault}")
         for gpu in self._gpus:
@@ -67,15 +71,22 @@ class TensorRTEngine(Engine):
         config = checkpoint.config
         if config.rope_type not in ("default", "llama3"):
             return f"scales its rotary embedding by {config.rope_type}: only Llama 3's own scaling was planned for"
-        if config.rope_type == "llama3" and not self.release.scaled_rope:
+        if config.rope_type == "llama3" and not self.release.version.scaled_rope:
             return (
                 f"scales its rotary embedding as Llama 3.1 and later do, which TensorRT-LLM "
                 f"{self.release.tensorrt_llm} does not know: take a later --release"
             )
-        if config.quantization_config is not None:
-            method = config.quantization_config.get("quant_method", "by an unknown method")
-            return f"is quantised already ({method}): pack the original checkpoint, with --quantization"
-        return None
+        if config.tie_word_embeddings and not self.release.version.tied_embeddings:
+            return (
+                f"has no lm_head.weight of its own (tie_word_embeddings), without which TensorRT-LLM "
+                f"{self.release.tensorrt_llm} converts no checkpoint: take a later --release"
+            )
+        if config.head_dim * config.num_attention_heads != config.hidden_size and not self.release.version.own_head_dim:
+            return (
+                f"has a head_dim of its own ({config.head_dim}), where TensorRT-LLM {self.release.tensorrt_llm} takes "
+                "hidden_size / num_attention_heads: take a later --release"
+            )
+        return weights_fault(checkpoint, "--quantization")
 
     def plan(self, checkpoint: Checkpoint) -> Plan:
         settings = self._fit(checkpoint)
@@ -101,7 +112,9 @@ class TensorRTEngine(Engine):
                 "tensorrt_llm": self.release.tensorrt_llm,
                 "context_length": self.context_length(checkpoint),
                 "convert": vars(call),
-                "build": list[JsonValue](build_argv(settings, self.release, PLAN_CHECKPOINT, PLAN_ENGINE)),
+                "build": list[JsonValue](
+                    build_argv(settings, self.release, PLAN_CHECKPOINT, PLAN_ENGINE) + timing_argv(*PLAN_TIMING)
+                ),
                 "estimate": {
                     "weights_bytes": size.weights,
                     "reserve_bytes": size.reserve,
@@ -146,7 +159,9 @@ class TensorRTEngine(Engine):
         settings, context = self._fit(checkpoint), checkpoint.config.max_position_embeddings
         if settings.max_seq_len is not None:
             return settings.max_seq_len
-        return context if self.release.max_seq_len_flag else min(settings.max_input_len + OUTPUT_LEN_0_10, context)
+        if self.release.version.max_seq_len_flag:
+            return context
+        return min(settings.max_input_len + OUTPUT_LEN_0_10, context)
 
     def _fit(self, checkpoint: Checkpoint) -> TensorRTSettings:
         """The settings with lengths that the model's context can hold."""

@@ -6,6 +6,7 @@ on with the step it was in, and another preset of the same checkpoint shares the
 
     WORKSPACE/checkpoint-<hash>/   rank<N>.safetensors, config.json     beside it checkpoint-<hash>.log
     WORKSPACE/engine-<hash>/       rank<N>.engine, config.json          beside it engine-<hash>.log
+    WORKSPACE/timing-<hash>.cache  what TensorRT measured, for the next build by the same version on the same GPU
 """
 
 import fcntl
@@ -24,13 +25,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bento_trtllm.checkpoint import Checkpoint
+from bento_trtllm.engines import calibration
 from bento_trtllm.engines.releases import Release
 from bento_trtllm.engines.tensorrt_python import TensorRTPython
 from bento_trtllm.engines.tensorrt_settings import TensorRTSettings
 from bento_trtllm.errors import EngineError
 
 CONVERT = Path(__file__).with_name("convert_llama.py")
-QUANT_ALGO = {"none": None, "fp8": "FP8", "int4_awq": "W4A16_AWQ"}
+QUANT_ALGO = {"none": None, "fp8": "FP8", "int4_awq": "W4A16_AWQ", "nvfp4": "NVFP4"}
 """Names of tensorrt_llm.quantization.QuantAlgo."""
 TELLING = ("error", "exception", "out of memory", "assert")
 
@@ -54,17 +56,31 @@ class ConvertCall:
     @classmethod
     def of(cls, checkpoint: Checkpoint, settings: TensorRTSettings, release: Release, output: str) -> "ConvertCall":
         return cls(
-            api=release.dialect,
+            api=release.version.conversion,
             checkpoint=str(checkpoint.path),
             output=output,
             dtype=settings.dtype,
             tp_size=settings.tp_size,
             pp_size=settings.pp_size,
             quant_algo=QUANT_ALGO[settings.quantization],
-            kv_cache_quant_algo="FP8" if settings.kv_cache_dtype == "fp8" else None,
-            calib_dataset=settings.calibration_dataset,
+            kv_cache_quant_algo=_kv_cache(settings, release),
+            calib_dataset=calibration.dataset(settings),
             calib_batches=settings.calibration_samples,
         )
+
+
+def _kv_cache(settings: TensorRTSettings, release: Release) -> str | None:
+    if settings.kv_cache_dtype != "fp8":
+        return None
+    return "fp8" if release.version.fp8_cache_as_text else "FP8"
+
+
+def timing_argv(read: str, write: str) -> list[str]:
+    """Options for the cache of what TensorRT measured; without them trtllm-build leaves model.cache where it runs.
+
+    A cache to read that is not there is ignored.
+    """
+    return ["--input_timing_cache", read, "--output_timing_cache", write]
 
 
 def build_argv(settings: TensorRTSettings, release: Release, checkpoint: str, output: str) -> list[str]:
@@ -84,7 +100,7 @@ def build_argv(settings: TensorRTSettings, release: Release, checkpoint: str, ou
         "use_paged_context_fmha": _switch(settings.use_paged_context_fmha),
     }
     if settings.max_seq_len is not None:
-        if release.max_seq_len_flag:
+        if release.version.max_seq_len_flag:
             flags["max_seq_len"] = settings.max_seq_len
         else:
             flags["max_output_len"] = settings.max_seq_len - settings.max_input_len
@@ -108,7 +124,8 @@ class Builder:
         self.workspace.mkdir(parents=True, exist_ok=True)
         call = ConvertCall.of(checkpoint, settings, release, "")
         weights = checkpoint.revision or checkpoint.checksum
-        inputs = [release.tensorrt_llm, weights, asdict(replace(call, checkpoint=""))]
+        inputs: list[object] = [release.tensorrt_llm, weights, asdict(replace(call, checkpoint=""))]
+        inputs += filter(None, [calibration.contents(settings)])
         converted = self.workspace / f"checkpoint-{_digest(inputs)}"
         with _step(converted) as draft:
             if draft:
@@ -116,11 +133,20 @@ class Builder:
                 self._run("convert", [self._python.executable, str(CONVERT), json.dumps(asdict(call))], converted)
         flags = build_argv(settings, release, "", "")
         built = self.workspace / f"engine-{_digest([*inputs, flags, gpu])}"
+        known = self.workspace / f"timing-{_digest([release.tensorrt_llm, gpu])}.cache"
         with _step(built) as draft:
             if draft:
+                # Written apart and renamed: builds may run side by side.
+                measured = built.with_name(f"{built.name}.cache")
                 argv = build_argv(settings, release, str(converted), str(draft))
+                argv += timing_argv(str(known), str(measured))
                 argv[0] = self._python.command(argv[0]) or argv[0]
-                self._run("trtllm-build", argv, built)
+                try:
+                    self._run("trtllm-build", argv, built)
+                    if measured.exists():
+                        measured.replace(known)
+                finally:
+                    measured.unlink(missing_ok=True)
         for file in sorted(path for path in built.iterdir() if path.is_file()):
             try:
                 os.link(file, directory / file.name)

@@ -20,7 +20,13 @@ from bento_trtllm.engines.releases import DEFAULT
 from bento_trtllm.errors import EngineError
 
 Preset = Literal["tutorial", "throughput", "latency"]
-Quantization = Literal["none", "fp8", "int4_awq"]
+Quantization = Literal["none", "fp8", "int4_awq", "nvfp4"]
+
+AWQ_SAMPLES = 32
+"""TensorRT-LLM takes no more than these for AWQ (quantization/quantize_by_modelopt.py, every release)."""
+FP8_CACHE = ("fp8", "nvfp4")
+"""Quantizations that an FP8 KV cache goes with. With INT4-AWQ, TensorRT-LLM up to 0.16 does not build it, and 1.x turns
+paged context attention off without a word, and with it chunked context and KV cache reuse (builder.py)."""
 
 
 class TensorRTSettings(BaseModel):
@@ -31,12 +37,18 @@ class TensorRTSettings(BaseModel):
     release: str = Field(DEFAULT, description="Tag of NVIDIA's container that builds and serves it.")
     preset: Preset = Field("tutorial", description="Where the values that are not given come from.")
     dtype: Literal["bfloat16", "float16"] = Field("bfloat16", description="Of activations, and of unquantised weights.")
-    quantization: Quantization = Field("none", description="Of the weights; fp8 quantises activations as well.")
-    kv_cache_dtype: Literal["auto", "fp8"] = Field(
-        "auto", description="Of the KV cache. auto: fp8 with fp8 weights, else dtype."
+    quantization: Quantization = Field(
+        "none", description="Of the weights; fp8 and nvfp4 quantise activations as well."
     )
-    calibration_dataset: str = Field("cnn_dailymail", description="Hugging Face name or directory, to quantise with.")
-    calibration_samples: int = Field(512, ge=1, description="TensorRT-LLM's default; 32 are quick.")
+    kv_cache_dtype: Literal["auto", "fp8"] = Field(
+        "auto", description="Of the KV cache. auto: fp8 with fp8 and nvfp4 weights, else dtype."
+    )
+    calibration_dataset: str = Field(
+        "cnn_dailymail", description="To quantise with: what the release takes, see calibration.py."
+    )
+    calibration_samples: int = Field(
+        512, ge=1, description="TensorRT-LLM's default; 32 are quick, and all that int4_awq takes."
+    )
     tp_size: int = Field(1, ge=1, description="GPUs that share each layer.")
     pp_size: int = Field(1, ge=1, description="GPUs that share the layers out among them.")
 
@@ -64,20 +76,34 @@ class TensorRTSettings(BaseModel):
         if not isinstance(data, dict):
             return data
         filled = {**PRESETS.get(data.get("preset", "tutorial"), {}), **data}
-        if filled.get("kv_cache_dtype", "auto") == "auto" and filled.get("quantization") == "fp8":
+        quantization = filled.get("quantization", "none")
+        if filled.get("kv_cache_dtype", "auto") == "auto" and quantization in FP8_CACHE:
             filled["kv_cache_dtype"] = "fp8"
+        if quantization == "int4_awq":
+            filled.setdefault("calibration_samples", AWQ_SAMPLES)
+        elif quantization == "none" and (given := [name for name in filled if name.startswith("calibration_")]):
+            raise ValueError(f"--{given[0].replace('_', '-')} goes with a --quantization")
         return filled
 
     @model_validator(mode="after")
     def _check(self) -> "TensorRTSettings":
         if self.kv_cache_dtype == "fp8" and self.quantization == "none":
-            raise ValueError("an FP8 KV cache needs calibration: take it with --quantization fp8 or int4_awq")
+            raise ValueError("an FP8 KV cache needs calibration: take it with --quantization fp8 or nvfp4")
+        if self.kv_cache_dtype == "fp8" and self.quantization not in FP8_CACHE:
+            raise ValueError(
+                f"an FP8 KV cache does not go with --quantization {self.quantization}, which TensorRT-LLM cannot build "
+                "or builds without paged context attention: leave out --kv-cache-dtype, or take --quantization fp8"
+            )
+        if self.quantization == "int4_awq" and self.calibration_samples > AWQ_SAMPLES:
+            raise ValueError(f"int4_awq takes at most {AWQ_SAMPLES} --calibration-samples")
         if self.max_seq_len is not None and self.max_seq_len <= self.max_input_len:
             raise ValueError(
                 f"max_seq_len {self.max_seq_len} leaves no room for an answer after max_input_len {self.max_input_len}"
             )
         if (self.enable_chunked_context or self.enable_kv_cache_reuse) and not self.use_paged_context_fmha:
             raise ValueError("chunked context and KV cache reuse need use_paged_context_fmha")
+        if fault := scheduler_fault(self.batch_scheduler_policy, self.enable_chunked_context):
+            raise ValueError(fault)
         return self
 
     @property
@@ -113,6 +139,20 @@ class TensorRTSettings(BaseModel):
             first = error.errors()[0]
             where = "".join(f"{name}: " for name in first["loc"])
             raise EngineError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
+
+
+def scheduler_fault(policy: str, chunked_context: bool) -> str | None:
+    """Why the two do not go together; None if they do.
+
+    Without chunked context TensorRT-LLM resumes a paused request by reading prompt and answer in one step, and refuses
+    what could then be longer than max_num_tokens.
+    """
+    if policy == "max_utilization" and not chunked_context:
+        return (
+            "batch_scheduler_policy=max_utilization needs enable_chunked_context: without it long requests are "
+            "refused; take guaranteed_no_evict, or leave chunked context on"
+        )
+    return None
 
 
 PRESETS: dict[str, dict[str, Any]] = {

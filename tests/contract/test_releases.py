@@ -13,18 +13,26 @@ from bento_trtllm.engines import guided, make_tensorrt
 from bento_trtllm.engines.base import Engine
 from bento_trtllm.engines.contract import REQUESTED
 from bento_trtllm.engines.dialect import DIALECTS
-from bento_trtllm.engines.releases import RELEASES, RENAMED, DialectName
+from bento_trtllm.engines.releases import DEFAULT, RELEASES
+from bento_trtllm.engines.tensorrt import PLAN_TIMING
 from bento_trtllm.engines.tensorrt_settings import PRESETS
+from bento_trtllm.engines.tensorrt_versions import RENAMED, VERSIONS, DialectName
 from bento_trtllm.triton.client import TokenRequest, encode
 from bento_trtllm.triton.repository import configurations, place_repository, read_config, write_repository
 from tests.llamas import LLAMA3_8B, llama
 
 HERE = Path(__file__).parent
+READ = sorted({name for release in RELEASES.values() for name in release.version.read})
 CONTRACTS = {
-    name: json.loads((HERE / f"inflight_batcher_llm-{name}.json").read_text("utf-8"))["models"] for name in DIALECTS
+    name: json.loads((HERE / f"inflight_batcher_llm-{name}.json").read_text("utf-8"))["models"] for name in READ
 }
+BUILD = json.loads((HERE / "trtllm-build.json").read_text("utf-8"))
+FIRST_TAGS = {release.tensorrt_llm: release.tag for release in reversed(RELEASES.values())}
+"""Of the containers that have a version."""
+CASES = [(tag, name) for tag in FIRST_TAGS.values() for name in RELEASES[tag].version.read]
+"""Each version with each data that it was compared with."""
 MODELS = ("preprocessing", "tensorrt_llm", "postprocessing", "ensemble")
-PROBABILITIES = ("cum_log_probs", "output_log_probs")
+PASSED_ON = ("cum_log_probs", "output_log_probs", "batch_index")
 TEMPLATES = {"gpt_model_path": "engine_dir", "gpt_model_type": "batching_strategy"}
 
 
@@ -32,32 +40,35 @@ def make(tag: str, **settings: object) -> Engine:
     return make_tensorrt({"release": tag, **settings}, Path("/workspace"), "H100")
 
 
-def models_of(dialect: DialectName) -> dict[str, pb.ModelConfig]:
-    """The four models in a dialect, also in one that no release of the table speaks."""
-    engine = make("25.12")
-    engine.dialect = DIALECTS[dialect]
-    return {config.name: config for config in configurations(engine, llama(LLAMA3_8B))}
-
-
-@pytest.fixture(scope="module", params=DIALECTS)
-def dialect(request: pytest.FixtureRequest) -> DialectName:
-    name: DialectName = request.param
-    return name
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def case(request: pytest.FixtureRequest) -> tuple[str, str]:
+    tag, name = request.param
+    return tag, name
 
 
 @pytest.fixture(scope="module")
-def configs(dialect: DialectName) -> dict[str, pb.ModelConfig]:
-    return models_of(dialect)
+def read(case: tuple[str, str]) -> str:
+    return case[1]
 
 
-def theirs(dialect: DialectName, model: str, side: str) -> dict[str, dict[str, Any]]:
-    return {tensor["name"]: tensor for tensor in CONTRACTS[dialect][model][side]}
+@pytest.fixture(scope="module")
+def dialect(case: tuple[str, str]) -> DialectName:
+    return RELEASES[case[0]].dialect
+
+
+@pytest.fixture(scope="module")
+def configs(case: tuple[str, str]) -> dict[str, pb.ModelConfig]:
+    return {config.name: config for config in configurations(make(case[0]), llama(LLAMA3_8B))}
+
+
+def theirs(read: str, model: str, side: str) -> dict[str, dict[str, Any]]:
+    return {tensor["name"]: tensor for tensor in CONTRACTS[read][model][side]}
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("side", ["input", "output"])
-def test_tensors_are_upstreams(dialect: DialectName, configs: dict[str, pb.ModelConfig], model: str, side: str) -> None:
-    upstream = theirs(dialect, model, side)
+def test_tensors_are_upstreams(read: str, configs: dict[str, pb.ModelConfig], model: str, side: str) -> None:
+    upstream = theirs(read, model, side)
     ours = getattr(configs[model], side)
     assert ours
     for tensor in ours:
@@ -70,15 +81,13 @@ def test_tensors_are_upstreams(dialect: DialectName, configs: dict[str, pb.Model
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_required_input_of_upstream_is_there(
-    dialect: DialectName, configs: dict[str, pb.ModelConfig], model: str
-) -> None:
-    required = {name for name, tensor in theirs(dialect, model, "input").items() if not tensor.get("optional")}
+def test_every_required_input_of_upstream_is_there(read: str, configs: dict[str, pb.ModelConfig], model: str) -> None:
+    required = {name for name, tensor in theirs(read, model, "input").items() if not tensor.get("optional")}
     assert {tensor.name for tensor in configs[model].input if not tensor.optional} == required
 
 
-def test_parameters_are_upstreams(dialect: DialectName, configs: dict[str, pb.ModelConfig]) -> None:
-    config, upstream = configs["tensorrt_llm"], CONTRACTS[dialect]["tensorrt_llm"]
+def test_parameters_are_upstreams(read: str, configs: dict[str, pb.ModelConfig]) -> None:
+    config, upstream = configs["tensorrt_llm"], CONTRACTS[read]["tensorrt_llm"]
     assert config.backend == upstream["backend"]
     assert set(config.parameters) <= set(upstream["parameters"])
     keys = upstream["template_keys"]
@@ -88,15 +97,15 @@ def test_parameters_are_upstreams(dialect: DialectName, configs: dict[str, pb.Mo
     assert [group.kind for group in config.instance_group] == [pb.ModelInstanceGroup.KIND_CPU]
 
 
-def test_ensemble_is_wired(dialect: DialectName, configs: dict[str, pb.ModelConfig]) -> None:
+def test_ensemble_is_wired(read: str, configs: dict[str, pb.ModelConfig]) -> None:
     """As upstream does it, and each tensor is made once, with the type that its reader takes."""
-    upstream = {step["model"]: step for step in CONTRACTS[dialect]["ensemble"]["steps"]}
+    upstream = {step["model"]: step for step in CONTRACTS[read]["ensemble"]["steps"]}
     made = {tensor.name: tensor.data_type for tensor in configs["ensemble"].input}
     for step in configs["ensemble"].ensemble_scheduling.step:
         their = upstream[step.model_name]
         assert dict(step.input_map).items() <= their["input_map"].items()
-        # 0.10.0 hands the probabilities through postprocessing, unchanged: to a client it is the same.
-        named = {ours: target for ours, target in step.output_map.items() if ours not in PROBABILITIES}
+        # Up to 0.13.0 postprocessing hands these on, unchanged: to a client it is the same.
+        named = {ours: target for ours, target in step.output_map.items() if ours not in PASSED_ON}
         assert named.items() <= their["output_map"].items()
         inputs = {tensor.name: tensor for tensor in configs[step.model_name].input}
         outputs = {tensor.name: tensor for tensor in configs[step.model_name].output}
@@ -114,7 +123,7 @@ def test_the_client_asks_by_the_names_of_the_release(dialect: DialectName, confi
     request = TokenRequest(
         [1, 2], 3, 4, [[5]], temperature=1, top_k=1, top_p=0.5, repetition_penalty=1, presence_penalty=1,
         frequency_penalty=1, seed=1, min_tokens=1, bad_words=[[6]], embedding_bias=[0.5], log_probs=True,
-        guide=None if dialect == "0.10.0" else ("ebnf_grammar", "root ::= \"é\""),
+        guide=None if dialect != "1.x" else ("ebnf_grammar", "root ::= \"é\""),
     )  # fmt: skip
     message = encode(request, RENAMED[dialect], REQUESTED["tensorrt"])
     inputs = {tensor.name: tensor for tensor in configs["tensorrt_llm"].input}
@@ -122,7 +131,7 @@ def test_the_client_asks_by_the_names_of_the_release(dialect: DialectName, confi
         assert sent.datatype == pb.DataType.Name(inputs[sent.name].data_type).removeprefix("TYPE_").replace(
             "STRING", "BYTES"
         )
-    assert len(message.inputs) == (17 if dialect == "0.10.0" else 19)
+    assert len(message.inputs) == (17 if dialect != "1.x" else 19)
     asked = {output.name for output in message.outputs}
     # Without the first two the C++ backend throws for each response.
     assert asked == {"output_ids", "sequence_length", "output_log_probs"}
@@ -143,8 +152,8 @@ def test_written_and_placed(tag: str, tmp_path: Path) -> None:
     parameters = read_config(placed / "tensorrt_llm").parameters
     assert parameters["gpt_model_path"].string_value == str(packed / "engine")
     assert parameters["kv_cache_free_gpu_mem_fraction"].string_value == "0.5"
-    # The backend of 1.x does not start without these three; that of 0.10.0 has no guided decoding.
-    if tag == "24.06":
+    # The backend of 1.x does not start without these three; earlier ones have no guided decoding.
+    if RELEASES[tag].dialect != "1.x":
         assert not parameters.keys() & guided.PARAMETERS.keys()
     else:
         assert parameters["guided_decoding_backend"].string_value == "xgrammar"
@@ -152,21 +161,22 @@ def test_written_and_placed(tag: str, tmp_path: Path) -> None:
         assert parameters["tokenizer_dir"].string_value == str(packed / "tokenizer")
 
 
-@pytest.mark.parametrize("tag", RELEASES)
+@pytest.mark.parametrize("tag", FIRST_TAGS.values())
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("quantization", ["none", "fp8", "int4_awq"])
+@pytest.mark.parametrize("quantization", ["none", "fp8", "int4_awq", "nvfp4"])
 def test_trtllm_build_takes_the_options(tag: str, preset: str, quantization: str) -> None:
     engine = make(tag, preset=preset, quantization=quantization, tp_size=2)
-    known = json.loads((HERE / "trtllm-build.json").read_text("utf-8"))[RELEASES[tag].dialect]["options"]
-    parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    for name, choices in known.items():
-        parser.add_argument(f"--{name}", choices=choices)
     argv = engine.plan(llama(LLAMA3_8B))["settings"]["build"]
     assert isinstance(argv, list)
     assert argv[0] == "trtllm-build"
-    parsed, unknown = parser.parse_known_args([str(part) for part in argv[1:]])
-    assert unknown == []
-    assert (parsed.workers, parsed.gpt_attention_plugin) == ("2", "bfloat16")
+    for name in RELEASES[tag].version.built_with:
+        parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
+        for option, choices in BUILD[name]["options"].items():
+            parser.add_argument(f"--{option}", choices=choices)
+        parsed, unknown = parser.parse_known_args([str(part) for part in argv[1:]])
+        assert unknown == []
+        assert (parsed.workers, parsed.gpt_attention_plugin) == ("2", "bfloat16")
+        assert (parsed.input_timing_cache, parsed.output_timing_cache) == PLAN_TIMING
 
 
 def test_the_tutorial_is_bentotrtllms() -> None:
@@ -175,7 +185,8 @@ def test_the_tutorial_is_bentotrtllms() -> None:
     argv = engine.plan(llama(LLAMA3_8B))["settings"]["build"]
     assert isinstance(argv, list)
     flags = dict(zip(argv[1::2], argv[2::2], strict=True))
-    del flags["--checkpoint_dir"], flags["--output_dir"], flags["--workers"]
+    for name in ("checkpoint_dir", "output_dir", "workers", "input_timing_cache", "output_timing_cache"):
+        del flags[f"--{name}"]
     assert flags == {
         "--gpt_attention_plugin": "bfloat16",
         "--gemm_plugin": "bfloat16",
@@ -206,6 +217,23 @@ def test_the_tutorial_is_bentotrtllms() -> None:
     assert config.dynamic_batching.max_queue_delay_microseconds == 0
 
 
-def test_every_container_speaks_a_dialect() -> None:
-    assert {release.dialect for release in RELEASES.values()} <= set(DIALECTS) == set(CONTRACTS) == set(RENAMED)
-    assert RELEASES["24.06"].tensorrt_llm == "0.10.0" and RELEASES["25.12"].tensorrt_llm == "1.1.0"
+def test_every_container_was_compared() -> None:
+    """Which dialects there are, and that no data lies about unused, or a version unread."""
+    assert {release.dialect for release in RELEASES.values()} == set(DIALECTS) == set(RENAMED)
+    assert {release.tensorrt_llm for release in RELEASES.values()} == set(VERSIONS)
+    files = {path.stem.removeprefix("inflight_batcher_llm-") for path in HERE.glob("inflight_batcher_llm-*.json")}
+    assert files == set(READ)
+    assert {name for version in VERSIONS.values() for name in version.built_with} == BUILD.keys() - {"about"}
+    assert max(RELEASES) == DEFAULT == "26.07" and RELEASES[DEFAULT].tensorrt_llm == "1.2.1"
+    # Whose names are not known: see tensorrt_versions.py.
+    assert not {"25.02", "25.04", "25.05", "25.06", "25.07", "25.08"} & RELEASES.keys()
+
+
+@pytest.mark.parametrize("name", READ)
+def test_the_names_of_a_version_are_the_only_ones(name: str) -> None:
+    """A client that used the others would be given tokens, by another seed and length."""
+    inputs = {tensor["name"] for tensor in CONTRACTS[name]["tensorrt_llm"]["input"]}
+    dialects = {version.dialect for version in VERSIONS.values() if name in version.read}
+    for dialect in dialects:
+        for ours, theirs in {"seed": "random_seed", "min_tokens": "min_length", **RENAMED[dialect]}.items():
+            assert (ours in inputs) == (not RENAMED[dialect]) and (theirs in inputs) == bool(RENAMED[dialect])

@@ -13,7 +13,7 @@ from bento_trtllm.hub import find_checkpoint
 from bento_trtllm.triton.repository import place_repository, read_config, write_repository
 
 MODELS = ("preprocessing", "tensorrt_llm", "postprocessing", "ensemble")
-UPSTREAM = json.loads((Path(__file__).parent / "inflight_batcher_llm-1.x.json").read_text())["models"]
+UPSTREAM = json.loads((Path(__file__).parent / "inflight_batcher_llm-1.3.0rc3.json").read_text())["models"]
 DEMO = Path(__file__).parents[2] / "assets" / "demo-llama"
 
 

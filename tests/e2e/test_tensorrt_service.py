@@ -7,14 +7,15 @@ from pathlib import Path
 
 import httpx
 
+from bento_trtllm.engines.releases import DEFAULT, RELEASES
 from tests.checkpoints import write_checkpoint
 from tests.e2e.serving import ROOT, environment, serve
 from tests.e2e.tiny import until
 from tests.fakes.container import Container
 
 REASON = (
-    "the engine needs TensorRT-LLM 1.1.0, which is not installed here: serve it in "
-    "nvcr.io/nvidia/tritonserver:25.12-trtllm-python-py3, with scripts/in_container --release 25.12 bentoml serve"
+    f"the engine needs TensorRT-LLM {RELEASES[DEFAULT].tensorrt_llm}, which is not installed here: serve it in "
+    f"{RELEASES[DEFAULT].image}, with scripts/in_container --release {DEFAULT} bentoml serve"
 )
 
 

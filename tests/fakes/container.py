@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bento_trtllm.engines.releases import DEFAULT, RELEASES
+from bento_trtllm.engines.tensorrt_versions import VERSIONS
+
 HERE = Path(__file__).parent
 OPTIONS = HERE.parent / "contract" / "trtllm-build.json"
 
@@ -42,9 +45,10 @@ OLD = {
     "*, quantization, load_by_shard=False, load_model_on_cpu=False):",
     "note_convert": "note(call='convert', dir=hf_model_dir, dtype=dtype, rank=mapping.rank, quant=quant(quantization))",
     "quantize": "@classmethod\n    def quantize(cls, hf_model_dir, output_dir, quant_config, *, dtype='float16', "
-    "mapping=None, calib_batches=512, calib_batch_size=1, random_seed=1234, tokenizer_max_seq_length=2048):",
+    "mapping=None, calib_dataset='cnn_dailymail', calib_batches=512, calib_batch_size=1, "
+    "random_seed=1234, tokenizer_max_seq_length=2048):",
     "third": "quant_config",
-    "rest": "{'dtype': dtype, 'calib_batches': calib_batches}",
+    "rest": "{'dtype': dtype, 'calib_batches': calib_batches, 'calib_dataset': calib_dataset}",
 }
 NEW = {
     "init": "",
@@ -75,6 +79,8 @@ with open(os.environ["FAKE_CALLS"], "a") as file:
 if os.environ.get("FAKE_BUILD") == "hang":
     time.sleep(600)
 folder = pathlib.Path(options.output_dir)
+# trtllm-build's default, written where it runs.
+pathlib.Path(options.output_timing_cache or "model.cache").write_bytes(b"measured")
 for rank in range(int(options.workers)):
     (folder / f"rank{{rank}}.engine").write_bytes(b"engine of rank %d" % rank)
 (folder / "config.json").write_text(json.dumps(dict(version={version!r})))
@@ -84,20 +90,22 @@ for rank in range(int(options.workers)):
 class Container:
     """One container in a folder; `environment` is for a process of ours that runs inside."""
 
-    def __init__(self, folder: Path, version: str = "1.1.0", gpus: str = "NVIDIA H100 80GB HBM3:80:9.0") -> None:
+    def __init__(
+        self, folder: Path, version: str = RELEASES[DEFAULT].tensorrt_llm, gpus: str = "NVIDIA H100 80GB HBM3:80:9.0"
+    ) -> None:
         self.folder, self.calls_file = folder, folder / "calls"
         site, bin_ = folder / "site", folder / "bin"
         package = site / "tensorrt_llm"
         (package / "models").mkdir(parents=True)
         bin_.mkdir()
-        old = version.startswith("0.10")
+        old, nvfp4 = VERSIONS[version].conversion == "0.10.0", VERSIONS[version].nvfp4
         for name, text in {
             "__init__.py": "",
             "mapping.py": "class Mapping:\n    def __init__(self, world_size=1, rank=0, *, tp_size=1, pp_size=1):\n"
             "        assert world_size == tp_size * pp_size and 0 <= rank < world_size\n"
             "        self.world_size, self.rank = world_size, rank\n",
             "quantization.py": "import enum\nclass QuantAlgo(str, enum.Enum):\n    FP8 = 'FP8'\n"
-            "    W4A16_AWQ = 'W4A16_AWQ'\n    INT8 = 'INT8'\n",
+            "    W4A16_AWQ = 'W4A16_AWQ'\n    INT8 = 'INT8'\n" + ("    NVFP4 = 'NVFP4'\n" if nvfp4 else ""),
             "models/__init__.py": MODELS.format(**(OLD if old else NEW)),
             "models/modeling_utils.py": "class QuantConfig:\n    def __init__(self, quant_algo=None, "
             "kv_cache_quant_algo=None):\n        self.quant_algo = quant_algo\n"
@@ -109,7 +117,7 @@ class Container:
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tensorrt-llm\nVersion: {version}\n")
         python = os.path.realpath(sys.executable)
         self._program(bin_ / "python3", f'#!/bin/sh\nPYTHONPATH="{site}" exec "{python}" "$@"\n')
-        api = "0.10.0" if old else "1.x"
+        api = VERSIONS[version].built_with[-1]
         build = BUILD.format(python=python, options=str(OPTIONS), api=api, version=version)
         self._program(bin_ / "trtllm-build", build)
         self.environment = {

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bento_trtllm import prequantized
 from bento_trtllm.checkpoint import LlamaConfig, read_checkpoint
-from bento_trtllm.engines import make_engine
+from bento_trtllm.engines import make_engine, make_tensorrt
 from bento_trtllm.errors import CheckpointError, EngineError
 from bento_trtllm.hub import find_checkpoint
 from tests.checkpoints import encode, write_checkpoint, write_safetensors
@@ -198,13 +199,63 @@ def test_what_the_openvino_engine_refuses(case: str, tmp_path: Path) -> None:
         make_engine("openvino").check(find_checkpoint(str(path)))
 
 
-def test_f8_weights_are_refused(tmp_path: Path) -> None:
+ENGINES = {
+    "openvino": (lambda: make_engine("openvino"), "pack the original checkpoint, with --precision"),
+    "tensorrt": (
+        lambda: make_tensorrt({}, Path("/workspace"), "H100"),
+        "pack the original checkpoint, with --quantization",
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "I8", "U8"])
+def test_quantised_weights_are_refused(dtype: str, engine: str, tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "tiny")
     shapes = find_checkpoint(str(path)).config.shapes()
-    bytes_of = {name: ("F8_E4M3", np.zeros(shape, np.uint8)) for name, shape in shapes.items()}
+    bytes_of = {name: (dtype, np.zeros(shape, np.uint8)) for name, shape in shapes.items()}
     write_safetensors(path / "model.safetensors", bytes_of)
-    with pytest.raises(CheckpointError, match="weights of the type F8_E4M3: only BF16, F16 and F32"):
-        make_engine("openvino").check(find_checkpoint(str(path)))
+    make, way_out = ENGINES[engine]
+    with pytest.raises(CheckpointError) as caught:
+        make().check(find_checkpoint(str(path)))
+    assert f"is quantised already (weights of the type {dtype}): {way_out}" in str(caught.value)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("dtype", ["F64", "I64"])
+def test_other_weights_are_refused(dtype: str, engine: str, tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "tiny")
+    shapes = find_checkpoint(str(path)).config.shapes()
+    write_safetensors(path / "model.safetensors", {name: (dtype, np.zeros(s, np.int64)) for name, s in shapes.items()})
+    with pytest.raises(CheckpointError, match=f"weights of the type {dtype}: only BF16, F16 and F32"):
+        ENGINES[engine][0]().check(find_checkpoint(str(path)))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_modelopt_quantised_is_refused(engine: str, tmp_path: Path) -> None:
+    """Its file alone tells it, where the weights look as usual: FP8 ones in BF16, say."""
+    path = write_checkpoint(tmp_path / "tiny")
+    (path / prequantized.FILE).write_text('{"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}')
+    make, way_out = ENGINES[engine]
+    with pytest.raises(CheckpointError) as caught:
+        make().check(find_checkpoint(str(path)))
+    assert f"is quantised already (FP8, says hf_quant_config.json): {way_out}" in str(caught.value)
+    (path / prequantized.FILE).write_text('{"quantization": {"quant_algo": null}}')
+    make().check(find_checkpoint(str(path)))
+    (path / prequantized.FILE).write_text("{")
+    with pytest.raises(CheckpointError, match=r"hf_quant_config\.json is not valid JSON"):
+        find_checkpoint(str(path))
+
+
+def test_weights_packed_by_twos_are_refused(tmp_path: Path) -> None:
+    """NVFP4 is U8 with two values a byte: it is the shape that is seen first."""
+    path = write_checkpoint(tmp_path / "tiny")
+    shapes = find_checkpoint(str(path)).config.shapes()
+    halves = {name: (*shape[:-1], shape[-1] // 2) if "proj" in name else shape for name, shape in shapes.items()}
+    write_safetensors(path / "model.safetensors", {name: ("U8", np.zeros(s, np.uint8)) for name, s in halves.items()})
+    (path / prequantized.FILE).write_text('{"quantization": {"quant_algo": "NVFP4"}}')
+    with pytest.raises(CheckpointError, match=r"NVFP4, says hf_quant_config.json: pack the original"):
+        find_checkpoint(str(path))
 
 
 def test_q8_0_wants_rows_of_32(tmp_path: Path) -> None:

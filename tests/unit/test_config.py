@@ -34,6 +34,17 @@ def test_precisions_that_the_engine_cannot_combine_are_refused(inference: str, c
             OpenVINOSettings.model_validate(values)
 
 
+@pytest.mark.parametrize("value", ["0", "0.5", "-1", "2.5"])
+def test_cancellations_are_looked_for_every_whole_millisecond(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT-LLM's backend reads an int, and what it reads as 0 keeps a core busy."""
+    monkeypatch.setenv("TRTLLM_CANCELLATION_CHECK_PERIOD_MS", value)
+    with pytest.raises(ValueError, match="cancellation_check_period_ms"):
+        Settings()
+    monkeypatch.setenv("TRTLLM_CANCELLATION_CHECK_PERIOD_MS", "1")
+    assert Settings().overrides("tensorrt") == {"cancellation_check_period_ms": "1"}
+    assert Settings().overrides("openvino")["cancellation_check_period_ms"] == "1"
+
+
 def test_openvinos_prefix_cache_is_off_and_refused() -> None:
     assert OpenVINOSettings().parameters()["enable_kv_cache_reuse"] == "false"
     with pytest.raises(

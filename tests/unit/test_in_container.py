@@ -66,6 +66,47 @@ def test_secrets_go_by_name() -> None:
     assert "HF_TOKEN" not in values(printed("true"), "--env")
 
 
+NETWORK = {
+    "HF_ENDPOINT": "https://mirror.example",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "http_proxy": "http://user:secret@proxy.example:3128",
+    "https_proxy": "http://proxy.example:3128",
+    "no_proxy": "localhost",
+    "HTTP_PROXY": "http://proxy.example:3128",
+    "HTTPS_PROXY": "http://proxy.example:3128",
+    "ALL_PROXY": "socks5://proxy.example",
+    "NO_PROXY": "localhost,.example",
+    "PIP_INDEX_URL": "https://user:secret@pypi.example/simple",
+}
+
+
+def test_the_network_of_the_machine_is_the_containers() -> None:
+    command = printed("true", **NETWORK)
+    assert NETWORK.keys() <= set(values(command, "--env"))
+    assert "secret" not in " ".join(command)
+    assert not NETWORK.keys() & set(values(printed("true"), "--env"))
+
+
+def test_certificates_are_mounted(tmp_path: Path) -> None:
+    (folder := tmp_path / "our certificates").mkdir()
+    (bundle := folder / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
+    (other := tmp_path / "other.pem").write_text("-----BEGIN CERTIFICATE-----")
+    named = {"SSL_CERT_FILE": bundle, "REQUESTS_CA_BUNDLE": bundle, "CURL_CA_BUNDLE": other, "SSL_CERT_DIR": folder}
+    command = printed("true", **{name: str(path) for name, path in named.items()})
+    assert {f"{name}={path}" for name, path in named.items()} <= set(values(command, "--env"))
+    mounted = [volume for volume in values(command, "--volume") if volume.endswith(":ro")]
+    assert sorted(mounted) == sorted(f"{path}:{path}:ro" for path in (bundle, other, folder))
+    done = run("--print", "true", SSL_CERT_FILE="/nowhere/ca.pem")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: SSL_CERT_FILE names /nowhere/ca.pem, which is not there\n"
+
+
+def test_help_names_the_default() -> None:
+    assert f"(default: {DEFAULT})" in run("--help").stdout
+
+
 def test_places_and_words_with_spaces(tmp_path: Path) -> None:
     (folder := tmp_path / "my checkpoints").mkdir()
     command = printed(
@@ -81,7 +122,7 @@ def test_places_and_words_with_spaces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--release", "25.01", "true"], "there is no release 25.01 here: choose one of 24.06, 25.09"),
+        (["--release", "25.08", "true"], "there is no release 25.08 here: choose one of 24.06, 24.07"),
         (["--release"], "--release needs a value"),
         (["--mount", "/nowhere", "true"], "there is no folder /nowhere to mount"),
         (["--gpu", "0", "true"], "there is no option --gpu"),

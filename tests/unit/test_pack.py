@@ -345,6 +345,12 @@ def test_packs_a_hugging_face_id(desk: Desk, tiny: Path) -> None:
     assert desk.pack("meta-llama/Tiny")[0] == 0
 
 
+def test_what_modelopt_says_is_downloaded_too(desk: Desk, tiny: Path) -> None:
+    (tiny / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "NVFP4"}}')
+    with serve_hub({"nvidia/Tiny-FP4": tiny}) as desk.environment["HF_ENDPOINT"]:
+        assert "is quantised already (NVFP4, says hf_quant_config.json)" in desk.refused("nvidia/Tiny-FP4")
+
+
 def test_a_hugging_face_id_that_cannot_be_had(desk: Desk, tiny: Path) -> None:
     desk.environment["HF_TOKEN"] = secret = "hf_" + "s" * 34
     hub = {"meta-llama/Gated": (403, "GatedRepo"), "some/broken": (500, "Broken"), "some/denied": (403, "No")}

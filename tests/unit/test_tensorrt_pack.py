@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from bento_trtllm.config import Settings
 from bento_trtllm.engines import guided, provenance
 from bento_trtllm.errors import EngineError
+from bento_trtllm.llm import check
 from bento_trtllm.manifest import Manifest
 from pack_model import main
 from tests.checkpoints import write_checkpoint
@@ -95,11 +97,11 @@ def test_packs(desk: Desk, tiny: Path) -> None:
     assert json.loads(info["tokenizer_str"])["model"]["vocab"] == vocabulary
     manifest = Manifest.read(packed)
     assert (manifest.engine, manifest.precision, manifest.dialect) == ("tensorrt", "bfloat16", "1.x")
-    assert manifest.versions == {"tensorrt_llm": "1.1.0"} and manifest.context_length == 2048
+    assert manifest.versions == {"tensorrt_llm": "1.2.1"} and manifest.context_length == 2048
     built = manifest.tensorrt
     assert built is not None
     assert (built.gpu, built.compute_capability) == ("NVIDIA H100 80GB HBM3", "9.0")
-    assert (built.release, built.tensorrt_llm, built.tp_size, built.pp_size) == ("25.12", "1.1.0", 1, 1)
+    assert (built.release, built.tensorrt_llm, built.tp_size, built.pp_size) == ("26.07", "1.2.1", 1, 1)
     metadata = yaml.safe_load((packed / "model.yaml").read_text())["metadata"]
     assert metadata["tensorrt"] == built.model_dump()
     assert len(metadata["checksum"]) == 64
@@ -130,7 +132,98 @@ def test_the_tutorials_release(
     assert Manifest.read(packed).dialect == "0.10.0"
     desk.packed(tiny, "--release", "24.06", "--tag", "old:2", "--quantization", "int4_awq")
     quantize, _ = calls(desk)
-    assert quantize == {"call": "quantize", "third": ["W4A16_AWQ", None], "dtype": "bfloat16", "calib_batches": 512}
+    assert quantize == {
+        "call": "quantize", "third": ["W4A16_AWQ", None], "dtype": "bfloat16", "calib_batches": 32,
+        "calib_dataset": "cnn_dailymail",
+    }  # fmt: skip
+    # QuantAlgo.FP8 for the KV cache would become an INT8 cache there, without a word.
+    desk.packed(
+        tiny, "--release", "24.06", "--tag", "old:3", "--quantization", "fp8", "--calibration-dataset", "pileval"
+    )
+    quantize, _ = calls(desk)
+    assert quantize == {
+        "call": "quantize", "third": ["FP8", "fp8"], "dtype": "bfloat16", "calib_batches": 512,
+        "calib_dataset": "pileval",
+    }  # fmt: skip
+
+
+def test_the_timing_cache_stays_in_the_workspace(
+    desk: Desk, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(elsewhere)
+    workspace = desk.home / "tensorrt"
+    packed = desk.packed(tiny, "--tag", "tiny:1")
+    (kept,) = workspace.glob("*.cache")
+    assert kept.read_bytes() == b"measured" and not list(elsewhere.iterdir())
+    assert not list((packed / "engine").glob("*.cache"))
+    _, build = calls(desk)
+    assert build["input_timing_cache"] == str(kept) and build["output_timing_cache"] != str(kept)
+    # The next build on the same kind of GPU reads it, one on another does not, and one that fails changes nothing.
+    desk.packed(tiny, "--tag", "tiny:2", "--max-batch-size", "8")
+    (build,) = calls(desk)
+    assert build["input_timing_cache"] == str(kept)
+    assert desk.pack(tiny, "--tag", "tiny:3", "--max-batch-size", "9", FAKE_BUILD="fail")[0] == 2
+    assert list(workspace.glob("*.cache")) == [kept]
+    desk.environment["FAKE_GPUS"] = "NVIDIA H200:141:9.0"
+    desk.packed(tiny, "--tag", "tiny:4")
+    (build,) = calls(desk)
+    assert build["input_timing_cache"] != str(kept) and len(list(workspace.glob("*.cache"))) == 2
+
+
+def test_another_text_is_another_calibration(desk: Desk, tiny: Path, tmp_path: Path) -> None:
+    (texts := tmp_path / "texts").mkdir()
+    (texts / "train.jsonl").write_text('{"text": "Once upon a time"}\n')
+    arguments = ("--quantization", "fp8", "--calibration-dataset", texts)
+    desk.packed(tiny, "--tag", "tiny:1", *arguments)
+    quantize, _ = calls(desk)
+    assert quantize["calib_dataset"] == str(texts)
+    desk.packed(tiny, "--tag", "tiny:2", *arguments)
+    assert calls(desk) == []
+    (texts / "train.jsonl").write_text('{"text": "There was another one"}\n')
+    desk.packed(tiny, "--tag", "tiny:3", *arguments)
+    assert [call["call"] for call in calls(desk)] == ["quantize", "build"]
+
+
+def test_nvfp4(desk: Desk, tiny: Path) -> None:
+    desk.environment["FAKE_GPUS"] = "NVIDIA B200:180:10.0"
+    packed = desk.packed(tiny, "--quantization", "nvfp4", "--calibration-dataset", "pileval")
+    quantize, _ = calls(desk)
+    assert (quantize["third"], quantize["calib_dataset"]) == (["NVFP4", "FP8"], "pileval")
+    manifest = Manifest.read(packed)
+    assert manifest.tensorrt is not None
+    assert (manifest.precision, manifest.tensorrt.quantization, manifest.tensorrt.kv_cache_dtype) == (
+        *("nvfp4", "nvfp4", "fp8"),
+    )
+
+
+def test_refused_before_anything_is_paid_for(desk: Desk, tiny: Path) -> None:
+    for arguments, reason in (
+        (("--quantization", "int4_awq", "--kv-cache-dtype", "fp8"), "does not go with --quantization int4_awq"),
+        (("--quantization", "fp8", "--calibration-dataset", "wikitext"), "does not quantise with"),
+        (("--quantization", "nvfp4"), "nvfp4 runs on Blackwell"),
+        (("--calibration-samples", "32"), "goes with a --quantization"),
+    ):
+        assert reason in desk.refused(tiny, *arguments)
+    (tiny / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "FP8"}}')
+    assert "is quantised already (FP8, says hf_quant_config.json)" in desk.refused(tiny)
+    assert calls(desk) == []
+
+
+def test_the_scheduler_of_a_packed_engine_is_checked_at_start(desk: Desk, tiny: Path) -> None:
+    """With what it was packed with, and what is set now: both together make the fault."""
+    throughput = desk.packed(tiny, "--tag", "tiny:1", "--preset", "throughput")
+    latency = desk.packed(tiny, "--tag", "tiny:2", "--preset", "latency")
+    check(throughput, Settings())
+    check(latency, Settings(enable_chunked_context=False))
+    check(latency, Settings(batch_scheduler_policy="max_utilization"))
+    for packed, settings in (
+        (throughput, Settings(enable_chunked_context=False)),
+        (latency, Settings(enable_chunked_context=False, batch_scheduler_policy="max_utilization")),
+    ):
+        with pytest.raises(EngineError, match="max_utilization needs enable_chunked_context"):
+            check(packed, settings)
+    check(throughput, Settings(enable_chunked_context=False, batch_scheduler_policy="guaranteed_no_evict"))
 
 
 def test_what_is_finished_is_not_built_again(desk: Desk, tiny: Path) -> None:
@@ -202,9 +295,9 @@ def test_dry_run_needs_nothing(
 
 def test_wrong_use(desk: Desk, tiny: Path, tmp_path: Path) -> None:
     assert "choose --tp from 1, 2, 4" in desk.refused(tiny, "--dry-run", "--tp", "3")
-    assert "there is no release 25.01 here: choose one of 24.06 (0.10.0)" in desk.refused(tiny, "--release", "25.01")
+    assert "there is no release 25.08 here: choose one of 24.06 (0.10.0)" in desk.refused(tiny, "--release", "25.08")
     other = desk.refused(tiny, "--release", "25.11")
-    assert "release 25.11 has TensorRT-LLM 1.0.3 and 1.1.0 is installed here" in other
+    assert "release 25.11 has TensorRT-LLM 1.0.3 and 1.2.1 is installed here" in other
     assert "scripts/in_container --release 25.11 python3 pack_model.py" in other
     assert "--gpu is for --dry-run" in desk.refused(tiny, "--gpu", "L4")
     assert "takes 2 GPUs and 1 can be used here" in desk.refused(tiny, "--tp", "2")
@@ -222,19 +315,19 @@ def test_options_of_one_engine_are_not_the_others(desk: Desk, tiny: Path) -> Non
 @pytest.mark.parametrize(
     ("version", "gpus", "message"),
     [
-        ("1.1.0", "NVIDIA H100 80GB HBM3:80:9.0", ""),
-        ("1.1.0", "NVIDIA H100 PCIe:80:9.0", ""),
+        ("1.2.1", "NVIDIA H100 80GB HBM3:80:9.0", ""),
+        ("1.2.1", "NVIDIA H100 PCIe:80:9.0", ""),
         (
-            "1.1.0",
+            "1.2.1",
             "NVIDIA A100:80:8.0",
             "built for NVIDIA H100 80GB HBM3 (compute capability 9.0) and this is a NVIDIA",
         ),
-        ("1.0.3", "NVIDIA H100 80GB HBM3:80:9.0", "built by TensorRT-LLM 1.1.0 and 1.0.3 is installed here"),
-        ("1.1.0", "", "takes 1 GPUs and 0 can be used here"),
+        ("1.0.3", "NVIDIA H100 80GB HBM3:80:9.0", "built by TensorRT-LLM 1.2.1 and 1.0.3 is installed here"),
+        ("1.2.1", "", "takes 1 GPUs and 0 can be used here"),
         (
             None,
             "",
-            "needs TensorRT-LLM 1.1.0, which is not installed here: serve it in nvcr.io/nvidia/tritonserver:25.12",
+            "needs TensorRT-LLM 1.2.1, which is not installed here: serve it in nvcr.io/nvidia/tritonserver:26.07",
         ),
     ],
 )

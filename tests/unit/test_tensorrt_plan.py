@@ -6,7 +6,7 @@ import pytest
 
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import gpus, make_engine, make_tensorrt, sizing
-from bento_trtllm.engines.releases import find_release, same_version
+from bento_trtllm.engines.releases import RELEASES, find_release, same_version
 from bento_trtllm.engines.tensorrt import TensorRTEngine
 from bento_trtllm.engines.tensorrt_settings import TensorRTSettings
 from bento_trtllm.errors import BentoTRTLLMError, CheckpointError, EngineError
@@ -53,7 +53,7 @@ def test_published_values_are_complete(name: str) -> None:
         (LLAMA3_8B, "L40S", {"preset": "throughput", "quantization": "fp8"}),
         (LLAMA3_8B, "A10G", {"preset": "latency", "quantization": "int4_awq"}),
         (LLAMA3_8B, "L4", {"preset": "latency", "tp_size": 2}),
-        (LLAMA3_8B, "T4", {"preset": "latency", "tp_size": 4, "dtype": "float16"}),
+        (LLAMA3_8B, "T4", {"preset": "latency", "tp_size": 4, "dtype": "float16", "release": "24.11"}),
         (LLAMA3_70B, "H100", {"preset": "throughput", "tp_size": 4}),
         (LLAMA3_70B, "H100", {"preset": "throughput", "tp_size": 2, "pp_size": 2, "quantization": "fp8"}),
         (LLAMA31_8B, "H200", {"preset": "throughput"}),
@@ -76,7 +76,7 @@ def test_plans(name: str, gpu: str, settings: dict[str, object]) -> None:
     assert len(plan["files"]) == engine.world_size
     assert isinstance(memory := facts["memory"], dict) and isinstance(estimate := facts["estimate"], dict)
     # The files hold each weight once, but for embeddings, which every rank of a tensor-parallel engine repeats.
-    bits = {"none": 16, "fp8": 8, "int4_awq": 4}[engine.settings.quantization]
+    bits = {"none": 16, "fp8": 8, "int4_awq": 4, "nvfp4": 4}[engine.settings.quantization]
     assert isinstance(total := estimate["engine_bytes"], int) and isinstance(tokens := memory["kv_cache_tokens"], int)
     table = checkpoint.config.vocab_size * checkpoint.config.hidden_size * 2
     assert checkpoint.parameters * bits // 8 <= total <= checkpoint.parameters * bits // 8 * 1.2 + table * 9
@@ -128,17 +128,29 @@ def test_lengths_fit_the_model() -> None:
 
 
 def test_wrong_use_is_one_sentence() -> None:
-    assert "choose one of 24.06 (0.10.0), 25.09 (1.0.0)" in refused(LLAMA3_8B, release="25.08")
+    assert "choose one of 24.06 (0.10.0), 24.07 (0.11.0)" in refused(LLAMA3_8B, release="25.08")
     assert "choose --tp from 1, 2, 4, 8, 16, 32" in refused(LLAMA3_8B, tp_size=3)
     assert "choose --tp from 1, 3" in refused(SMOLLM2_135M, tp_size=2)
     assert "choose --pp from 1, 2, 4, 8, 16, 32" in refused(LLAMA3_8B, pp_size=3)
-    too_small = refused(LLAMA3_8B, gpu="T4", dtype="float16")
+    too_small = refused(LLAMA3_8B, gpu="T4", dtype="float16", release="24.11")
     assert too_small.startswith("T4 with 17.2 GB is too small: beside 16.1 GB of weights and")
     beyond = refused(LLAMA3_8B, gpu="A10G")
     assert "max_batch_size 2048 is beyond the KV cache" in beyond and beyond.endswith("lower --max-batch-size")
-    assert "FP8 needs compute capability 8.9" in refused(LLAMA3_8B, gpu="A100-80GB", quantization="fp8")
-    assert "an FP8 KV cache needs" in refused(LLAMA3_8B, gpu="A100-80GB", quantization="int4_awq", kv_cache_dtype="fp8")
-    assert "bfloat16 needs compute capability 8.0" in refused(LLAMA3_8B, gpu="T4", tp_size=4)
+    ada = refused(LLAMA3_8B, gpu="A100-80GB", quantization="fp8")
+    assert ada == (
+        "fp8 runs on Ada, Hopper and Blackwell, and A100-80GB has compute capability 8.0: take --quantization "
+        "int4_awq or none"
+    )
+    assert "nvfp4 runs on Blackwell, and H200 has compute capability 9.0: take --quantization int4_awq or fp8" in (
+        refused(LLAMA3_8B, gpu="H200", quantization="nvfp4")
+    )
+    for gpu in ("B200", "RTX-5090"):
+        # trtllm-build would say so when the quantization is paid for.
+        assert "int4_awq runs on GPUs before Blackwell" in refused(LLAMA3_8B, gpu=gpu, quantization="int4_awq")
+    assert "T4 (compute capability 7.5) is older than TensorRT-LLM 1.2.1 of release 26.07 was made for: take " in (
+        old := refused(LLAMA3_8B, gpu="T4", dtype="float16")
+    ) and old.endswith("--release 24.11 or earlier")
+    assert "bfloat16 needs compute capability 8.0" in refused(LLAMA3_8B, gpu="T4", tp_size=4, release="24.06")
     assert "is newer than release 24.06" in refused(LLAMA3_8B, gpu="B200", release="24.06")
     assert "TensorRT-LLM 0.10.0 does not know: take a later --release" in refused(LLAMA31_8B, release="24.06")
     assert "INT4-AWQ quantises in groups of 128" in refused(SMOLLM2_135M, quantization="int4_awq")
@@ -149,13 +161,123 @@ def test_wrong_use_is_one_sentence() -> None:
 
 
 def test_what_the_engine_cannot_run() -> None:
-    for change, message in (
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "by yarn"),
-        ({"quantization_config": {"quant_method": "awq"}}, "quantised already (awq)"),
-    ):
+    for change, message in (({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "by yarn"),):
         with pytest.raises(CheckpointError) as caught:
             make().check(llama(LLAMA3_8B, **change))
         assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("tag", ["24.06", "24.07", "26.07"])
+def test_what_the_oldest_convert(tag: str) -> None:
+    """24.06 reads lm_head.weight, there or not; up to 24.07 a head has hidden_size / num_attention_heads."""
+    tied, wide = llama(LLAMA3_8B, tie_word_embeddings=True), llama(LLAMA3_8B, head_dim=256)
+    engine = make(release=tag, preset="latency", tp_size=2)
+    engine.check(llama(LLAMA3_8B))
+    if tag == "24.06":
+        with pytest.raises(CheckpointError, match=r"tie_word_embeddings.*0\.10\.0 converts no.*take a later --release"):
+            engine.check(tied)
+    else:
+        engine.check(tied)
+    if tag == "26.07":
+        engine.check(wide)
+    else:
+        with pytest.raises(CheckpointError, match=r"a head_dim of its own \(256\).*take a later --release"):
+            engine.check(wide)
+
+
+@pytest.mark.parametrize("tag", RELEASES)
+def test_no_fp8_cache_with_awq(tag: str) -> None:
+    """Up to 0.16 it does not build; 1.x builds it without what chunked context and reuse need."""
+    with pytest.raises(EngineError, match=r"does not go with --quantization int4_awq.*take --quantization fp8"):
+        make(release=tag, quantization="int4_awq", kv_cache_dtype="fp8")
+    for quantization in ("fp8", "nvfp4"):
+        assert make(release=tag, quantization=quantization).settings.kv_cache_dtype == "fp8"
+
+
+@pytest.mark.parametrize("tag", RELEASES)
+def test_nvfp4_where_the_release_can(tag: str) -> None:
+    engine = make("B200", release=tag, quantization="nvfp4", preset="throughput")
+    if not RELEASES[tag].version.nvfp4:
+        with pytest.raises(EngineError, match=r"has no NVFP4 for Llama.*take --release 25\.09 or later"):
+            engine.check(llama(LLAMA31_8B) if RELEASES[tag].version.scaled_rope else llama(LLAMA3_8B))
+        return
+    checkpoint = llama(LLAMA31_8B)
+    engine.check(checkpoint)
+    convert = engine.plan(checkpoint)["settings"]["convert"]
+    assert isinstance(convert, dict)
+    assert (convert["quant_algo"], convert["kv_cache_quant_algo"]) == ("NVFP4", "FP8")
+    # Half a byte, and a byte for 16 of them; embeddings and lm_head stay as they were.
+    table = 2 * 2 * 128256 * 4096
+    matrices = 8_030_261_248 - table // 2 - (2 * 32 + 1) * 4096
+    assert sizing.estimate(checkpoint.config, engine.settings).weights == (
+        int(matrices * (0.5 + 1 / 16)) + 2 * 65 * 4096 + table
+    )
+
+
+def test_nvfp4_wants_rows_of_16() -> None:
+    odd = {"intermediate_size": 14336 + 8}
+    with pytest.raises(EngineError, match="has rows of 14344 weights a GPU, and NVFP4 quantises in groups of 16"):
+        make("B200", quantization="nvfp4").check(llama(LLAMA3_8B, **odd))
+
+
+@pytest.mark.parametrize("tag", RELEASES)
+def test_how_an_fp8_cache_is_asked_for(tag: str) -> None:
+    convert = make(release=tag, quantization="fp8").plan(llama(LLAMA3_8B))["settings"]["convert"]
+    assert isinstance(convert, dict)
+    assert convert["kv_cache_quant_algo"] == ("fp8" if tag in ("24.06", "24.07") else "FP8")
+    assert convert["api"] == ("0.10.0" if tag == "24.06" else "0.11.0")
+
+
+@pytest.mark.parametrize("tag", RELEASES)
+def test_calibration(tag: str, tmp_path: Path) -> None:
+    """What get_calib_dataloader of each release takes, and what it would refuse with the model loaded."""
+    (texts := tmp_path / "texts").mkdir()
+    (texts / "train.jsonl").write_text('{"text": "Once upon a time"}\n')
+    (other := tmp_path / "other").mkdir()
+    (other / "train.csv").write_text("question,answer\n1,2\n")
+
+    def check(dataset: str | Path) -> str:
+        engine = make(release=tag, quantization="fp8", calibration_dataset=str(dataset))
+        try:
+            engine.check(llama(LLAMA3_8B))
+        except EngineError as error:
+            return str(error)
+        convert = engine.plan(llama(LLAMA3_8B))["settings"]["convert"]
+        assert isinstance(convert, dict) and convert["calib_dataset"] == str(dataset)
+        return ""
+
+    for name in ("cnn_dailymail", "abisee/cnn_dailymail", "/data/cnn_dailymail", "pileval"):
+        assert check(name) == ""
+    directory = "or a directory with a data set that has a column `text`"
+    wikitext = check("Salesforce/wikitext")
+    assert "does not quantise with --calibration-dataset Salesforce/wikitext, and there is no directory" in wikitext
+    assert "take cnn_dailymail (also below another name or directory), pileval" in wikitext
+    assert wikitext.endswith(directory) == (tag != "24.06")
+    assert "has pictures" in check("derek-thomas/ScienceQA")
+    if tag == "24.06":
+        assert "does not quantise with" in check(texts) and "no directory" not in check(texts)
+    else:
+        assert check(texts) == ""
+        assert check(other).endswith("other has no column `text` (its columns: question, answer)")
+
+
+def test_awq_samples() -> None:
+    """TensorRT-LLM takes 32, whatever it is given: so the plan says."""
+    plan = make(quantization="int4_awq").plan(llama(LLAMA3_8B))["settings"]
+    assert isinstance(plan["convert"], dict)
+    assert plan["calibration_samples"] == plan["convert"]["calib_batches"] == 32
+    assert make(quantization="int4_awq", calibration_samples=16).settings.calibration_samples == 16
+    with pytest.raises(EngineError, match="int4_awq takes at most 32 --calibration-samples"):
+        make(quantization="int4_awq", calibration_samples=512)
+    assert make(quantization="fp8").settings.calibration_samples == 512
+    with pytest.raises(EngineError, match=r"^--calibration-samples goes with a --quantization"):
+        make(calibration_samples=16)
+
+
+def test_a_paused_request_needs_chunks() -> None:
+    with pytest.raises(EngineError, match="max_utilization needs enable_chunked_context"):
+        make(preset="throughput", enable_chunked_context=False)
+    make(preset="latency", enable_chunked_context=False)
 
 
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +294,7 @@ def test_presets_give_way_to_what_is_said() -> None:
     assert (settings.max_batch_size, settings.max_seq_len, settings.dtype) == (4, 8192, "bfloat16")
     assert TensorRTSettings.make(quantization="fp8").kv_cache_dtype == "fp8"
     assert TensorRTSettings.make(quantization="int4_awq").kv_cache_dtype == "auto"
+    assert TensorRTSettings.make(quantization="nvfp4").kv_cache_dtype == "fp8"
     with pytest.raises(EngineError, match="preset: Input should be 'tutorial', 'throughput' or 'latency'"):
         TensorRTSettings.make(preset="fast")
 

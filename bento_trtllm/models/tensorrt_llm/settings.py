@@ -34,7 +34,7 @@ class EngineSettings:
     kv_cache_precision: str
     dynamic_quantization_group_size: int
     exclude_input_in_output: bool
-    cancellation_check_period_ms: float
+    cancellation_check_period_ms: int
 
     @classmethod
     def read(cls, parameters: dict[str, Any]) -> EngineSettings:
@@ -62,7 +62,7 @@ class EngineSettings:
             kv_cache_precision=text["kv_cache_precision"],
             dynamic_quantization_group_size=int(text["dynamic_quantization_group_size"]),
             exclude_input_in_output=text["exclude_input_in_output"] == "true",
-            cancellation_check_period_ms=float(text["cancellation_check_period_ms"]),
+            cancellation_check_period_ms=int(text["cancellation_check_period_ms"]),
         )
 
     def num_kv_blocks(self) -> int:
