@@ -28,7 +28,7 @@ DECISIVE = {"f32": 0.0, "bf16": 0.5, "u8": 0.5}
 
 
 class Alike:
-    """One run: what each question was answered alone, and what was counted among others.
+    """What each question was answered alone, and what was counted among others.
 
     `decisive` is the difference in log probability from which on rounding is no excuse for another answer, 0 for none.
     """
@@ -39,27 +39,33 @@ class Alike:
         self.service = service
         self.counts: Counter[str] = Counter(dict.fromkeys(MUST_BE_ZERO, 0))
         self.largest_margin = 0.0
+        self.alone: dict[Question, tuple[str, ...]] = {}
         self._questions = questions
         self._margin = margin
         self._decisive = decisive
         self._random = random.Random(seed)
-        self._alone: dict[Question, tuple[str, ...]] = {}
         self._compared = 0
 
-    async def run(self, answers: int, streams: int, restarts: int) -> None:
-        """Ask each question alone, then all of them in any order, from so many clients at once, over restarts."""
-        limits = httpx.Limits(max_connections=streams)
-        async with httpx.AsyncClient(base_url=self.service.url, timeout=LIMIT_S, limits=limits) as http:
+    async def ask_alone(self) -> None:
+        """Ask each question with nobody else there."""
+        async with httpx.AsyncClient(base_url=self.service.url, timeout=LIMIT_S) as http:
             for question in self._questions:
-                self._alone[question] = await ask(http, question, streamed=False)
-            began = time.monotonic()
-            clients = [asyncio.create_task(self._client(http, answers)) for _ in range(streams)]
+                self.alone[question] = await ask(http, question, streamed=False)
+
+    async def ask_among(self, answers: int, streams: int, restarts: int) -> None:
+        """Compare so many answers more, asked in any order, from so many clients at once, over restarts."""
+        wanted = range(self._compared, self._compared + answers)
+        limits, began = httpx.Limits(max_connections=streams), time.monotonic()
+        async with httpx.AsyncClient(base_url=self.service.url, timeout=LIMIT_S, limits=limits) as http:
+            clients = [asyncio.create_task(self._client(http, wanted.stop)) for _ in range(streams)]
             for i in range(restarts):
-                while self._compared < answers * (i + 1) // (restarts + 1) and not all(c.done() for c in clients):
+                while self._compared < wanted[answers * (i + 1) // (restarts + 1)] and not all(
+                    c.done() for c in clients
+                ):
                     await asyncio.sleep(0.02)
                 await asyncio.to_thread(self._restart, i)
             await asyncio.gather(*clients)
-            self.counts["seconds, without those of asking alone"] = round(time.monotonic() - began)
+        self.counts["seconds, without those of asking alone"] += round(time.monotonic() - began)
 
     def rows(self) -> dict[str, object]:
         """What the table says of a run."""
@@ -68,9 +74,9 @@ class Alike:
             found["largest margin of those"] = f"{self.largest_margin:.2g}"
         return found | {name: self.counts[name] for name in MUST_BE_ZERO}
 
-    async def _client(self, http: httpx.AsyncClient, answers: int) -> None:
-        """Ask until there are answers enough, each time in another way."""
-        while self._compared < answers:
+    async def _client(self, http: httpx.AsyncClient, enough: int) -> None:
+        """Ask until so many answers are compared, each time in another way."""
+        while self._compared < enough:
             question = self._random.choice(self._questions)
             try:
                 if self._random.random() < LEAVING:
@@ -94,7 +100,7 @@ class Alike:
         self.counts[f"of them {question.route}, {'streamed' if streamed else 'whole'}"] += len(got)
         self.counts["of them beside others in one request"] += len(got) if len(got) > 1 else 0
         self.counts["of them guided"] += len(got) if question.guided else 0
-        for i, (text, alone) in enumerate(zip(got, self._alone[question], strict=True)):
+        for i, (text, alone) in enumerate(zip(got, self.alone[question], strict=True)):
             if text != alone:
                 self._judge(question, i, text, alone)
 
@@ -109,7 +115,7 @@ class Alike:
             self.counts["clients that left before an answer"] += 1
             return
         self.counts["beginnings compared, of clients that left"] += len(got)
-        for i, (text, alone) in enumerate(zip(got, self._alone[question], strict=True)):
+        for i, (text, alone) in enumerate(zip(got, self.alone[question], strict=True)):
             if not alone.startswith(text):
                 self._judge(question, i, text, alone)
 

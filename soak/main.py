@@ -56,7 +56,8 @@ def main() -> int:
             service.wait_ready()
             if options.answers:
                 run = compare(service, options.precision, options.seed)
-                asyncio.run(run.run(options.answers, streams, options.restarts))
+                asyncio.run(run.ask_alone())
+                asyncio.run(run.ask_among(options.answers, streams, options.restarts))
                 rows |= {"precision": options.precision} | run.rows()
             else:
                 soak = asyncio.run(storm.run(service, options.minutes, streams, options.seed))

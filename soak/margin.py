@@ -5,9 +5,6 @@ import numpy as np
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.reference import Llama
 
-# An engine's token is among the likeliest few of the reference's, or nothing can be said.
-FEW = 50
-
 
 class Margin:
     """The margin between answers, by a forward pass in numpy, in f32."""
@@ -21,12 +18,12 @@ class Margin:
         """The difference in log probability (natural logarithm) of the two tokens at which the texts part.
 
         Both texts are answers to the prompt; "�" may stand at their ends for a character that was cut. Infinite where
-        no likely token goes on as a text does.
+        they do not part.
         """
         ids, left, right = list(prompt), one.rstrip("�").encode(), other.rstrip("�").encode()
         while True:
             logits = self._llama.logits(ids, len(ids) - 1)[0]
-            order = [int(token) for token in np.argsort(logits)[::-1][:FEW]]
+            order = [int(token) for token in np.argsort(logits)[::-1]]
             mine, others = self._next(order, left), self._next(order, right)
             if mine is None or others is None:
                 return float("inf")
