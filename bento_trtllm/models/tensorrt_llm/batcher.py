@@ -76,6 +76,11 @@ class Stream:
     def finished(self) -> bool:
         return all(sequence.finished for sequence in self.sequences)
 
+    @property
+    def awaits_guide(self) -> bool:
+        """The engine has yet to take up its guide."""
+        return self.request.guide is not None and not all(sequence.begun for sequence in self.sequences)
+
 
 class Batcher:
     """Owns the pipeline. `submit` may be called from any thread; everything else runs in the loop's own."""
@@ -100,6 +105,7 @@ class Batcher:
         self._running: list[Stream] = []
         self._sendable: deque[Stream] = deque()
         self._stopped: set[str] = set()
+        self._works: deque[tuple[Callable[[], None], threading.Event]] = deque()
         self._next_id = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="batcher")
@@ -124,6 +130,14 @@ class Batcher:
         with self._wake:
             self._stopped.add(name)
             self._wake.notify()
+
+    def between_steps(self, work: Callable[[], None]) -> None:
+        """Have something done by the loop while no guided request waits for its first token, and wait for it."""
+        done = threading.Event()
+        with self._wake:
+            self._works.append((work, done))
+            self._wake.notify()
+        done.wait()
 
     def close(self) -> None:
         """Cancel what is under way and end the loop."""
@@ -165,11 +179,26 @@ class Batcher:
             self._collect()
             self._send(time.monotonic() + max(took, SHORTEST_TURN_S))
             self._tell()
+            self._work()
         self._fail_all("The server is stopping.")
 
     def _busy(self) -> bool:
         # The pipeline is asked too: it frees the KV cache of a cancelled sequence in one more step.
-        return bool(self._closing or self._arrived or self._sendable or self._pipeline.has_non_finished_requests())
+        return bool(
+            self._closing
+            or self._arrived
+            or self._sendable
+            or self._works
+            or self._pipeline.has_non_finished_requests()
+        )
+
+    def _work(self) -> None:
+        if not self._works or any(stream.awaits_guide for stream in (*self._arrived, *self._running)):
+            return
+        while self._works:
+            work, done = self._works.popleft()
+            work()
+            done.set()
 
     def _admit(self) -> None:
         while self._arrived:
@@ -270,6 +299,8 @@ class Batcher:
             self._report(self._steps, active, self._pipeline.get_metrics().cache_usage if active else 0.0)
 
     def _fail_all(self, message: str) -> None:
+        for _, done in self._works:
+            done.set()
         for stream in (*self._arrived, *self._streams()):
             for sequence in stream.sequences:
                 sequence.cancel()

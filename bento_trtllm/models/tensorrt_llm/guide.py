@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 # TensorRT-LLM has "structural_tag" too.
 GUIDES = ("json", "json_schema", "regex", "ebnf_grammar")
+# Of a guide. The service's own are far below.
+MAX_CHARACTERS = 2**18
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ def read_guide(tensor: Callable[[str], npt.NDArray[np.generic] | None]) -> Guide
         raise ValueError(f"guided_decoding_guide_type is {kind}: the OpenVINO engine takes {', '.join(GUIDES)}.")
     if kind != "json" and not text:
         raise ValueError(f"guided_decoding_guide is missing, and guided_decoding_guide_type is {kind}.")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"guided_decoding_guide has {len(text)} characters, and at most {MAX_CHARACTERS} are taken.")
     if fault := guide_fault(kind, text):
         raise ValueError(f"guided_decoding_guide is no {kind}: {fault}.")
     return Guide(kind, text)

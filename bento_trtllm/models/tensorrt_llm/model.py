@@ -14,6 +14,7 @@ import numpy as np
 import openvino_genai as genai
 import triton_python_backend_utils as pb_utils
 from batcher import INVALID, Batcher, Piece
+from compiler import GuideCompiler
 from generation import RequestError, parse
 from metrics import EngineMetrics
 from settings import EngineSettings
@@ -99,11 +100,13 @@ class TritonPythonModel:
         if settings.threads:
             properties["INFERENCE_NUM_THREADS"] = settings.threads
         (engine,) = settings.engine_dir.glob("*.gguf")
-        pipeline = genai.ContinuousBatchingPipeline(str(engine), scheduler, "CPU", properties)
+        tokenizer = genai.Tokenizer(str(engine))
+        pipeline = genai.ContinuousBatchingPipeline(str(engine), tokenizer, scheduler, "CPU", **properties)
         pb_utils.Logger.log_info(f"{engine.name}: KV cache of {scheduler.num_kv_blocks} blocks of 32 tokens")
         metrics = EngineMetrics(args["model_name"], scheduler.num_kv_blocks)
         check_s = settings.cancellation_check_period_ms / 1000
         self._batcher = Batcher(pipeline, check_s, pb_utils.Logger.log_error, metrics.update)
+        self._guides = GuideCompiler(tokenizer, settings.vocab_size, self._batcher.submit, self._batcher.between_steps)
 
     def execute(self, requests: list[Any]) -> None:
         """Hand each request to the batch; the responses come from its loop."""
@@ -111,7 +114,9 @@ class TritonPythonModel:
             self._accept(request)
 
     def finalize(self) -> None:
+        # The compiler may wait for the batcher, which lets it go.
         self._batcher.close()
+        self._guides.close()
 
     def _accept(self, request: Any) -> None:
         reply = TritonReply(request)
@@ -122,6 +127,7 @@ class TritonPythonModel:
 
         stop = tensor("stop")
         if stop is not None and stop.any():
+            self._guides.stop(request.request_id())
             self._batcher.stop(request.request_id())
             reply.end()
             return
@@ -138,4 +144,5 @@ class TritonPythonModel:
         reply.input_tokens = len(parsed.prompt)
         if parsed.echo and not parsed.streaming:
             reply.prompt = parsed.prompt
-        self._batcher.submit(parsed, reply, request.request_id())
+        submit = self._guides.submit if parsed.guide else self._batcher.submit
+        submit(parsed, reply, request.request_id())

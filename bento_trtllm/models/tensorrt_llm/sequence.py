@@ -38,6 +38,7 @@ class Sequence:
     seed: int
     tokens: list[int] = field(default_factory=list)
     finished: bool = False
+    begun: bool = False
     log_prob: float = 0.0
     _handle: genai.GenerationHandle | None = None
     _banned: frozenset[int] = frozenset()
@@ -78,6 +79,7 @@ class Sequence:
         if not self._handle.can_read():
             return [], []
         (output,) = self._handle.read().values()
+        self.begun = True
         fresh: list[int] = output.generated_ids
         scores: list[float] = output.generated_log_probs
         ended = output.finish_reason != NONE

@@ -1,0 +1,168 @@
+"""Guides are compiled here, beside the step loop: in a step, a large one would hold everybody for seconds.
+
+OpenVINO GenAI 2026.4.1 compiles a request's guide when it first samples for it, in `step`, and has no other call for
+it. It keeps what it compiled in the tokenizer, by the guide's text. So a pipeline of its own, which shares the
+tokenizer and whose model is blank, samples one token with the guide, in a thread of low priority (`generate` lets go of
+Python's lock, and xgrammar's own threads inherit the priority); the batch then finds it compiled.
+
+It also keeps it for ever: what is kept is dropped as a whole when its guides pass KEPT_CHARACTERS. It belongs to a
+vocabulary size, and a pipeline of another size makes GenAI begin anew.
+
+GenAI notes the time of each compilation in a list without a lock. A batch that begins a guided request in the very
+microsecond in which a compilation ends could break that list, if it grows then: a few times in a process's life.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import openvino as ov
+import openvino_genai as genai
+from blank import write_blank
+from generation import GenerationRequest
+from guide import Guide
+from sequence import structure
+
+NICE = 10
+# Some 150 MB with a vocabulary of 128,256 (measured: 0.6 kB a character).
+KEPT_CHARACTERS = 2**18
+# Any other vocabulary size than a model's.
+OTHER_SIZE = 8
+
+
+class Reply(Protocol):
+    """As far as the compiler answers requests itself."""
+
+    def refuse(self, message: str) -> None: ...
+
+    def fail(self, message: str) -> None: ...
+
+    def is_cancelled(self) -> bool: ...
+
+
+Submit = Callable[[GenerationRequest, Any, str], None]
+"""Into the batch."""
+Waiting = tuple[int, int, GenerationRequest, Any, str]
+
+
+class GuideCompiler:
+    """Takes guided requests, and hands them on once their guides are compiled; the shortest guide first."""
+
+    def __init__(
+        self,
+        tokenizer: genai.Tokenizer,
+        vocab_size: int,
+        submit: Submit,
+        between_steps: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """`between_steps` has something done in the batch's thread while no request waits to begin there."""
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._submit = submit
+        self._between_steps = between_steps
+        self._wake = threading.Condition()
+        self._waiting: list[Waiting] = []
+        self._count = 0
+        self._known: set[Guide] = set()
+        self._kept = 0
+        self._closing = False
+        # Here and not at the first guide: to load a pipeline holds Python's lock.
+        self._pipeline = self._blank(vocab_size)
+        self._other = self._blank(OTHER_SIZE)
+        self._thread = threading.Thread(target=self._run, name="guides")
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest, reply: Reply, name: str) -> None:
+        """Take a request with a guide."""
+        assert request.guide
+        with self._wake:
+            if request.guide not in self._known:
+                self._count += 1
+                heappush(self._waiting, (len(request.guide.text), self._count, request, reply, name))
+                self._wake.notify()
+                return
+        self._submit(request, reply, name)
+
+    def stop(self, name: str) -> None:
+        """End the waiting requests of that name."""
+        with self._wake:
+            stopped = [one for one in self._waiting if one[-1] == name]
+            self._waiting = sorted(one for one in self._waiting if one[-1] != name)
+        for *_, reply, _name in stopped:
+            reply.fail("The request was cancelled.")
+
+    def close(self) -> None:
+        """End the thread, and the requests that wait."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+        for *_, reply, _name in self._waiting:
+            reply.fail("The server is stopping.")
+
+    def _run(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        while True:
+            with self._wake:
+                while not (self._waiting or self._closing):
+                    self._wake.wait()
+                if self._closing:
+                    return
+                *_, request, reply, name = heappop(self._waiting)
+            if reply.is_cancelled():
+                reply.fail("The request was cancelled.")
+            elif fault := self._compile(request):
+                reply.refuse(f"guided_decoding_guide cannot be compiled: {fault}")
+            else:
+                self._submit(request, reply, name)
+
+    def _compile(self, request: GenerationRequest) -> str | None:
+        """What is wrong with a request's guide, which is kept otherwise."""
+        guide = request.guide
+        assert guide
+        if guide in self._known:
+            return None
+        if self._kept + len(guide.text) > KEPT_CHARACTERS:
+            self._drop()
+        try:
+            _sample(self._pipeline, guide, next(iter(request.end_ids)))
+        except RuntimeError as error:
+            # It keeps its broken request.
+            self._pipeline = self._blank(self._vocab_size)
+            return str(error).strip().splitlines()[-1]
+        with self._wake:
+            self._known.add(guide)
+            self._kept += len(guide.text)
+        return None
+
+    def _drop(self) -> None:
+        """Free what is kept. Requests that come from now on wait for this thread."""
+        with self._wake:
+            self._known.clear()
+        self._kept = 0
+        self._between_steps(lambda: _sample(self._other))
+
+    def _blank(self, vocab_size: int) -> genai.ContinuousBatchingPipeline:
+        scheduler = genai.SchedulerConfig()
+        scheduler.num_kv_blocks = 2
+        with tempfile.TemporaryDirectory() as directory:
+            write_blank(Path(directory), vocab_size)
+            return genai.ContinuousBatchingPipeline(
+                directory, self._tokenizer, scheduler, "CPU", INFERENCE_NUM_THREADS=1
+            )
+
+
+def _sample(pipeline: genai.ContinuousBatchingPipeline, guide: Guide | None = None, end: int = 1) -> None:
+    config = genai.GenerationConfig()
+    config.max_new_tokens = 1
+    config.stop_token_ids, config.eos_token_id = {end}, end
+    if guide:
+        config.structured_output_config = structure(guide)
+    pipeline.generate([ov.Tensor(np.array([[0]], np.int64))], [config])
