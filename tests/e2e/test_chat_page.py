@@ -5,8 +5,10 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -27,6 +29,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP evil.example 127.0.0.1",
 ]
 EMOJI = "Show me some emoji"
 
@@ -48,7 +51,7 @@ def browser() -> Iterator[Browser]:
 class Tab:
     """A page, with all that it asked for and complained about."""
 
-    def __init__(self, context: BrowserContext, origin: str) -> None:
+    def __init__(self, context: BrowserContext, origin: str, path: str = "/chat") -> None:
         self.page = context.new_page()
         self.page.set_default_timeout(20_000)
         self.foreign: list[str] = []
@@ -58,7 +61,7 @@ class Tab:
         # Watched, not routed: a routed request has its answer at once, not in pieces.
         self.page.on("request", lambda request: self._note(request.url))
         self._origin = origin
-        self.page.goto(f"{origin}/chat")
+        self.page.goto(f"{origin}{path}")
 
     def _note(self, url: str) -> None:
         if not url.startswith((self._origin, "data:")):
@@ -82,6 +85,82 @@ def tab(browser: Browser, service: Service) -> Iterator[Tab]:
     assert tab.foreign == []
     assert tab.complaints == []
     context.close()
+
+
+def test_the_page_of_the_api_calls_no_other_host(browser: Browser, service: Service) -> None:
+    """Swagger UI, its styles, its pictures, and a request that it sends."""
+    context = browser.new_context()
+    tab = Tab(context, service.url, "/")
+    page = tab.page
+    expect(page.locator(".opblock")).not_to_have_count(0)
+    page.locator("#operations-OpenAI-list_models_v1_models_get, .opblock", has_text="/v1/models").first.click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table .response-col_status").first).to_contain_text("200")
+    page.wait_for_load_state("networkidle")
+    assert tab.foreign == []
+    assert tab.complaints == []
+    context.close()
+
+
+ATTACK = """async url => {
+    const body = JSON.stringify({prompt: "hi", max_tokens: 2})
+    const kinds = [undefined, "text/plain", "application/json"]
+    const sent = kinds.flatMap(type => ["no-cors", "cors"].map(mode => ({
+        method: "POST", mode, body: new Blob([body], {type: type ?? ""}), headers: type ? {"content-type": type} : {},
+    })))
+    const answers = []
+    for (const options of [...sent, {mode: "no-cors"}, {mode: "cors"}]) {
+        try {
+            const response = await fetch(url, options)
+            answers.push(response.type === "opaque" ? "opaque" : response.status)
+        } catch (error) {
+            answers.push("failed")
+        }
+    }
+    return answers
+}"""
+
+
+def test_a_page_of_another_site_drives_nothing(browser: Browser, service: Service) -> None:
+    """Neither by the service's own address, nor by a name of the site's that leads to it (DNS rebinding)."""
+    port = int(service.url.rpartition(":")[2])
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!DOCTYPE html><title>evil</title>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def asked() -> str:
+        """How many requests were answered, or put in line."""
+        lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+        return "\n".join(line for line in lines if line.startswith("trtllm_requests_total{"))
+
+    before = asked()
+    site = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        page.goto(f"http://evil.example:{site.server_port}/")
+        answers = page.evaluate(ATTACK, f"{service.url}/generate")
+        assert set(answers) <= {"opaque", "failed"}
+        # As if the name had led to the site when the page was loaded, and to this machine from then on.
+        page.goto(f"http://evil.example:{port}/")
+        expect(page.locator("body")).to_contain_text("host_not_allowed")
+        answers = page.evaluate(ATTACK, f"http://evil.example:{port}/generate")
+        assert set(answers) <= {403, "opaque", "failed"}
+        assert 403 in answers
+    finally:
+        context.close()
+        site.shutdown()
+        site.server_close()
+    assert asked() == before
 
 
 def test_answers_in_several_turns_and_keeps_them_over_a_reload(tab: Tab) -> None:

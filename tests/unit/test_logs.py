@@ -1,0 +1,43 @@
+"""Log lines that cannot be forged."""
+
+import io
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from bento_trtllm import logs
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    """What a handler of the root writes, after our configuration."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("[%(levelname)s] %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        logs.configure()
+        yield stream
+    finally:
+        root.removeHandler(handler)
+        for each in root.handlers:
+            each.filters.clear()
+
+
+def test_a_message_is_one_line(written: io.StringIO) -> None:
+    logging.getLogger("x").warning("path=%s n=%d", "/a\n[INFO] b\r\x1b[1m\x85\u2028\u202e\ud83d é 😀 \\n", 3)
+    expected = "[WARNING] path=/a\\n[INFO] b\\r\\x1b[1m\\x85\\u2028\\u202e\\ud83d é 😀 \\n n=3\n"
+    assert written.getvalue() == expected
+
+
+def test_lines_of_a_traceback_are_indented(written: io.StringIO) -> None:
+    try:
+        raise ValueError("no\n[INFO] forged \x1b[1m")
+    except ValueError:
+        logging.getLogger("x").exception("It failed")
+    first, *others = written.getvalue().rstrip("\n").split("\n")
+    assert first == "[ERROR] It failed"
+    assert "    [INFO] forged \\x1b[1m" in others
+    assert all(line.startswith("    ") for line in others)
