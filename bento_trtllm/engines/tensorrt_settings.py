@@ -123,6 +123,8 @@ class TensorRTSettings(BaseModel):
             "kv_cache_free_gpu_mem_fraction": str(self.kv_cache_free_gpu_mem_fraction),
             "enable_kv_cache_reuse": str(self.enable_kv_cache_reuse).lower(),
             "enable_chunked_context": str(self.enable_chunked_context).lower(),
+            # Left out it is true: a score is then of what top-k leaves, and that of a greedy token is 0.0.
+            "normalize_log_probs": "false",
             # A client that leaves is noticed five times sooner than by default, for 50 looks a second.
             "cancellation_check_period_ms": "20",
         }

@@ -51,7 +51,7 @@ class Standin:
         folder.mkdir(parents=True, exist_ok=True)
         self.container = Container(folder / "container", VERSIONS[release])
         self._door = folder / "triton/door.json"
-        self.server = folder / "triton/bin/tritonserver"
+        self.server, self.backends = folder / "triton/bin/tritonserver", folder / "triton/backends"
         self._install()
 
     def _install(self) -> None:
@@ -60,7 +60,7 @@ class Standin:
         libraries = found.environment(os.environ).get("LD_LIBRARY_PATH", "")
         self.server.write_text(SERVER.format(libraries=libraries, python=found.python, binary=found.binary))
         self.server.chmod(0o755)
-        backends = self.folder / "triton/backends"
+        backends = self.backends
         assert found.backends
         shutil.copytree(HERE / "backend", backends / "tensorrtllm", ignore=shutil.ignore_patterns("__pycache__"))
         for name in SHARED:

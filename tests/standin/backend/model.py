@@ -161,6 +161,8 @@ class TritonPythonModel:
             pb_utils.Logger.log_error("[TensorRT-LLM][ERROR] Unexpected response for a request ID that is not active")
             return
         tensors, error, last = fill(response, data.asked)
+        if self._door.wish("reversed"):
+            tensors.reverse()
         flags = 0
         if last:
             with self._lock:
