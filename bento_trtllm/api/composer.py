@@ -57,6 +57,7 @@ class Composer:
         self.generated = 0
         self.stopped = False
         self._cut = False
+        self._ended = False
 
     @property
     def done(self) -> bool:
@@ -68,21 +69,20 @@ class Composer:
         """Why the answer is over, once it is."""
         if self._cut:
             return "length"
-        ended = self.stopped or self._last in self._end_ids or self.generated < self._max_tokens
-        return "stop" if ended else "length"
+        return "stop" if self.stopped or self._ended or self._last in self._end_ids else "length"
 
     def feed(self, tokens: Tokens) -> Piece | None:
         """The text that these tokens complete, if any."""
         if tokens.log_probs:
             self._note(tokens)
-        if self._ending:
-            text = self._follow(tokens.ids, self._ending)
-        else:
-            self.generated += len(tokens.ids)
-            self._last = tokens.ids[-1]
-            text = self._detokenizer.feed(tokens.ids)
-            text, self.stopped = self._stop.feed(text)
+        text = self._follow(tokens.ids, self._ending) if self._ending else self._pass(tokens.ids)
         return self._piece(text, self._cut)
+
+    def over(self) -> None:
+        """The engine says that no more tokens come. TensorRT-LLM keeps its end token to itself: it counts as well."""
+        if not self.done and self._last not in self._end_ids and self.generated < self._max_tokens and self._end_ids:
+            self._ended = True
+            self.generated += 1
 
     def flush(self) -> Piece | None:
         """What was held back, once no more tokens come."""
@@ -94,6 +94,18 @@ class Composer:
             return self._piece(closing, last=True)
         text, self.stopped = self._stop.feed(self._detokenizer.flush())
         return self._piece(text if self.stopped else text + self._stop.flush(), last=not self.stopped)
+
+    def _pass(self, ids: Sequence[int]) -> str:
+        """The text of tokens, up to a stop string. How many were made for it depends on no batch."""
+        text = ""
+        for batch in [[token] for token in ids] if self._stop else [ids]:
+            self.generated += len(batch)
+            self._last = batch[-1]
+            fresh, self.stopped = self._stop.feed(self._detokenizer.feed(batch))
+            text += fresh
+            if self.stopped:
+                break
+        return text
 
     def _follow(self, ids: Sequence[int], ending: Ending) -> str:
         """The text of tokens one by one, up to the last from which the answer can still be ended."""

@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 from bento_trtllm.api.admission import Admission
 from bento_trtllm.api.composer import Composer, FinishReason, Piece
@@ -132,6 +131,8 @@ class TextStreams:
                     yield piece
                 if composer.done:
                     break
+            else:
+                composer.over()
             count.finished(composer.reason)
         if piece := composer.flush():
             yield piece
@@ -148,21 +149,27 @@ class TextStreams:
             )
         max_tokens = min(max_tokens, context - len(input_ids))
         ends = () if sampling.ignore_end else self._manifest.eos_ids
+        least = min(sampling.min_tokens or 0, max_tokens) if ends else 0
+        # TensorRT-LLM keeps the first of them alone out of an answer's first tokens (penaltyKernels.cu, 0.10.0 to
+        # 1.3): the others then never come, and the first, which ends a chat's turn, is the one that ends the answer.
+        forbidden = ends[1:] if least and self._manifest.gpu else []
         request = TokenRequest(
             input_ids,
             max_tokens,
             # TensorRT-LLM knows one end token; a Llama 3 has up to three.
             end_id=ends[0] if ends else None,
-            stop_words=[[i] for i in ends[1:]],
+            stop_words=[[i] for i in ends[1:] if i not in forbidden],
+            bad_words=[[i] for i in forbidden],
             repetition_penalty=sampling.repetition_penalty,
             presence_penalty=sampling.presence_penalty,
             frequency_penalty=sampling.frequency_penalty,
-            min_tokens=sampling.min_tokens and min(sampling.min_tokens, max_tokens),
+            min_tokens=least or None,
             guide=self._guide(sampling.grammar, max_tokens),
             log_probs=sampling.log_probs,
         )
         if sampling.bias:
-            request = replace(request, **self._bias(sampling.bias))
+            banned, bias = self._bias(sampling.bias)
+            request = replace(request, bad_words=[*request.bad_words, *banned], embedding_bias=bias)
         if sampling.greedy:
             return request
         return replace(
@@ -191,11 +198,11 @@ class TextStreams:
             )
         return "ebnf_grammar", grammar.ebnf
 
-    def _bias(self, bias: tuple[tuple[int, float], ...]) -> dict[str, Any]:
+    def _bias(self, bias: tuple[tuple[int, float], ...]) -> tuple[list[list[int]], list[float]]:
         """Tokens that are only forbidden are bad words, which every engine knows; anything else is a bias."""
         if all(value <= FORBIDDEN for _, value in bias):
-            return {"bad_words": [[token] for token, _ in bias]}
+            return [[token] for token, _ in bias], []
         values = [0.0] * self._manifest.vocab_size
         for token, value in bias:
             values[token] = value
-        return {"embedding_bias": values}
+        return [], values

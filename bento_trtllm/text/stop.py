@@ -11,6 +11,9 @@ class StopStrings:
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
 
+    def __bool__(self) -> bool:
+        return bool(self._stops)
+
     def feed(self, text: str) -> tuple[str, bool]:
         """The text that may be shown now, and whether a stop string was met; nothing may follow it then."""
         if not self._stops:

@@ -34,6 +34,8 @@ def compose(
         pieces.append(composer.feed(Tokens(part, [-float(i) for i in part] if scores else [])))
         if composer.done:
             break
+    else:
+        composer.over()
     pieces.append(composer.flush())
     return [piece for piece in pieces if piece], composer
 
@@ -50,7 +52,26 @@ def test_text_reason_and_count(batch: int) -> None:
     assert composer.reason == "stop"
     assert composer.generated == len(TOKENIZER.encode_text(text)) + 1
     pieces, composer = compose(text, max_tokens=2, batch=batch)
-    assert composer.reason == "length"
+    assert (composer.reason, composer.generated) == ("length", 2)
+
+
+@pytest.mark.parametrize("text", ["Hello, big world", ""])
+def test_an_end_token_counts_that_the_engine_keeps_to_itself(text: str) -> None:
+    shown, kept = (compose(text, end=end)[1] for end in (True, False))
+    assert (
+        (shown.reason, shown.generated)
+        == (kept.reason, kept.generated)
+        == ("stop", 1 + len(TOKENIZER.encode_text(text)))
+    )
+    # The last token that is allowed was no end.
+    _, full = compose("Hello, big world", end=False, max_tokens=3)
+    assert (full.reason, full.generated) == ("length", 3)
+
+
+def test_a_stop_string_counts_its_own_tokens_whatever_comes_with_them() -> None:
+    text = "Hello, big world, and all that comes behind it"
+    counts = {compose(text, batch=batch, stop=("world",))[1].generated for batch in (1, 2, 3, 7, 100)}
+    assert counts == {len(TOKENIZER.encode_text("Hello, big world"))}
 
 
 @pytest.mark.parametrize("batch", [1, 3, 100])
