@@ -19,14 +19,17 @@ from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.stream import MAX_TOP_K, Sampling
 from bento_trtllm.api.web import web_app
-from bento_trtllm.arbiter import forward_signals
+from bento_trtllm.arbiter import bend, forward_signals
 from bento_trtllm.config import Settings
 from bento_trtllm.errors import BentoTRTLLMError
 from bento_trtllm.llm import LLM, check
+from bento_trtllm.privacy import keep_private
 from bento_trtllm.store import PackedModel
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
 from bento_trtllm.triton.health import GRPC_ENVIRONMENT
 
+if bentoml.server_context.worker_index is not None:
+    keep_private()  # a worker; now, since BentoML makes the files of its metrics next
 tracing.install()
 settings = bentoml.use_arguments(Settings)
 protocol.install(settings)
@@ -51,6 +54,7 @@ class TRTLLM:
         except BentoTRTLLMError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        bend()
         forward_signals()
 
     @bentoml.on_startup

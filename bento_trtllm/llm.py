@@ -78,7 +78,7 @@ class LLM:
         self._supervisor = Supervisor(self._place, settings, gpu=self.manifest.gpu, launcher=launcher(ranks))
         self._supervisor.subscribe(self._follow)
         self._failure_limit = settings.engine_errors_before_restart
-        self._drain = Drain(self.admission.drain, self._cut, settings.drain_timeout_s)
+        self._drain = Drain(self.admission.drain, self._cut, self._is_done, settings.drain_timeout_s)
 
     def _place(self, folder: Path) -> Path:
         """The repository for one start of Triton. Raises TritonError for an engine that cannot run here."""
@@ -101,6 +101,10 @@ class LLM:
         await self._supervisor.stop()
         if self._closing:
             await self._closing
+
+    def _is_done(self) -> bool:
+        """Whether no answer is open, neither here nor in another worker."""
+        return not self.admission.running and not self.admission.waiting and self._supervisor.all_answered()
 
     def _cut(self) -> None:
         self.admission.dissolve()

@@ -117,4 +117,6 @@ class Admission:
 
 def stopping() -> APIError:
     """503: this server takes no more, another may."""
-    return unavailable("The server is stopping.", retry_after_s=10)
+    error = unavailable("The server is stopping.", retry_after_s=10)
+    error.headers["Connection"] = "close"  # the next request of this client is for another server
+    return error

@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,16 +23,24 @@ def bound_connections(write_timeout_s: float) -> None:
 
     Holds for connections that come in from now on at any socket that this process listens on.
     """
+    for each in listening():
+        with each:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            if each.family != socket.AF_UNIX:
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * write_timeout_s))
+
+
+def listening() -> Iterator[socket.socket]:
+    """Every socket that this process listens on, as a duplicate to close."""
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # gone since
             if not stat.S_ISSOCK(entry.stat().st_mode):
                 continue
-            with socket.socket(fileno=os.dup(int(entry.name))) as listening:
-                if not listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    continue
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-                if listening.family != socket.AF_UNIX:
-                    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * write_timeout_s))
+            duplicate = socket.socket(fileno=os.dup(int(entry.name)))
+            if duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                yield duplicate
+            else:
+                duplicate.close()
 
 
 def open_files() -> int:

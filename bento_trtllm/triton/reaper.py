@@ -6,9 +6,10 @@ can clean up alone: Triton's Python stubs ignore SIGTERM and outlive a `kill -9`
 - It is a *subreaper*: whatever loses its parent below it becomes its child, so it finds and kills all of
   it.
 - Its stdin is a pipe that only the worker holds. End of file says that the worker is gone, however it died;
-  the letter T asks the command to end, by SIGTERM, and after GRACE seconds everything is killed.
+  the letter T asks the command to end, by SIGINT, and after GRACE seconds everything is killed.
 - Signals to itself it ignores: `bentoml serve` sends its workers' children the SIGTERM that it sends the
-  workers, and Triton must not go while their streams may finish.
+  workers, and Triton must not go while their streams may finish. Nor at a SIGTERM of its own, which systemd sends to
+  all processes of a service at once: it is started with that blocked, and asked to end by SIGINT.
 - Triton never restarts the stub of a decoupled model, and calls itself ready without it. So a dead stub,
   which stays a zombie below Triton, ends the command as well, and so does one that has been stopped (SIGSTOP)
   for STALL seconds. Nor does mpirun always end when a rank dies, so that ends it, too. All of that from the
@@ -178,6 +179,8 @@ def spawn(command: list[str]) -> int:
         return pid
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.path.basename(command[0]) == TRITON.decode():  # mpirun's ranks would be deaf to mpirun
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
         if os.getppid() == reaper:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.execv(command[0], command)
@@ -274,7 +277,7 @@ def run(folder: str, command: list[str], grace_s: float, stall_s: float) -> int:
             if TERMINATE in said and deadline == float("inf"):
                 deadline = time.monotonic() + grace_s
                 parts.release()
-                os.kill(child, signal.SIGTERM)
+                os.kill(child, signal.SIGINT)
         if wake_read in ready:
             os.read(wake_read, 64)
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:

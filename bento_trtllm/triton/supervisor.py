@@ -128,6 +128,10 @@ class Supervisor:
         """Say whether this worker has open answers: a stop waits for them."""
         self._folder.occupy(answers)
 
+    def all_answered(self) -> bool:
+        """Whether no worker has open answers."""
+        return self._folder.all_answered()
+
     async def _end(self, server: TritonServer) -> None:
         """Stop Triton, in peace as long as any worker has open answers.
 

@@ -201,6 +201,91 @@ def test_streams_are_cut_with_an_error_after_the_grace_time(home: Path, slow_mod
         assert service.process.wait(30) == 0
 
 
+@pytest.mark.parametrize("everybody", [False, True], ids=["first", "all"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_whoever_comes_while_the_service_stops_is_told(
+    home: Path, slow_model: str, tmp_path: Path, workers: int, everybody: bool
+) -> None:
+    """On new connections and old ones, as long as an answer is open; and then there is nobody to connect to.
+
+    A SIGTERM to all processes at once, as systemd sends it, is one to the first.
+    """
+    grace_s = 5
+    options = ("--arg", f"model={slow_model}", "--arg", f"workers={workers}", "--arg", f"drain_timeout_s={grace_s}")
+    with serve(home, tmp_path / "log.txt", *options, TEST_MARKER=str(tmp_path)) as service:
+        service.wait_ready()
+        chat = {"model": "slow-llama", "messages": [{"role": "user", "content": PROMPT}]}
+        questions = [("/generate", {"prompt": PROMPT}), ("/v1/chat/completions", chat), ("/readyz", None)]
+
+        def ask(client: httpx.Client, path: str, body: object) -> httpx.Response:
+            return client.get(path) if body is None else client.post(path, json=body)
+
+        with (
+            httpx.Client(base_url=service.url, timeout=5) as kept,
+            httpx.stream(
+                "POST", f"{service.url}/generate", json={"max_tokens": 1024}, headers=SSE, timeout=60
+            ) as open_,
+        ):
+            lines = open_.iter_lines()
+            next(lines)
+            assert kept.get("/readyz").status_code == 200
+            for process in [service.process, *service.process.children(recursive=True)] if everybody else ():
+                process.send_signal(signal.SIGTERM)
+            if not everybody:
+                service.process.send_signal(signal.SIGTERM)
+            signalled = time.monotonic()
+            while (old := kept.get("/readyz")).status_code == 200 and time.monotonic() - signalled < 1:
+                time.sleep(0.02)
+            assert old.status_code == 503
+            assert "stopping" in old.text
+            refused, gone = 0, False
+            while not gone and time.monotonic() - signalled < grace_s + 5:
+                for path, body in questions:
+                    asked = time.monotonic()
+                    try:
+                        with httpx.Client(base_url=service.url, timeout=5) as client:
+                            response = ask(client, path, body)
+                    except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError):
+                        gone = True
+                        break
+                    assert response.status_code == 503, path
+                    assert "stopping" in response.text
+                    if body:
+                        assert int(response.headers["retry-after"]) >= 1
+                        assert response.headers["connection"] == "close"
+                    assert time.monotonic() - asked < 1
+                    refused += 1
+                time.sleep(0.05)
+            closed = time.monotonic()
+            rest = [line for line in lines if line]
+        assert gone
+        assert refused >= len(questions)
+        assert grace_s - 0.5 < closed - signalled < grace_s + 3
+        assert rest[-2] == "event: error"
+        assert "stopping" in rest[-1]
+        deadline = time.monotonic() + 20
+        while service.process.poll() is None and time.monotonic() < deadline:
+            with pytest.raises((httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError)):
+                httpx.get(f"{service.url}/livez", timeout=2)
+            time.sleep(0.05)
+        assert service.process.wait(1) == 0
+    assert left_over(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_is_told_alone_leaves_the_others_their_socket(home: Path, tmp_path: Path, workers: int) -> None:
+    """And the one in its place, which serves at the same socket."""
+    with serve(home, tmp_path / "log.txt", "--arg", f"workers={workers}") as service:
+        service.wait_ready()
+        victim = next(p for p in service.process.children() if any("worker.service" in a for a in p.cmdline()))
+        victim.terminate()
+        victim.wait(20)
+        service.wait_ready()
+        for _ in range(10):
+            assert read_events(stream_events(service, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
+        assert service.stop() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_second_signal_cuts_open_streams_at_once(home: Path, slow_model: str, tmp_path: Path, number: int) -> None:
     """`kill` twice, and Ctrl-C twice, which a terminal sends to the whole process group."""

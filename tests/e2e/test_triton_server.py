@@ -208,7 +208,7 @@ def reaper_of(server: TritonServer) -> psutil.Process:
     ("victim", "number", "code", "limit_s"),
     [
         (triton_of, signal.SIGKILL, -signal.SIGKILL, 1),
-        (triton_of, signal.SIGTERM, 0, 4),
+        (triton_of, signal.SIGINT, 0, 4),
         (stub_of, signal.SIGKILL, 1, 2.5),
         (reaper_of, signal.SIGKILL, -signal.SIGKILL, 1),
     ],
@@ -239,6 +239,20 @@ async def test_a_signal_to_the_reaper_is_not_for_triton(echo: Path, folder: Path
     await asyncio.sleep(0.5)
     assert server.returncode is None
     assert triton_of(server).is_running()
+    await server.stop()
+    assert server.returncode == 0
+
+
+async def test_a_sigterm_to_all_is_not_for_triton(echo: Path, folder: Path) -> None:
+    """systemd sends it to every process of a service at once."""
+    server = make(echo, folder)
+    await server.start()
+    processes = [reaper_of(server), triton_of(server), *tiny.stubs(server.folder.name)]
+    for process in processes:
+        process.terminate()
+    await asyncio.sleep(1)
+    assert all(process.is_running() for process in processes)
+    assert await asyncio.to_thread(lambda: list(tiny.echo(server.address, [7]))) == [7]
     await server.stop()
     assert server.returncode == 0
 

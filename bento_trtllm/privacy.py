@@ -1,0 +1,55 @@
+"""What a worker and its Triton write is for their user alone: metrics, run folders, and prompts in shared memory.
+
+A umask does it for all but Triton's shared memory: Boost opens a region to every user of the machine (fchmod to 0644,
+shared_memory_object.hpp), and there is no setting for it. Whoever opens one in the moment before its mode is set right
+again reads along for as long as Triton runs. So that one call does nothing here and in all processes started from here:
+a seccomp filter lets it succeed without being done (seccomp(2), SECCOMP_RET_ERRNO with 0).
+"""
+
+import ctypes
+import logging
+import os
+import platform
+import struct
+
+LOGGER = logging.getLogger("bento_trtllm")
+UMASK = 0o077
+OPENED = 0o644
+PR_SET_NO_NEW_PRIVS = 38  # what may install a filter without being root, from linux/prctl.h
+SECCOMP_SET_MODE_FILTER, SPEC_ALLOW = 1, 1 << 2  # linux/seccomp.h; without the latter, memory slows down before 5.16
+# The system calls' numbers (asm/unistd.h) and what linux/audit.h calls the architecture.
+ARCHITECTURES = {"x86_64": (0xC000003E, 317, 91), "aarch64": (0xC00000B7, 277, 52)}
+LOAD, EQUALS, RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h: BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+ALLOW, DONE = 0x7FFF0000, 0x00050000
+
+
+class Program(ctypes.Structure):
+    """struct sock_fprog of linux/filter.h."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def keep_private() -> None:
+    """For this process, and all that it starts from now on. Call it before there are threads."""
+    os.umask(UMASK)
+    if not _skip_opening():
+        LOGGER.warning("Other users of this machine can read Triton's shared memory, prompts among it: no seccomp here")
+
+
+def _skip_opening() -> bool:
+    """Have fchmod(…, 0644) succeed and do nothing; False where that cannot be had."""
+    if platform.machine() not in ARCHITECTURES:
+        return False
+    architecture, seccomp, fchmod = ARCHITECTURES[platform.machine()]
+    # Offsets in struct seccomp_data: the architecture, the call's number, the low half of its second argument.
+    steps = [
+        (LOAD, 0, 0, 4), (EQUALS, 0, 4, architecture),
+        (LOAD, 0, 0, 0), (EQUALS, 0, 2, fchmod),
+        (LOAD, 0, 0, 24), (EQUALS, 1, 0, OPENED),
+        (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, DONE),
+    ]  # fmt: skip
+    program = Program(len(steps), b"".join(struct.pack("HBBI", *step) for step in steps))
+    libc = ctypes.CDLL(None)
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        return False
+    return bool(libc.syscall(seccomp, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, ctypes.byref(program)) == 0)

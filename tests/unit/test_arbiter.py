@@ -1,0 +1,41 @@
+"""What is bent of circus, for the day on which it is made otherwise: then look at bento_trtllm/arbiter.py."""
+
+import inspect
+import subprocess
+import sys
+
+from circus.arbiter import Arbiter
+from circus.controller import Controller
+
+MAKE = """
+from bento_trtllm.arbiter import bend
+from bentoml._internal.utils.circus import create_standalone_arbiter
+bend()
+bend()
+for options in ({}, {}, {"threaded": True}, {"plugins": [{"use": "circus.plugins.CircusPlugin"}]}):
+    arbiter = create_standalone_arbiter([], **options)
+    print(arbiter.endpoint, arbiter.ctrl.endpoint, arbiter.pubsub_endpoint)
+"""
+
+
+def test_circus_binds_what_its_arbiter_is_given() -> None:
+    assert list(inspect.signature(Arbiter.__init__).parameters)[:4] == [
+        "self",
+        "watchers",
+        "endpoint",
+        "pubsub_endpoint",
+    ]
+    assert "ctrl_socket.bind(self.endpoint)" in inspect.getsource(Controller)
+    assert "evpub_socket.bind(self.pubsub_endpoint)" in inspect.getsource(Arbiter)
+    bound = inspect.getsource(Controller).count(".bind(") + inspect.getsource(Arbiter).count(".bind(")
+    assert bound == 2, "circus binds more than it did"
+
+
+def test_bentoml_makes_its_arbiter_through_ours() -> None:
+    made = subprocess.run([sys.executable, "-c", MAKE], capture_output=True, text=True, timeout=60, check=True)
+    lines = [line.split() for line in made.stdout.splitlines()]
+    assert [line[0].partition("://")[0] for line in lines] == ["inproc", "inproc", "inproc", "ipc"]
+    for commands, bound, events in lines:
+        assert commands == bound
+        assert commands.rpartition("/")[0] == events.rpartition("/")[0]
+    assert len({line[0] for line in lines}) == 4

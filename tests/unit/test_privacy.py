@@ -1,0 +1,29 @@
+"""Modes of files, in a process that keeps what it writes to itself."""
+
+import subprocess
+import sys
+
+LOOK = """
+import os, sys, tempfile
+from bento_trtllm.privacy import keep_private
+keep_private()
+with tempfile.TemporaryDirectory() as folder:
+    modes = []
+    for mode in (0o644, 0o640, 0o600, 0o755):
+        made = os.open(f"{folder}/{mode}", os.O_CREAT | os.O_RDWR, 0o666)
+        os.fchmod(made, mode)
+        modes.append(oct(os.fstat(made).st_mode & 0o777))
+    os.chmod(f"{folder}/{0o640}", 0o644)
+    modes.append(oct(os.stat(f"{folder}/{0o640}").st_mode & 0o777))
+print(*modes)
+"""
+
+
+def test_only_what_boost_does_is_left_undone() -> None:
+    """And in the processes that are started from there."""
+    code = f"import subprocess, sys\nfrom bento_trtllm.privacy import keep_private\nkeep_private()\nLOOK = {LOOK!r}\n"
+    code += "sys.exit(subprocess.run([sys.executable, '-c', LOOK.replace('keep_private()', '')]).returncode)"
+    for program in (LOOK, code):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout.split() == ["0o600", "0o640", "0o600", "0o755", "0o644"]
+        assert not done.stderr
