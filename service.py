@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from bento_trtllm import garbage, logs, routes, tracing
 from bento_trtllm.api import protocol
+from bento_trtllm.api.aside import take_short_turns
 from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.browsers import Browsers
 from bento_trtllm.api.connections import allow_open_files, bound_connections
@@ -64,6 +65,7 @@ class TRTLLM:
         bound_connections(settings.write_timeout_s)
         await self.llm.start()
         garbage.settle()
+        take_short_turns()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:

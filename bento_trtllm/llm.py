@@ -54,7 +54,7 @@ class LLM:
         self.manifest = Manifest.read(packed)
         self.created = int((packed / MANIFEST).stat().st_mtime)
         self.defaults = Defaults.read(packed / "tokenizer")
-        self.tokenizer = PromptTokenizer(packed / "tokenizer")
+        self.tokenizer = PromptTokenizer(packed / "tokenizer", self.manifest.context_length)
         self.template = ChatTemplate(packed / "tokenizer", self.tokenizer)
         # Counts are the service's, and each worker has its share.
         self.admission = Admission(

@@ -1,7 +1,11 @@
 """All JSON that clients send is decoded here, before any route reads it."""
 
-from bento_trtllm.api import json_body
+from functools import partial
+from typing import Any
+
+from bento_trtllm.api import census, json_body
 from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send, respond
+from bento_trtllm.api.aside import aside
 from bento_trtllm.api.errors import APIError
 
 # Where a body is JSON. BentoML's own parser reads that of /generate again, when it has passed this one.
@@ -31,11 +35,19 @@ class DecodedBodies:
         body = b"".join(chunks).removeprefix(json_body.BOM)
         if body:  # without one, /generate has a default for every field, and /v1 says what is missing
             try:
-                scope[DECODED] = json_body.read(body)
+                if len(body) <= census.SMALL:
+                    scope[DECODED] = json_body.read(body)
+                else:
+                    scope[DECODED] = await aside(partial(_read_large, body))
             except APIError as error:
                 await respond(send, error, scope["path"])
                 return
         await self._app(scope, _Replay(body, receive), send)
+
+
+def _read_large(body: bytes) -> Any:
+    census.check(body)
+    return json_body.read(body)
 
 
 class _Replay:

@@ -125,7 +125,7 @@ class Composer:
     def _close(self, ending: Ending) -> str:
         """End the answer here, in the shortest way."""
         closing = ending.shortest()
-        self.generated += len(self._tokenizer.encode_text(closing))
+        self.generated += self._tokenizer.count(closing)
         self._cut = True
         return closing
 
@@ -134,7 +134,7 @@ class Composer:
         # A token is at least one byte, and a character at most four: most often there is nothing to count.
         if ending.left * 4 <= tokens:
             return True
-        return ending.left <= MAX_SHORTEST and len(self._tokenizer.encode_text(ending.shortest())) <= tokens
+        return ending.left <= MAX_SHORTEST and self._tokenizer.count(ending.shortest()) <= tokens
 
     def _note(self, tokens: Tokens) -> None:
         """Remember where in the text each token begins."""

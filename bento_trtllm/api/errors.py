@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass, field
 
 from bento_trtllm.errors import BentoTRTLLMError, CheckpointError
+from bento_trtllm.text.tokenizer import TextTooLong
 from bento_trtllm.triton.failures import RequestRefused
 from bento_trtllm.triton.watch import EngineTimeout, EngineUnavailable
 
@@ -51,6 +52,8 @@ def from_engine(error: Exception) -> APIError:
     """What a client is told of an error of the Triton client."""
     if isinstance(error, RequestRefused | CheckpointError):  # the latter from a chat template
         return bad_request(str(error))
+    if isinstance(error, TextTooLong):
+        return bad_request(f"{error} That is more than the model's context holds.", code="context_length_exceeded")
     if isinstance(error, EngineUnavailable):
         return unavailable(str(error))
     if isinstance(error, EngineTimeout):

@@ -1,6 +1,5 @@
 """The `generate` endpoint: one question, one answer, as server-sent events or as bare text."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Protocol
 import bentoml
 
 from bento_trtllm.api import sse
+from bento_trtllm.api.aside import aside
 from bento_trtllm.api.composer import Piece
 from bento_trtllm.api.errors import APIError, StreamCut, describe
 from bento_trtllm.api.stream import Finish, Sampling, TextStreams
@@ -48,7 +48,7 @@ async def respond(model: Model, question: Question, context: bentoml.Context) ->
     try:
         encode = partial(model.template.prompt, question.prompt, question.system_prompt)
         long = len(question.prompt) + len(question.system_prompt) > LONG_PROMPT
-        input_ids = await asyncio.to_thread(encode) if long else encode()
+        input_ids = await aside(encode) if long else encode()
         stream = model.streams.stream(input_ids, question.max_tokens, question.sampling)
         async with aclosing(stream) as pieces:
             async for piece in pieces:

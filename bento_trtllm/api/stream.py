@@ -190,7 +190,7 @@ class TextStreams:
                 "leave out response_format, and tool_choice if it names or requires a function.",
                 param="response_format",
             )
-        least = len(self._tokenizer.encode_text(grammar.shortest(Rule(ROOT))))
+        least = self._tokenizer.count(grammar.shortest(Rule(ROOT)))
         if least > max_tokens:
             raise bad_request(
                 f"The shortest answer of this form takes {least} tokens: allow more than {max_tokens}.",

@@ -3,13 +3,14 @@
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from bento_trtllm.errors import BentoTRTLLMError
 from bento_trtllm.text.detokenizer import Detokenizer
 from bento_trtllm.text.vocabulary import token_bytes
 
@@ -18,6 +19,27 @@ LLAMA3_TOKENS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>"
 
 # The system prompt and the template's own words are the same in most requests, and most of what there is to encode.
 SHORT, MOST_PARTS = 2048, 128
+# Characters that are encoded, or searched, at once: a few milliseconds. The library lets go of Python's lock meanwhile
+# where it is given batches, and not else (tokenizers 0.23).
+SLICE = 32_768
+# Where a text may be cut between two calls: before a space or a stop that follows a letter, which no pre-tokenizer of
+# byte-level vocabularies takes as one word.
+BORDER = re.compile(r"(?<=[^\W\d_])[ \n。、，！？]")
+PROBES = (
+    "Some words",
+    " of (text) in",
+    "\n\nand a",
+    " new 12b",
+    " line日本",
+    "。語 é",
+    "  two",
+    ", three",
+    "  \n four",
+)
+
+
+class TextTooLong(BentoTRTLLMError):
+    """A text has more tokens than there is room for."""
 
 
 class PromptTokenizer:
@@ -27,7 +49,9 @@ class PromptTokenizer:
     `encode` takes the marks out again and reads those tokens as plain characters.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, most: int | None = None) -> None:
+        """`most` tokens are encoded of a text; a longer one raises TextTooLong, before it has cost more than these."""
+        self._most = most
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
@@ -43,7 +67,12 @@ class PromptTokenizer:
         self._special = re.compile("|".join(names) or r"(?!)")
         # Unknown to users, so that no text of theirs can hold it.
         self._mark = f"\ue000{secrets.token_hex(8)}\ue000"
+        self._longest_special = max(map(len, special), default=1)
         self._bytes = token_bytes(self._tokenizer)
+        # A token is at most so many bytes, and a character at least one; a normalizer may drop some.
+        longest = max(map(len, self._bytes), default=1)
+        self._most_characters = most * longest if most and self._tokenizer.normalizer is None else None
+        self._slice = SLICE if self._may_be_cut() else None
         self._encode_part = lru_cache(MOST_PARTS)(self._encode_now)
         self.config: dict[str, Any] = {}
         if (path := directory / "tokenizer_config.json").is_file():
@@ -56,21 +85,68 @@ class PromptTokenizer:
 
     def protect(self, text: str) -> str:
         """Mark each control token in a user's text as plain characters."""
-        return self._special.sub(lambda m: m[0][0] + self._mark + m[0][1:], text)
+        parts: list[str] = []
+        start = 0
+        for match in self._controls(text):
+            parts += text[start : match.start() + 1], self._mark
+            start = match.start() + 1
+        return "".join((*parts, text[start:]))
 
     def encode(self, prompt: str) -> list[int]:
-        """Token ids of a filled-in template. Adds no token that the template does not write."""
+        """Token ids of a filled-in template. Adds no token that the template does not write. Raises TextTooLong."""
+        self._check_length(len(prompt) - prompt.count(self._mark) * len(self._mark))
         ids: list[int] = []
         start = 0
-        for match in self._special.finditer(prompt):
-            ids += self._encode_plain(prompt[start : match.start()])
+        for match in self._controls(prompt):
+            self._extend(ids, prompt[start : match.start()])
             ids.append(self.special_ids[match[0]])
             start = match.end()
-        return [*ids, *self._encode_plain(prompt[start:])]
+        self._extend(ids, prompt[start:])
+        return ids
 
     def encode_text(self, text: str) -> list[int]:
-        """Token ids of bare text; control tokens in it are plain characters."""
-        return [*self._encode_plain(text)]
+        """Token ids of bare text; control tokens in it are plain characters. Raises TextTooLong."""
+        self._check_length(len(text))
+        ids: list[int] = []
+        self._extend(ids, text)
+        return ids
+
+    def count(self, text: str) -> int:
+        """How many tokens a text of some thousand characters is, whatever there is room for."""
+        return len(self._encode_now(text))
+
+    def _controls(self, text: str) -> Iterator[re.Match[str]]:
+        """The control tokens in a text, found in slices: one search holds Python's lock."""
+        at = 0
+        while at < len(text):
+            end = at + SLICE
+            match = self._special.search(text, at, end + self._longest_special)
+            if match and match.start() < end:
+                yield match
+                at = match.end()
+            else:
+                at = end
+
+    def _check_length(self, characters: int) -> None:
+        if self._most_characters is not None and characters > self._most_characters:
+            raise TextTooLong(f"The text has {characters} characters, and so over {self._most} tokens.")
+
+    def _extend(self, ids: list[int], text: str) -> None:
+        """Add a text's tokens to those before it."""
+        if len(text) <= SHORT:
+            ids += self._encode_part(text)
+        else:
+            text = text.replace(self._mark, "")
+            for part in [text] if self._slice is None else slices(text, self._slice):
+                ids += self._encode_now(part)
+                if self._most is not None and len(ids) > self._most:
+                    break
+        if self._most is not None and len(ids) > self._most:
+            raise TextTooLong(f"The text has over {self._most} tokens.")
+
+    def _may_be_cut(self) -> bool:
+        """Whether this tokenizer reads texts alike, cut or not; one that marks the beginning of a text does not."""
+        return self._encode_now("".join(PROBES)) == tuple(i for part in PROBES for i in self._encode_now(part))
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one token; a control token has none."""
@@ -84,9 +160,15 @@ class PromptTokenizer:
         """A new incremental decoder."""
         return Detokenizer(self._bytes)
 
-    def _encode_plain(self, text: str) -> Sequence[int]:
-        return self._encode_part(text) if len(text) <= SHORT else self._encode_now(text)
-
     def _encode_now(self, text: str) -> Sequence[int]:
         text = text.replace(self._mark, "")
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else ()
+        return tuple(self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids) if text else ()
+
+
+def slices(text: str, size: int) -> Iterator[str]:
+    """A text in parts of about so many characters, each of which is encoded as it is in the whole."""
+    start = 0
+    while len(text) - start > size and (border := BORDER.search(text, start + size)):
+        yield text[start : border.start()]
+        start = border.start()
+    yield text[start:]

@@ -1,6 +1,7 @@
 """Detokenising, stop strings, and prompts whose words cannot become control tokens."""
 
 import random
+import time
 import unicodedata
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer
 from bento_trtllm.text.prompt import MAX_TOKENS, PROMPT_TEMPLATE, SYSTEM_PROMPT
 from bento_trtllm.text.stop import StopStrings
 from bento_trtllm.text.template import ChatTemplate
-from bento_trtllm.text.tokenizer import PromptTokenizer
+from bento_trtllm.text.tokenizer import SLICE, PromptTokenizer, TextTooLong, slices
 
 DEMO = Path(__file__).parents[2] / "assets" / "demo-llama"
 TOKENIZER = PromptTokenizer(DEMO)
@@ -125,3 +126,74 @@ def test_random_order_of_every_byte_level_token() -> None:
     for seed in range(20):
         random.Random(seed).shuffle(ids)
         assert "".join(stream(ids)) == REFERENCE.decode(ids, skip_special_tokens=True)
+
+
+BITS = [
+    " ",
+    "  ",
+    "\n",
+    "\n\n",
+    "a",
+    "word",
+    "The",
+    "'s",
+    " don't",
+    "1",
+    "123",
+    "。",
+    "、",
+    "日本語",
+    "한국어",
+    "!",
+    "?!",
+    "(x)",
+]
+BITS += ["é", "e\u0301", "\t", "\u00a0", "🦙", "½", "_", "-", "،", "नमस्ते", "\r\n", "...", " ,", "<|eot_id|>"]
+
+
+@given(st.lists(st.sampled_from(BITS) | st.text(max_size=3), max_size=60).map("".join), st.integers(1, 12))
+def test_slices_of_a_text_are_its_tokens(text: str, size: int) -> None:
+    """Wherever a text may be cut."""
+    whole = REFERENCE.encode(text, add_special_tokens=False)
+    parts = list(slices(text, size))
+    assert "".join(parts) == text
+    assert [i for part in parts for i in TOKENIZER.encode_text(part)] == TOKENIZER.encode_text(text)
+    if not any(token in text for token in TOKENIZER.special_ids):
+        assert TOKENIZER.encode_text(text) == whole.ids
+
+
+@pytest.mark.parametrize(
+    "text", ["some words, and 12 more. " * 9000, "超导体是一种材料。" * 20_000, "x" * 100_000, "\n" * 100_000]
+)
+def test_a_long_text_is_read_in_slices(text: str) -> None:
+    assert TOKENIZER.encode_text(text) == REFERENCE.encode(text, add_special_tokens=False).ids
+    assert TOKENIZER.encode(text) == TOKENIZER.encode_text(text)
+
+
+def test_control_tokens_across_slices() -> None:
+    """Found, and made plain, wherever the borders of slices fall."""
+    token = "<|eot_id|>"
+    for shift in range(len(token) + 2):
+        text = "x" * (SLICE - shift) + token + "y" * SLICE + token
+        ids = TOKENIZER.encode(text)
+        assert ids.count(TOKENIZER.special_ids[token]) == 2
+        assert not set(TOKENIZER.encode(TOKENIZER.protect(text))) & set(CONTROL)
+        assert TOKENIZER.decode(TOKENIZER.encode(TOKENIZER.protect(text))) == text
+
+
+def test_a_text_over_the_limit_costs_no_more_than_one_within() -> None:
+    bounded = PromptTokenizer(DEMO, most=1000)
+    assert bounded.encode_text("a b " * 400) == TOKENIZER.encode_text("a b " * 400)
+    for text in ("word " * 3000, "x" * 10_000_000, "<|eot_id|>" * 2000, "word " * 400_000):
+        for read in (bounded.encode, bounded.encode_text, lambda text: bounded.encode(bounded.protect(text))):
+            with pytest.raises(TextTooLong, match="1000 tokens"):
+                read(text)
+    began = time.process_time()
+    with pytest.raises(TextTooLong):
+        bounded.encode_text("x1" * 2_000_000)
+    for _ in range(10):
+        with pytest.raises(TextTooLong):
+            bounded.encode_text("word " * 3_000)
+    assert time.process_time() - began < 1
+    # What an answer must end with is counted all the same.
+    assert bounded.count("word " * 3000) > 1000

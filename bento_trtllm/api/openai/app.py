@@ -1,6 +1,5 @@
 """The routes: /v1/models, /v1/chat/completions, /v1/completions."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
@@ -9,6 +8,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
+from bento_trtllm.api.aside import aside
 from bento_trtllm.api.bodies import DECODED
 from bento_trtllm.api.errors import APIError, describe
 from bento_trtllm.api.openai import chat, chat_answer, completions, errors, responses
@@ -18,8 +18,8 @@ from bento_trtllm.api.openai.requests import ChatRequest, CompletionRequest, Sam
 
 Result = TypeVar("Result")
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-# Reading a longer request takes milliseconds, in which no stream would move.
-LONG_BODY = 32_768
+# Reading a longer request takes milliseconds, in which no stream would move; so does compiling a form.
+LONG_BODY, LONG_FORM = 16_384, 1024
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": responses.ErrorResponse},
@@ -74,7 +74,9 @@ async def retrieve_model(request: Request, model: str) -> Response:
 async def create_chat_completion(request: Request, body: ChatRequest) -> Response:
     """Answer a conversation; with `stream`, as server-sent events."""
     model = _find(request, body.model)
-    understood = await _off_loop(request, lambda: chat.read(body, model))
+    understood = await _off_loop(
+        request, lambda: chat.read(body, model), LONG_FORM if chat.has_form(body) else LONG_BODY
+    )
     questions = repeat(understood.question, body.n or 1)
     head = _head("chatcmpl", body, model)
     events = answer(model.streams, questions)
@@ -89,7 +91,7 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> Respons
 async def create_completion(request: Request, body: CompletionRequest) -> Response:
     """Continue a text; with `stream`, as server-sent events."""
     model = _find(request, body.model)
-    understood = await _off_loop(request, lambda: completions.read(body, model))
+    understood = await _off_loop(request, lambda: completions.read(body, model), LONG_BODY)
     head = _head("cmpl", body, model)
     events = answer(model.streams, understood.questions)
     if body.stream:
@@ -140,12 +142,12 @@ def _include_usage(body: SamplingFields) -> bool:
     return bool(body.stream_options and body.stream_options.include_usage)
 
 
-async def _off_loop(request: Request, work: Callable[[], Result]) -> Result:
-    """The result of work that takes long where the body is long; then in a thread."""
+async def _off_loop(request: Request, work: Callable[[], Result], long: int) -> Result:
+    """The result of work that takes long where the body is longer than that, in bytes; then in a thread."""
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) <= LONG_BODY:
+    if length.isdigit() and int(length) <= long:
         return work()
-    return await asyncio.to_thread(work)
+    return await aside(work)
 
 
 def _json(body: responses.Response) -> Response:

@@ -19,9 +19,10 @@ from bento_trtllm.api.openai.requests import (
     NamedToolChoice,
     ResponseFormatJSONObject,
     ResponseFormatJSONSchema,
+    ResponseFormatText,
     Tool,
 )
-from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling
+from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling, within
 from bento_trtllm.api.openai.tools import CallableTool, ToolCallParser, calls
 from bento_trtllm.grammar.expressions import Expression, choice
 from bento_trtllm.grammar.grammar import Grammar, GrammarError
@@ -50,14 +51,15 @@ def read(request: ChatRequest, model: Model) -> Chat:
     variables: dict[str, Any] = {}
     if tools:
         variables["tools"] = [tool.model_dump(exclude_none=True) for tool in request.tools or ()]
-    input_ids = model.template.chat([_message(message) for message in request.messages], **variables)
+    context = model.manifest.context_length
+    with within(context, "messages"):
+        input_ids = model.template.chat([_message(message) for message in request.messages], **variables)
     if request.top_logprobs is not None and not request.logprobs:
         raise bad_request("top_logprobs needs logprobs: true.", param="top_logprobs")
     if request.max_tokens and request.max_completion_tokens:
         raise bad_request("Give max_tokens or max_completion_tokens, not both.", param="max_tokens")
     field = "max_completion_tokens" if request.max_completion_tokens else "max_tokens"
     wanted = request.max_completion_tokens or request.max_tokens
-    context = model.manifest.context_length
     max_tokens = answer_tokens(wanted, len(input_ids), context, field=field, prompt_field="messages")
     several = request.parallel_tool_calls is not False
     top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
@@ -65,6 +67,11 @@ def read(request: ChatRequest, model: Model) -> Chat:
         request, model.defaults, model.manifest, grammar=_grammar(request, tools, several), top_logprobs=top_logprobs
     )
     return Chat(Question(input_ids, max_tokens, sampling), tools, several, top_logprobs)
+
+
+def has_form(request: ChatRequest) -> bool:
+    """Whether the answer's form is prescribed, which is more to read than text of that length."""
+    return not isinstance(request.response_format, ResponseFormatText | None) or request.tool_choice is not None
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -136,7 +143,7 @@ def _grammar(request: ChatRequest, tools: Sequence[CallableTool], several: bool)
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def _compile(form: str | None, tools: tuple[tuple[str, str], ...], several: bool) -> Grammar:
     """The grammar of answers of a form, or of calls, or of either. Applications send the same again and again."""
     param = ""

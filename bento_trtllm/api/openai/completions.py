@@ -9,7 +9,7 @@ from bento_trtllm.api.openai import responses
 from bento_trtllm.api.openai.choices import Event, Head, Question, UsageCounter, repeat
 from bento_trtllm.api.openai.model import Model
 from bento_trtllm.api.openai.requests import CompletionRequest
-from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling
+from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling, within
 from bento_trtllm.api.openai.scores import completion_logprobs
 
 # OpenAI's own default for this route.
@@ -65,7 +65,8 @@ def _prompts(request: CompletionRequest, model: Model) -> list[tuple[list[int], 
 def _prompt(prompt: str | list[int], model: Model) -> tuple[list[int], str]:
     if isinstance(prompt, str):
         bos = model.manifest.bos_id
-        input_ids = [*([] if bos is None else [bos]), *model.tokenizer.encode_text(prompt)]
+        with within(model.manifest.context_length, "prompt"):
+            input_ids = [*([] if bos is None else [bos]), *model.tokenizer.encode_text(prompt)]
         if not input_ids:
             raise bad_request("prompt is empty.", param="prompt")
         return input_ids, prompt

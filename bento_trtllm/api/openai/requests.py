@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 MAX_CHOICES = 128
 MAX_PROMPTS = 128
 MAX_TOOLS = 128
+MAX_BIASES = 4096
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)]
@@ -32,7 +33,8 @@ class TextPart(Model):
     text: str
 
 
-Content = str | list[TextPart]
+# Of a list, only the first fault is looked for: there may be as many as items.
+Content = str | Annotated[list[TextPart], Field(fail_fast=True)]
 
 
 class SystemMessage(Model):
@@ -73,7 +75,7 @@ class AssistantMessage(Loose):
     content: Content | None = None
     name: str | None = None
     refusal: str | None = None
-    tool_calls: list[MessageToolCall] | None = None
+    tool_calls: Annotated[list[MessageToolCall], Field(fail_fast=True)] | None = None
 
 
 class ToolMessage(Model):
@@ -175,7 +177,9 @@ class SamplingFields(Model):
     seed: int | None = Field(None, ge=-(2**63), le=2**64 - 1)
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)] | None = (
+        None
+    )
     user: str | None = None
     top_k: int | None = Field(None, ge=-1)
     min_p: float | None = Field(None, ge=0, le=1)
@@ -188,12 +192,12 @@ class ChatRequest(SamplingFields):
     """POST /v1/chat/completions. The last group changes no answer here; it is taken so that clients that send it
     always are served."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: Annotated[list[Message], Field(fail_fast=True)] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
 
@@ -205,7 +209,7 @@ class ChatRequest(SamplingFields):
     modalities: list[Literal["text"]] | None = None
 
 
-Tokens = Annotated[list[int], Field(min_length=1)]
+Tokens = Annotated[list[int], Field(min_length=1, fail_fast=True)]
 
 
 class CompletionRequest(SamplingFields):
@@ -214,8 +218,8 @@ class CompletionRequest(SamplingFields):
     prompt: (
         str
         | Tokens
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
-        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
     )
     logprobs: int | None = Field(None, ge=0, le=5)
     echo: bool | None = None

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from bento_trtllm.api.openai.requests import ChatRequest, SamplingFields
 from bento_trtllm.api.stream import MAX_TOP_K, Sampling
 from bento_trtllm.grammar.grammar import Grammar
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.text.tokenizer import TextTooLong
 
 # More digits than any vocabulary has; Python refuses to read numbers of thousands.
 TOKEN_ID = re.compile(r"[0-9]{1,9}")
@@ -96,6 +99,20 @@ def _bias(biases: dict[str, float], vocab_size: int) -> tuple[tuple[int, float],
         if value:
             found.append((int(name), value))
     return tuple(found)
+
+
+@contextmanager
+def within(context: int, field: str) -> Iterator[None]:
+    """Text is read here, which may be longer than the context. Raises APIError."""
+    try:
+        yield
+    except TextTooLong as error:
+        raise bad_request(
+            f"This model's maximum context length is {context} tokens, prompt and answer together, and {field} has "
+            "more: shorten it.",
+            param=field,
+            code="context_length_exceeded",
+        ) from error
 
 
 def answer_tokens(wanted: int | None, prompt: int, context: int, *, field: str, prompt_field: str) -> int:
