@@ -6,7 +6,8 @@ from pathlib import Path
 from bento_trtllm.engines.releases import DEFAULT, RELEASES, Release
 from bento_trtllm.engines.tensorrt_fit import BFLOAT16_CAPABILITY, HARDWARE
 
-PAGE = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text("utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "gpu.md").read_text("utf-8")
 NEWEST = {(9, 0): "Hopper", (10, 0): "B200", (12, 1): "Blackwell"}
 OLDEST = {(7, 0): "Volta", (7, 5): "Turing", (8, 0): "Ampere"}
 COLUMNS = {
@@ -57,6 +58,7 @@ def test_releases() -> None:
     rows = [row(tags.replace(",", ", "), *facts) for tags, facts in alike]
     assert "\n".join(rows) in PAGE, "\n".join(rows)
     assert f"The default is {DEFAULT}" in PAGE
+    assert f"of another release than {DEFAULT} wants" in (DOCS / "deploy.md").read_text("utf-8")
 
 
 def test_what_works_where() -> None:
