@@ -348,7 +348,10 @@ def test_packs_a_hugging_face_id(desk: Desk, tiny: Path) -> None:
 def test_what_modelopt_says_is_downloaded_too(desk: Desk, tiny: Path) -> None:
     (tiny / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "NVFP4"}}')
     with serve_hub({"nvidia/Tiny-FP4": tiny}) as desk.environment["HF_ENDPOINT"]:
-        assert "is quantised already (NVFP4, says hf_quant_config.json)" in desk.refused("nvidia/Tiny-FP4")
+        code, out, err = desk.pack("nvidia/Tiny-FP4")
+    # After the download's progress.
+    assert (code, out) == (2, "")
+    assert "error: nvidia/Tiny-FP4 is quantised already (NVFP4, says hf_quant_config.json)" in err.splitlines()[-1]
 
 
 def test_a_hugging_face_id_that_cannot_be_had(desk: Desk, tiny: Path) -> None:
