@@ -16,6 +16,7 @@ from tests.reference import Llama
 ANSWERS, STREAMS, RESTARTS = 1500, 64, 2
 
 
+@pytest.mark.engines("openvino", "tensorrt-1.x")  # 0.10.0 has no guided decoding
 async def test_answers_among_others_are_those_given_alone(home: Path, tmp_path: Path) -> None:
     """A short run of `scripts/soak --answers`: in f32 every answer is the same, to the last byte."""
     with serve(home, tmp_path / "log.txt") as service:
