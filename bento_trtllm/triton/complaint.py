@@ -70,7 +70,7 @@ FRAME = re.compile(
 """A line of a stack trace."""
 ASSERTION = re.compile(r"Assertion failed:?.*|Assertion `.*' failed.*", re.DOTALL)
 PLACE = re.compile(r"\s*\((?:/|\.\./)[^()\s]*:\d+\)")
-PATH = re.compile(r"(?<![\w.])/(?:src|home|workspace|root|opt|usr|tmp|app|build|code)/[\w./+-]*[\w+-](?::\d+)?")
+PATH = re.compile(r"(?<![\w.:/])/[\w.+-]+(?:/[\w.+-]+)+(?::\d+)?")
 
 
 def fault(message: str) -> str | None:

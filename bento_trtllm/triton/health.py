@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+from bento_trtllm.triton.complaint import is_away
+
 CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # $http_proxy is not meant for 127.0.0.1
     ("grpc.use_local_subchannel_pool", 1),  # else a new channel inherits an old one's backoff
@@ -55,14 +57,17 @@ class Health:
             return False
 
     async def engine_answers(self) -> bool:
-        """Whether the engine answers a request; waits until it does. False if Triton says no in its place."""
+        """Whether the engine answers a request, be it with an error; waits until it does.
+
+        False if it takes none: that is said in its place, by Triton or by the thread that queues requests.
+        """
         from bento_trtllm.triton.client import question  # noqa: PLC0415  as above
 
         call = self._stub.ModelStreamInfer(iter([question()]))
         try:
             reply = await call.read()
             # The end without a word is an answer too: Triton sends it when the engine has sent its own.
-            return not (isinstance(reply, self._messages.ModelStreamInferResponse) and reply.error_message)
+            return not isinstance(reply, self._messages.ModelStreamInferResponse) or not is_away(reply.error_message)
         except self._failure:
             return False
         finally:

@@ -10,11 +10,10 @@ from bento_trtllm.triton.activity import Activity
 LOOKS = 3
 """So often at least the engine is looked at after it was asked: if this very process was stopped, the clock says
 nothing of the engine."""
-BUSY = 0.5
-"""Cores that an engine takes which computes; one that hangs takes none."""
-MOVED_CPU = 0.05
-MOVED_BYTES = 64 * 1024
-"""Of a core and of bytes a second, what more than an idle Triton takes (none, measured over 10 s with 2.64)."""
+BUSY = 0.05
+"""Cores that a Triton takes at least while it works, on a machine with much else to do; idle, it took 0.00 in 10 s."""
+READS = 64 * 1024
+"""Bytes a second, likewise."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Engine:
     iterations: Callable[[], Awaitable[float | None]]
     """How many steps its loop has made; None where it does not say."""
     answers: Callable[[], Awaitable[bool]]
-    """Has it answer the least of requests; False if Triton refuses that for it."""
+    """Has it answer the least of requests; False if it is refused by those who stand before the engine."""
     activity: Callable[[], Awaitable[Activity]]
 
 
@@ -48,8 +47,8 @@ async def stands_still(engine: Engine, pause_s: float, limit_s: float, step_limi
                 return False
             passed_s = time.monotonic() - began
             if answer is None:
-                # Not before: an engine that is slow, but makes its steps, is not asked.
-                if passed_s >= limit_s / 2:
+                # Not at once: an engine that makes its steps, however slowly, is not asked.
+                if passed_s >= limit_s / 4:
                     answer = asyncio.ensure_future(engine.answers())
                 continue
             if answer.done() and answer.result():
@@ -81,8 +80,8 @@ class LoadWatch:
         moved = (
             lines != lines_before
             # Less than before: a process of it has ended.
-            or abs(activity.cpu_s - before.cpu_s) >= MOVED_CPU * passed_s
-            or abs(activity.read_bytes - before.read_bytes) >= MOVED_BYTES * passed_s
+            or abs(activity.cpu_s - before.cpu_s) >= BUSY * passed_s
+            or abs(activity.read_bytes - before.read_bytes) >= READS * passed_s
         )
         if moved:
             self._moved_at = now

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests.e2e.tiny import name_of
 from tests.standin.place import Standin
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ class Service:
 
     def tritons(self) -> list[psutil.Process]:
         """The tritonservers that this service started."""
-        return [p for p in self.process.children(recursive=True) if p.name() == "tritonserver"]
+        return [p for p in self.process.children(recursive=True) if name_of(p) == "tritonserver"]
 
     def grpc_address(self) -> str:
         """Where the service's Triton takes gRPC."""

@@ -166,6 +166,37 @@ def test_an_engine_that_stands_still_is_found_on_suspicion(tmp_path: Path) -> No
         workers.wait_ready(2)
 
 
+def test_an_engine_that_fails_its_requests_is_started_anew_once(tmp_path: Path) -> None:
+    with service(tmp_path, 2) as workers:
+        folder = RunFolder(workers.run)
+        folder.condemn(1, "The engine failed 3 requests in a row.")
+        workers.wait_state("restarting", limit_s=SEEN_S + 2)
+        assert workers.all[0].status["reason"] == "The engine failed 3 requests in a row."
+        workers.wait_ready(2)
+        folder.condemn(1, "That was the one before.")
+        time.sleep(3 * SETTINGS.health_interval_s + SEEN_S)
+        assert workers.all[0].status["restarts"] == 1
+
+
+def test_an_owner_that_stops_waits_for_the_answers_of_others(tmp_path: Path) -> None:
+    """Longer than Triton has for its own end, and no longer than they take."""
+    repository = tiny.repository(tmp_path / "repository", pause_s=0.1)
+    settings = SETTINGS.model_copy(update={"stop_timeout_s": 20})
+    with Workers(repository, tmp_path / "run/service", settings) as workers:
+        workers.add(1)
+        workers.wait_ready(1)
+        other = RunFolder(workers.run)
+        other.join()
+        other.occupy(True)
+        answer = tiny.echo(str(workers.all[0].status["address"]), list(range(50)))
+        assert next(answer) == 0
+        workers.all[0].process.terminate()
+        assert list(answer) == list(range(1, 50))
+        other.occupy(False)
+        workers.all[0].process.wait(10)
+        other.leave()
+
+
 def test_another_worker_takes_over_from_a_killed_owner(tmp_path: Path) -> None:
     with service(tmp_path, 3) as workers:
         for generation in (2, 3):

@@ -142,6 +142,43 @@ async def test_refuses_a_folder_without_models(tmp_path: Path, folder: Path) -> 
     assert list(folder.iterdir()) == []
 
 
+async def test_a_load_that_stands_still_is_noticed_before_the_startup_timeout(tmp_path: Path, folder: Path) -> None:
+    repository = tiny.repository(tmp_path / "repository", "hangs", "time.sleep(60)")
+    server = make(repository, folder, TritonSettings(startup_timeout_s=60, load_stall_limit_s=2))
+    began = time.monotonic()
+    with pytest.raises(TritonError, match=r"stood still for .* s while it loaded \(load_stall_limit_s\)"):
+        await server.start()
+    assert 2 <= time.monotonic() - began < 40
+    tiny.assert_gone(server.folder, 0)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        pytest.param("sum(range(10_000))", id="computes"),
+        pytest.param("time.sleep(0.01); open('/dev/zero', 'rb').read(2**18)", id="reads"),
+        pytest.param("time.sleep(0.5); print('on it', flush=True)", id="tells"),
+    ],
+)
+async def test_a_load_that_does_anything_is_left_alone(tmp_path: Path, folder: Path, work: str) -> None:
+    initialize = f"end = time.monotonic() + 8\n        while time.monotonic() < end: {work}"
+    repository = tiny.repository(tmp_path / "repository", "slow", initialize)
+    server = make(repository, folder, TritonSettings(startup_timeout_s=60, load_stall_limit_s=4))
+    await server.start()
+    await server.kill()
+
+
+async def test_what_is_made_in_the_temporary_folder_goes_with_triton(tmp_path: Path, folder: Path) -> None:
+    """As MPI does, which TensorRT-LLM initialises even for one rank; and it must start no server of its own then."""
+    made = "os.path.join(tempfile.mkdtemp(prefix='ompi.'), 'isolated')"
+    initialize = f"import tempfile; open({made}, 'w').write(os.getenv('OMPI_MCA_ess_singleton_isolated', ''))"
+    server = make(tiny.repository(tmp_path / "repository", initialize=initialize), folder)
+    await server.start()
+    assert [path.read_text() for path in server.folder.glob("ompi.*/isolated")] == ["1"]
+    await server.kill()
+    tiny.assert_gone(server.folder, 0)
+
+
 async def test_gives_up_after_the_startup_timeout(tmp_path: Path, folder: Path) -> None:
     repository = tiny.repository(tmp_path / "repository", "hangs", "time.sleep(60)")
     server = make(repository, folder, TritonSettings(startup_timeout_s=1.5))

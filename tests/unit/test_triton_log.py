@@ -36,6 +36,12 @@ def line(level: str, message: str, place: str = "server.cc:241") -> str:
         ("[libprotobuf ERROR text_format.cc:337] bad", logging.ERROR, None),
         ("error: creating server: Internal - no", logging.ERROR, None),
         ("| a table |", logging.DEBUG, "| a table |"),
+        ("[TensorRT-LLM][ERROR] no (/src/a.cpp:1)", logging.ERROR, None),
+        ("[TensorRT-LLM][WARNING] hm", logging.WARNING, None),
+        ("[TensorRT-LLM][INFO] Engine version 1.1.0", logging.DEBUG, None),
+        ("[TensorRT-LLM][ERROR][1] of a rank", logging.ERROR, None),
+        ("  what():  [TensorRT-LLM][ERROR] no", logging.ERROR, None),
+        ("  what():  std::bad_alloc", logging.ERROR, None),
     ],
 )
 def test_levels(caplog: pytest.LogCaptureFixture, text: str, level: int, message: str | None) -> None:
@@ -74,6 +80,37 @@ def test_the_reason_is_the_last_error_or_the_last_line() -> None:
     assert log.reason() == "the last that it wrote is: two"
     assert feed("one", "error: creating server: Internal - no GPU", "two").reason() == "Internal - no GPU"
     assert feed(line("E", '"out of memory"'), "one").reason() == "out of memory"
+
+
+FRAMES = (
+    "1       0x7f3a68154000 tensorrt_llm::common::throwRuntimeError(char const*, int, char const*) + 82",
+    "2             (nil) /lib/x86_64-linux-gnu/libc.so.6(+0x9caa4) [0x7f3b1009caa4]",
+    " 0# 0x000055F5C8A1F3D9 in tritonserver",
+    "[host:00042] *** Process received signal ***",
+    "[host:00042] [ 0] /lib/x86_64-linux-gnu/libc.so.6(+0x3c050)[0x7f0c1d85b050]",
+    "[truncated]",
+)
+
+
+def test_the_reason_of_a_crash_is_its_first_error_and_no_stack_frame(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, LOGGER.name)
+    log = TritonLog(LOGGER)
+    log.settle()
+    for said in (
+        "[TensorRT-LLM][ERROR] Encountered an error when fetching new request: Prompt length (9) exceeds maximum "
+        "input length (8). (/src/llmRequest.cpp:262)",
+        "[TensorRT-LLM][ERROR] CUDA runtime error in cudaFree(p): an illegal memory access was encountered (/a.h:1)",
+        *FRAMES,
+        "[TensorRT-LLM][ERROR] Assertion failed: something else (/src/b.h:2)",
+        *FRAMES,
+    ):
+        log.feed(said)
+    assert log.reason() == "CUDA runtime error in cudaFree(p): an illegal memory access was encountered"
+    assert {level for _, level, text in caplog.record_tuples if text in FRAMES} == {logging.ERROR}
+
+
+def test_a_stack_frame_is_not_the_last_word() -> None:
+    assert feed("it is well", *FRAMES).reason() == "the last that it wrote is: it is well"
 
 
 def test_an_old_error_is_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ class EngineMetrics:
         self._blocks = self._family("nv_trt_llm_kv_cache_block_metrics", "KV cache blocks")
         self._general = self._family("nv_trt_llm_general_metrics", "The engine's loop")
         self._iterations = self._general.Metric(labels={"model": model, "general_type": "iteration_counter"})
+        self._iterations.set(0)
         self._active = self._requests.Metric(labels={"model": model, "request_type": "active"})
         self._used = self._blocks.Metric(labels={"model": model, "kv_cache_block_type": "used"})
         self._blocks_all = self._blocks.Metric(labels={"model": model, "kv_cache_block_type": "max"})
