@@ -10,7 +10,7 @@ import bentoml
 from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
 
-from bento_trtllm import garbage, logs, routes, tracing
+from bento_trtllm import garbage, logs, metric_files, routes, tracing
 from bento_trtllm.api import protocol
 from bento_trtllm.api.aside import take_short_turns
 from bento_trtllm.api.bodies import DecodedBodies
@@ -32,6 +32,7 @@ from bento_trtllm.triton.health import GRPC_ENVIRONMENT
 if bentoml.server_context.worker_index is not None:
     keep_private()  # a worker; now, since BentoML makes the files of its metrics next
 tracing.install()
+metric_files.reserve()
 settings = bentoml.use_arguments(Settings)
 protocol.install(settings)
 routes.install()

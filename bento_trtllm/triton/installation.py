@@ -191,7 +191,15 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
             return folder
     except OSError:
         pass  # containers often run as a user without a home
-    return private_folder(Path(tempfile.gettempdir(), f"bento-trtllm-{os.getuid()}")) / "cache"
+    return private_folder(temporary_folder() / f"bento-trtllm-{os.getuid()}") / "cache"
+
+
+def temporary_folder() -> Path:
+    """$TMPDIR, or /tmp, even if it is full: Python would then take another, and workers that start later, too."""
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        if os.access(folder := os.environ.get(name, ""), os.W_OK | os.X_OK):
+            return Path(folder).absolute()
+    return Path("/tmp")
 
 
 def private_folder(folder: Path) -> Path:

@@ -22,13 +22,12 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from bento_trtllm.triton import reaper
-from bento_trtllm.triton.installation import private_folder
+from bento_trtllm.triton.installation import private_folder, temporary_folder
 
 State = Literal["starting", "ready", "restarting", "failed", "stopped"]
 
@@ -71,7 +70,7 @@ class RunFolder:
 
         Raises TritonError if somebody else has taken its place in $TMPDIR.
         """
-        base = private_folder(Path(tempfile.gettempdir(), f"bento-trtllm-{os.getuid()}")) / "run"
+        base = private_folder(temporary_folder() / f"bento-trtllm-{os.getuid()}") / "run"
         parent = os.getppid()
         started = "0"
         with contextlib.suppress(FileNotFoundError):  # a parent outside this container
@@ -94,6 +93,8 @@ class RunFolder:
                     self._members = lock
                 else:
                     os.close(lock)
+        # Now, since a disk that has become full has no room for a file.
+        os.close(os.open(self.path / "answers", os.O_RDWR | os.O_CREAT, 0o600))
 
     def take(self) -> bool:
         """Become the owner, if there is none. What the last one left running is gone then."""
@@ -130,7 +131,7 @@ class RunFolder:
 
     def suspect(self) -> None:
         """Have the owner ask the engine whether it is well."""
-        with contextlib.suppress(FileNotFoundError):  # the service is ending
+        with contextlib.suppress(OSError):  # the service is ending, or the disk is full: others will suspect it, too
             (self.path / "suspicion").touch()
 
     def suspected(self) -> bool:
@@ -144,7 +145,7 @@ class RunFolder:
     def condemn(self, generation: int, reason: str) -> None:
         """Have the owner start the engine of that generation anew."""
         draft = self.path / f"condemned.{os.getpid()}"
-        with contextlib.suppress(FileNotFoundError):  # as above
+        with contextlib.suppress(OSError):  # as above
             draft.write_text(json.dumps([generation, reason]))
             draft.replace(self.path / "condemned")
 

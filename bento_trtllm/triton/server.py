@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import secrets
+import shutil
 import signal
 import tempfile
 import time
@@ -164,9 +165,16 @@ class TritonServer:
         """Start a process; what it needs is made anew each time."""
         self._log = TritonLog(LOGGER)
         self._ports = Ports.free()
-        self._folder = Path(tempfile.mkdtemp(prefix="triton-", dir=self.parent)).resolve()
         try:
-            launch = self._launch(found, self._ports)
+            self._folder = Path(tempfile.mkdtemp(prefix="triton-", dir=self.parent)).resolve()
+        except OSError as error:
+            raise TritonError(f"No folder can be made for Triton: {error}") from error
+        try:
+            try:
+                launch = self._launch(found, self._ports)
+            except OSError as error:
+                first = error.args[0][0][-1] if isinstance(error, shutil.Error) else error  # of all that it copies
+                raise TritonError(f"Triton's folder cannot be filled: {first}") from error
             LOGGER.debug("starting %s", " ".join(launch.argv))
             limits = self.settings.stop_timeout_s, self.settings.stall_limit_s
             self._process = ReapedProcess(launch, self._folder, *limits, self._log.feed)

@@ -26,6 +26,8 @@ FOLLOW_S = 0.1
 """How often a worker that is not the owner reads the status and tries for the lock."""
 LEAVE_S = 2.0
 """What Triton has for its own end when all answers are out; of the demo model it takes a fifth of that."""
+RETRY_S = 1.0
+"""Wait before a file that could not be written is tried again."""
 LATE_S = 0.1
 """The last question before the stall limit ends so long after it, and none is needed behind it."""
 
@@ -80,7 +82,6 @@ class Supervisor:
 
     async def start(self) -> None:
         """Begin; does not wait for Triton."""
-        self._folder.join()
         self._task = asyncio.create_task(self._run(), name="triton-supervisor")
 
     async def stop(self) -> None:
@@ -155,13 +156,21 @@ class Supervisor:
     async def _run(self) -> None:
         while True:
             try:
+                self._folder.join()
                 while not self._folder.take():
                     status = self._folder.read()
                     if status and status != self.status:
                         self._publish(status)
                     await asyncio.sleep(FOLLOW_S)
                 await self._own()
-            except Exception:  # a full disk, or a bug: nothing that a service may die of
+            except OSError as error:  # a full disk, say
+                reason = f"The service cannot use its folder: {error}"
+                LOGGER.error("%s (tried again in %g s)", reason, RETRY_S)
+                if self._server:
+                    await self._server.kill()
+                self._publish(self._next("restarting", reason))
+                await asyncio.sleep(RETRY_S)
+            except Exception:  # a bug: nothing that a service may die of
                 LOGGER.exception("the supervisor of Triton failed, and goes on")
                 if self._server:
                     await self._server.kill()
@@ -254,11 +263,7 @@ class Supervisor:
 
     def _publish(self, status: Status) -> None:
         self.status = status
-        if self._owner:
-            try:
-                self._folder.write(status)
-            except OSError:  # a full disk, say: Triton itself is as well as before
-                LOGGER.exception("could not tell the other workers about Triton")
+        self._tell()
         self._changed.set()
         self._changed = asyncio.Event()
         for callback in tuple(self._subscribers):
@@ -266,3 +271,15 @@ class Supervisor:
                 callback(status)
             except Exception:
                 LOGGER.exception("a subscriber to Triton's status failed")
+
+    def _tell(self) -> None:
+        """Write the status down for the other workers: now, or, if the disk is full, as soon as it has room."""
+        if not self._owner:
+            return
+        try:
+            self._folder.write(self.status)
+        except FileNotFoundError:
+            return  # the service is ending
+        except OSError as error:  # Triton itself is as well as before
+            LOGGER.error("could not tell the other workers about Triton: %s", error)
+            asyncio.get_running_loop().call_later(RETRY_S, self._tell)
