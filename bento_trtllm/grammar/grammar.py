@@ -53,6 +53,11 @@ class Grammar:
         size, place = min(found, default=(size, ""))
         return f"it is too large: the shortest text of {place or 'it'} has {size} characters, at most {MAX_SHORTEST} go"
 
+    @property
+    def least(self) -> int:
+        """The length of its shortest text, in characters."""
+        return self.size(Rule(ROOT))
+
     def size(self, expression: Expression) -> int:
         """How many characters the shortest text of an expression has, which is of this grammar, or the rest of one."""
         if isinstance(expression, Literal):

@@ -132,6 +132,48 @@ def test_what_cannot_be_enforced_is_refused(client: OpenAI, schema: Any, named: 
         client.chat.completions.create(**ask("Hi"), tools=[bad], tool_choice="required")
 
 
+@pytest.mark.parametrize("stop", ['"', "}", ":", ["a", "e", "1", "[", ","]])
+def test_stop_cuts_no_form(client: OpenAI, stop: Any) -> None:
+    for response_format in ({"type": "json_object"}, form(Review.model_json_schema())):
+        for seed in range(3):
+            body = ask("Give me JSON", max_tokens=150, seed=seed, temperature=1.2, stop=stop)
+            choice = client.chat.completions.create(**body, response_format=response_format).choices[0]
+            value = json.loads(choice.message.content or "")
+            if response_format["type"] == "json_schema":
+                Review.model_validate(value)
+    calls = client.chat.completions.create(
+        **ask("Hi", max_tokens=150, stop=stop), tools=[WEATHER], tool_choice="required"
+    )
+    check_calls(calls.choices[0].message.tool_calls, {"get_weather"})
+
+
+@pytest.mark.parametrize("text", ["<|eot_id|>", "<|end_of_text|>", "<|start_header_id|>a<|eot_id|>", "</s>"])
+def test_control_tokens_in_a_form_are_text(client: OpenAI, text: str) -> None:
+    schemas: list[tuple[Any, Any]] = [
+        ({"enum": [text]}, text),
+        ({"type": "object", "properties": {text: {"const": [text]}}, "required": [text]}, {text: [text]}),
+    ]
+    for schema, value in schemas:
+        choice = client.chat.completions.create(**ask("Hi", max_tokens=100), response_format=form(schema)).choices[0]
+        assert json.loads(choice.message.content or "") == value
+        assert choice.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("required", [[5], [None], ["a", {}], "a"])
+def test_odd_required_is_refused(client: OpenAI, required: Any) -> None:
+    with pytest.raises(BadRequestError, match="required"):
+        client.chat.completions.create(**ask("Hi"), response_format=form({"type": "object", "required": required}))
+
+
+def test_many_long_forms_at_once_are_refused(client: OpenAI) -> None:
+    schema = {"type": "string", "minLength": 1000}
+    with pytest.raises(BadRequestError, match="minLength"):
+        client.chat.completions.create(**ask("Hi", n=100), response_format=form(schema))
+    with pytest.raises(BadRequestError, match="at once") as error:
+        client.chat.completions.create(**ask("Hi", n=100), response_format=form({"const": "x" * 1000}))
+    assert error.value.param == "n"
+
+
 def test_too_few_tokens_for_the_form_are_refused(client: OpenAI) -> None:
     schema = {"type": "object", "properties": {"a": {"const": "x" * 50}}, "required": ["a"]}
     with pytest.raises(BadRequestError, match="shortest answer") as error:
@@ -219,7 +261,6 @@ def test_tools_and_results_are_in_the_prompt(client: OpenAI) -> None:
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tool_choice": "always"}, "tool_choice"),
-        ({"stop": "x", "tool_choice": "required"}, "stop"),
         ({"ignore_eos": True, "tool_choice": "required"}, "ignore_eos"),
     ],
 )

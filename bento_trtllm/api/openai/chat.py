@@ -30,6 +30,10 @@ from bento_trtllm.grammar.json import Rules
 from bento_trtllm.grammar.schema import SchemaRules, make_grammar
 from bento_trtllm.grammar.size import check_size
 
+# Characters that the answers of one request can be forced to have, all together: towards their ends they are counted in
+# tokens at each step, in the event loop.
+MAX_FORCED = 32_768
+
 
 @dataclass(frozen=True)
 class Chat:
@@ -63,9 +67,14 @@ def read(request: ChatRequest, model: Model) -> Chat:
     max_tokens = answer_tokens(wanted, len(input_ids), context, field=field, prompt_field="messages")
     several = request.parallel_tool_calls is not False
     top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    sampling = read_sampling(
-        request, model.defaults, model.manifest, grammar=_grammar(request, tools, several), top_logprobs=top_logprobs
-    )
+    grammar = _grammar(request, tools, several)
+    if grammar and grammar.least * (request.n or 1) > MAX_FORCED:
+        raise bad_request(
+            f"n is {request.n}, and the shortest answer of this form has {grammar.least} characters: ask for at most "
+            f"{MAX_FORCED // grammar.least} at once.",
+            param="n",
+        )
+    sampling = read_sampling(request, model.defaults, model.manifest, grammar=grammar, top_logprobs=top_logprobs)
     return Chat(Question(input_ids, max_tokens, sampling), tools, several, top_logprobs)
 
 

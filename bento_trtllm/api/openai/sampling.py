@@ -53,8 +53,6 @@ def read_sampling(
         raise bad_request("min_p is not supported: the engine's Triton model has no such input.", param="min_p")
     if request.ignore_eos and grammar:
         raise bad_request("ignore_eos does not go with an answer of a given form.", param="ignore_eos")
-    if request.stop and grammar:
-        raise bad_request("stop does not go with an answer of a given form: the form says where it ends.", param="stop")
     own = request.temperature is not None or request.top_p is not None or request.top_k is not None
     top_k = request.top_k if own else defaults.top_k
     stop = request.stop or ()
