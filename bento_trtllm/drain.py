@@ -25,6 +25,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # A terminal's Ctrl-C reaches the worker twice: from the terminal, and through `bentoml serve`. So does a SIGTERM to all
 # processes at once, as from systemd.
 SAME_SIGNAL_S = 1.0
+# `bentoml serve` has so long to say that it stops, too; else a worker that is told to is alone with that.
+ALONE_S = 2.0
 POLL_S = 0.05
 # Answers that were cut have so long to end before uvicorn is told, and uvicorn has so long to accept no more.
 CUT_S, CLOSE_S = 2.0, 0.3
@@ -84,7 +86,7 @@ class Drain:
             if self._service_stops():
                 if self._done():
                     break
-            elif time.monotonic() - began > SAME_SIGNAL_S:
+            elif time.monotonic() - began > ALONE_S:
                 self._pass_on(number)
             await asyncio.sleep(POLL_S)
         else:

@@ -1,7 +1,12 @@
 """Modes of files, in a process that keeps what it writes to itself."""
 
+import os
 import subprocess
 import sys
+import tempfile
+
+from bento_trtllm.privacy import keep_private
+from tests.e2e.strangers import as_a_stranger, needs_root
 
 LOOK = """
 import os, sys, tempfile
@@ -27,3 +32,18 @@ def test_only_what_boost_does_is_left_undone() -> None:
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout.split() == ["0o600", "0o640", "0o600", "0o755", "0o644"]
         assert not done.stderr
+
+
+def modes() -> list[int]:
+    keep_private()
+    with tempfile.TemporaryFile() as file:
+        found = []
+        for mode in (0o644, 0o640):
+            os.fchmod(file.fileno(), mode)
+            found.append(os.fstat(file.fileno()).st_mode & 0o777)
+        return found
+
+
+@needs_root
+def test_it_takes_no_root() -> None:
+    assert as_a_stranger(modes) == [0o600, 0o640]
