@@ -57,15 +57,18 @@ class ChatTemplate:
                 {"role": "user", "content": user_prompt},
             ]
             return self.chat(messages)
+        self._tokenizer.check_length(len(user_prompt) + len(system_prompt))
         protect = self._tokenizer.protect
         text = PROMPT_TEMPLATE.format(system_prompt=protect(system_prompt), user_prompt=protect(user_prompt))
         return self._tokenizer.encode(text)
 
     def chat(self, messages: list[dict[str, Any]], **variables: Any) -> list[int]:
-        """Token ids of a conversation, with the checkpoint's own template. Raises CheckpointError.
+        """Token ids of a conversation, with the checkpoint's own template. Raises CheckpointError, and TextTooLong.
 
         Control tokens in the messages and the variables (`tools`) become plain characters.
         """
+        # Before anything is done with it.
+        self._tokenizer.check_length(_characters(messages))
         guarded = {name: self._guard(value) for name, value in {"messages": messages, **variables}.items()}
         try:
             text = self._template.render(**guarded, **self._special, add_generation_prompt=True)
@@ -80,6 +83,15 @@ class ChatTemplate:
         if isinstance(value, dict):
             return {self._guard(key): self._guard(item) for key, item in value.items()}
         return [self._guard(item) for item in value] if isinstance(value, list) else value
+
+
+def _characters(value: Any) -> int:
+    """How long all texts in a value are, names aside."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_characters, value.values()))
+    return sum(map(_characters, value)) if isinstance(value, list) else 0
 
 
 def _to_json(value: Any, indent: int | None = None, **_: Any) -> str:

@@ -94,7 +94,7 @@ class PromptTokenizer:
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a filled-in template. Adds no token that the template does not write. Raises TextTooLong."""
-        self._check_length(len(prompt) - prompt.count(self._mark) * len(self._mark))
+        self.check_length(len(prompt) - prompt.count(self._mark) * len(self._mark))
         ids: list[int] = []
         start = 0
         for match in self._controls(prompt):
@@ -106,7 +106,7 @@ class PromptTokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of bare text; control tokens in it are plain characters. Raises TextTooLong."""
-        self._check_length(len(text))
+        self.check_length(len(text))
         ids: list[int] = []
         self._extend(ids, text)
         return ids
@@ -127,7 +127,8 @@ class PromptTokenizer:
             else:
                 at = end
 
-    def _check_length(self, characters: int) -> None:
+    def check_length(self, characters: int) -> None:
+        """Refuse a text that is too long whatever stands in it. Raises TextTooLong."""
         if self._most_characters is not None and characters > self._most_characters:
             raise TextTooLong(f"The text has {characters} characters, and so over {self._most} tokens.")
 
