@@ -108,3 +108,4 @@ TRTLLM.add_asgi_middleware(
     browsers=Browsers(settings.hosts(), settings.origins()),
 )
 TRTLLM.add_asgi_middleware(DecodedBodies)
+web.state.service = TRTLLM

@@ -186,7 +186,7 @@ class ServingSettings(BaseModel):
         0,
         ge=0,
         description="Of a worker, from one address (IPv6: a /64). 0: twice the requests that run and wait at most, "
-        "so that a reverse proxy, which is one address, is not what is refused.",
+        "or 1024 if that is more, so that a reverse proxy, which is one address, is not what is refused.",
     )
     drain_timeout_s: float = Field(
         20, ge=0, description="At a stop, open answers may go on this long. Kubernetes grants 30 s in all."
@@ -207,7 +207,8 @@ class ServingSettings(BaseModel):
 
     def connections(self) -> tuple[int, int]:
         """Most connections of a worker in all, and from one address."""
-        of_an_address = self.max_connections_per_address or 2 * (self.max_running_requests + self.max_waiting_requests)
+        taken_on = self.max_running_requests + self.max_waiting_requests
+        of_an_address = self.max_connections_per_address or max(2 * taken_on, 1024)
         return self.max_connections or 4 * of_an_address, of_an_address
 
     def keys(self) -> list[str]:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fastapi import FastAPI, Response
-from fastapi.responses import FileResponse
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
 
 from bento_trtllm.api.openai import app as openai
 
@@ -21,11 +21,15 @@ INDEX_POLICY = (
 )
 
 
+DESCRIPTION = "Llama 3 on NVIDIA Triton: `/generate`, OpenAI's API under `/v1`, and a page to chat at [/chat](./chat)."
+
+
 def web_app() -> FastAPI:
-    """The application that is mounted beside the service's own routes, and before them."""
+    """The application that is mounted beside the service's own routes. `app.state.service` is the BentoML service."""
     app = FastAPI(title="bento-trtllm", openapi_url=None, docs_url=None, redoc_url=None)
     openai.install(app)
     app.add_api_route("/chat", chat_page, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route("/docs.json", specification, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/", index_page, methods=["GET", "HEAD"], include_in_schema=False)
     return app
 
@@ -38,6 +42,13 @@ async def chat_page() -> Response:
 async def index_page() -> Response:
     """Swagger UI, with BentoML's files. BentoML's own page (1.4.39) also loads Google Tag Manager."""
     return _page("index.html", INDEX_POLICY)
+
+
+async def specification(request: Request) -> Response:
+    """The OpenAPI of all routes as BentoML writes it, without its description, which has pictures of other hosts."""
+    content = request.app.state.service.openapi_spec.asdict()
+    content["info"]["description"] = DESCRIPTION
+    return JSONResponse(content)
 
 
 def _page(name: str, policy: str) -> Response:

@@ -153,3 +153,6 @@ def test_pages_call_no_other_host(service: Service) -> None:
         assert sources <= {"'none'", "'self'", "'unsafe-inline'", "data:"}
         assert "https://" not in page.text
         assert httpx.head(service.url + path).headers["content-security-policy"] == policy
+    specification = httpx.get(f"{service.url}/docs.json").json()
+    assert "/generate" in specification["paths"]
+    assert "http" not in specification["info"]["description"]

@@ -96,7 +96,7 @@ def test_the_page_of_the_api_calls_no_other_host(browser: Browser, service: Serv
     page.locator("#operations-OpenAI-list_models_v1_models_get, .opblock", has_text="/v1/models").first.click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
-    expect(page.locator(".live-responses-table .response-col_status").first).to_contain_text("200")
+    expect(page.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
     page.wait_for_load_state("networkidle")
     assert tab.foreign == []
     assert tab.complaints == []

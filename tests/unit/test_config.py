@@ -51,3 +51,12 @@ def test_openvinos_prefix_cache_is_off_and_refused() -> None:
         EngineError, match=r"enable_kv_cache_reuse=true is refused with the OpenVINO engine: .*leave it"
     ):
         Settings(enable_kv_cache_reuse=True).overrides("openvino")
+
+
+def test_a_proxy_has_room_for_all_requests() -> None:
+    for running, waiting in ((1, 0), (256, 256), (4000, 100)):
+        settings = Settings(max_running_requests=running, max_waiting_requests=waiting)
+        in_all, of_an_address = settings.connections()
+        assert of_an_address >= 2 * (running + waiting)
+        assert in_all >= 4 * of_an_address >= 4096
+    assert Settings(max_connections=5, max_connections_per_address=3).connections() == (5, 3)
