@@ -126,6 +126,7 @@ class Checkpoint:
     revision: str | None
     tensors: dict[str, Tensor]
     eos_ids: tuple[int, ...]
+    """The tokens that end an answer; the first is the one that ends a chat's turn."""
     bos_id: int | None
     quantized: str | None = None
     """How the weights are quantised already, in a few words; None if they are not."""
@@ -175,6 +176,9 @@ def read_checkpoint(path: Path, source: str, revision: str | None = None) -> Che
 
     Raises CheckpointError, in one sentence, for whatever is missing, damaged or of another architecture.
     """
+    # Imported here: --help answers at once.
+    from bento_trtllm.text.ends import turn_end_first  # noqa: PLC0415
+
     data = _read_json(path / "config.json", needed=True)
     architectures = data.get("architectures") or ["none"]
     if architectures != [ARCHITECTURE]:
@@ -195,7 +199,7 @@ def read_checkpoint(path: Path, source: str, revision: str | None = None) -> Che
     eos = config.eos_token_id if generation.eos_token_id is None else generation.eos_token_id
     if eos is None:
         raise CheckpointError(f"{path} names no eos_token_id, so no answer would end: add it to config.json")
-    eos_ids = (eos,) if isinstance(eos, int) else tuple(eos)
+    eos_ids = turn_end_first(path, (eos,) if isinstance(eos, int) else tuple(eos))
     bos_id = config.bos_token_id if generation.bos_token_id is None else generation.bos_token_id
     if outside := [i for i in (*eos_ids, bos_id) if i is not None and not 0 <= i < config.vocab_size]:
         raise CheckpointError(

@@ -65,15 +65,24 @@ class LLM:
             settings.first_token_timeout_s, settings.between_tokens_timeout_s, settings.request_timeout_s
         )
         self.telemetry = Telemetry(self.admission)
-        inputs = {tensor.name for tensor in read_config(packed / "repository" / "tensorrt_llm").input}
+        self._overrides = settings.overrides(self.manifest.engine)
+        config = read_config(packed / "repository" / "tensorrt_llm")
+        inputs = {tensor.name for tensor in config.input}
+        parameters = {name: value.string_value for name, value in config.parameters.items()} | self._overrides
         self.streams = TextStreams(
-            self.manifest, self.tokenizer, self.client, self.admission, deadlines, inputs, self.telemetry
+            self.manifest,
+            self.tokenizer,
+            self.client,
+            self.admission,
+            deadlines,
+            inputs,
+            self.telemetry,
+            self.manifest.longest_prompt(chunked_context=parameters.get("enable_chunked_context") == "true"),
         )
         self._client: TritonClient | None = None
         self._generation = 0
         self._closing: asyncio.Future[None] | None = None
         self._packed = packed
-        self._overrides = settings.overrides(self.manifest.engine)
         ranks = self.manifest.ranks
         self._supervisor = Supervisor(self._place, settings, gpu=self.manifest.gpu, launcher=launcher(ranks))
         self._supervisor.subscribe(self._follow)

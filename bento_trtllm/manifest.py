@@ -69,6 +69,14 @@ class Manifest(BaseModel):
         """Processes of Triton that the engine takes."""
         return self.tensorrt.tp_size * self.tensorrt.pp_size if self.tensorrt else 1
 
+    def longest_prompt(self, chunked_context: bool) -> int:
+        """Tokens that a prompt may have: with a token of the answer they fill the context.
+
+        A TensorRT engine that does not split prompts takes no more than fit one step (trtGptModel.h, 1.3.0rc3).
+        """
+        longest = self.context_length - 1
+        return longest if chunked_context or not self.tensorrt else min(longest, self.tensorrt.max_num_tokens)
+
     def write(self, directory: Path) -> None:
         """Write manifest.json into a directory."""
         (directory / FILE).write_text(self.model_dump_json(indent=2) + "\n", "utf-8")

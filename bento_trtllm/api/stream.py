@@ -91,7 +91,9 @@ class TextStreams:
         deadlines: Deadlines,
         inputs: Collection[str],
         telemetry: Telemetry,
+        longest_prompt: int | None = None,
     ) -> None:
+        """`longest_prompt` is in tokens; left out, a prompt may fill the context but for one token."""
         self._manifest = manifest
         self._tokenizer = tokenizer
         self._client = client
@@ -100,6 +102,7 @@ class TextStreams:
         self._inputs = inputs
         self._telemetry = telemetry
         self._end_ids = frozenset(manifest.eos_ids)
+        self.longest_prompt = manifest.context_length - 1 if longest_prompt is None else longest_prompt
 
     async def stream(
         self, input_ids: list[int], max_tokens: int, sampling: Sampling
@@ -145,6 +148,13 @@ class TextStreams:
             raise bad_request(
                 f"The prompt is {len(input_ids)} tokens long, and the model's context holds {context} with the "
                 "answer: shorten the prompt.",
+                code="context_length_exceeded",
+            )
+        if len(input_ids) > self.longest_prompt:
+            self._telemetry.refused("invalid_request")
+            raise bad_request(
+                f"The prompt is {len(input_ids)} tokens long, and without chunked context the engine takes "
+                f"{self.longest_prompt}: shorten the prompt.",
                 code="context_length_exceeded",
             )
         max_tokens = min(max_tokens, context - len(input_ids))

@@ -86,7 +86,6 @@ CONTROL = (
     tensor_in("return_log_probs", BOOL, scalar=True),
     tensor_in("return_context_logits", BOOL, scalar=True),
     tensor_in("return_generation_logits", BOOL, scalar=True),
-    tensor_in("return_perf_metrics", BOOL, scalar=True),
     tensor_in("exclude_input_in_output", BOOL, scalar=True),
     tensor_in("stop", BOOL, scalar=True),
     tensor_in("streaming", BOOL, scalar=True),

@@ -67,7 +67,7 @@ class Dialect:
 
 _TEXT = ("text_input", "max_tokens", "QUERY", "REQUEST_OUTPUT_LEN", "END_ID", "PAD_ID", "OUT_END_ID", "OUT_PAD_ID")
 
-_LATER = frozenset({"guided_decoding_guide_type", "guided_decoding_guide", "return_perf_metrics"})
+_LATER = frozenset({"guided_decoding_guide_type", "guided_decoding_guide"})
 # 0.14.0 has some of these, but NVIDIA's branch of its container, r24.10, has not.
 _SEQUENCES = frozenset({"num_return_sequences", "exclude_input_in_output", "sequence_index"})
 

@@ -29,6 +29,7 @@ class ChatTemplate:
             source = path.read_text("utf-8")
         if isinstance(source, list):  # several templates by name, as transformers once wrote them
             source = {item["name"]: item["template"] for item in source}.get("default")
+        self._own = bool(source)
         if not source:
             if not tokenizer.is_llama3:
                 raise CheckpointError(
@@ -75,6 +76,20 @@ class ChatTemplate:
         except (TemplateError, TypeError) as error:
             raise CheckpointError(f"The checkpoint's chat template refused the messages: {error}") from error
         return self._tokenizer.encode(text)
+
+    def turn_end(self) -> int | None:
+        """The control token that the checkpoint's own template writes right after an answer; None if there is none."""
+        if not self._own:
+            return None
+        answer = "\ue000"  # in no control token's name
+        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+        try:
+            text = self._template.render(messages=messages, **self._special, add_generation_prompt=False)
+        except (TemplateError, TypeError):
+            return None
+        tail = text.rpartition(answer)[2]
+        special = [i for i in self._tokenizer.encode(tail) if i in self._tokenizer.special_ids.values()]
+        return special[0] if special else None
 
     def _guard(self, value: Any) -> Any:
         """The value with the control tokens in all its strings marked as plain characters."""

@@ -136,6 +136,8 @@ def test_the_client_asks_by_the_names_of_the_release(dialect: DialectName, confi
     # Without the first two the C++ backend throws for each response.
     assert asked == {"output_ids", "sequence_length", "output_log_probs"}
     assert asked <= {tensor.name for tensor in configs["tensorrt_llm"].output}
+    # Without the outputs that are its answer.
+    assert "return_perf_metrics" not in inputs
 
 
 @pytest.mark.parametrize("tag", RELEASES)

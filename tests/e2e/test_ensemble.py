@@ -8,8 +8,13 @@ import pytest
 import tritonclient.grpc as grpcclient
 
 from bento_trtllm.text.prompt import PROMPT_TEMPLATE, SYSTEM_PROMPT
-from tests.e2e.serving import Service
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from tests.e2e.inference import infer
+from tests.e2e.serving import DEMO, Service
 from tests.e2e.test_generate import ANSWERS, PROMPT, SCRIPTS
+
+pytestmark = pytest.mark.engines
+TOKENIZER = PromptTokenizer(DEMO)
 
 
 def tensor(name: str, value: Any, dtype: str) -> grpcclient.InferInput:
@@ -68,3 +73,38 @@ def test_many_streams_keep_their_order(service: Service) -> None:
 def test_without_streaming_the_text_comes_in_one_response(service: Service) -> None:
     (pieces,) = ask(service.grpc_address(), [text_input(PROMPT)], stream=False)
     assert [piece.decode() for piece in pieces if piece] == [ANSWERS[PROMPT]]
+
+
+def inputs(prompt: str, **others: Any) -> dict[str, Any]:
+    return {
+        "text_input": np.array([[text_input(prompt).encode()]], object),
+        "max_tokens": np.array([[1024]], np.int32),
+        "stream": np.array([[True]]),
+        **others,
+    }
+
+
+@pytest.mark.parametrize("end", ["<|eot_id|>", "<|end_of_text|>"])
+def test_an_answer_ends_well_by_whatever_ends_it(service: Service, end: str) -> None:
+    """TensorRT-LLM's last response after its end token has no tokens, and after a stop word has one."""
+    one = inputs(PROMPT, end_id=np.array([[TOKENIZER.special_ids[end]]], np.int32))
+    reply = infer(service.grpc_address(), "ensemble", one, ["text_output"])
+    assert reply.error is None
+    assert b"".join(output["text_output"].reshape(-1)[0] for output in reply.outputs).decode() == ANSWERS[PROMPT]
+
+
+@pytest.mark.engines("openvino", "tensorrt-1.x")  # 0.10.0 does not have it
+def test_several_sequences(service: Service) -> None:
+    two = inputs(PROMPT, num_return_sequences=np.array([[2]], np.int32))
+    reply = infer(service.grpc_address(), "ensemble", two, ["text_output", "sequence_index"])
+    assert reply.error is None
+    texts = [b"", b""]
+    for output in reply.outputs:
+        texts[output["sequence_index"].item()] += output["text_output"].reshape(-1)[0]
+    assert [text.decode() for text in texts] == [ANSWERS[PROMPT]] * 2
+
+
+def test_several_prompts_are_refused(service: Service) -> None:
+    two = {name: np.repeat(value, 2, 0) for name, value in inputs(PROMPT).items()}
+    reply = infer(service.grpc_address(), "ensemble", two)
+    assert str(reply.error).endswith("text_input holds 2 prompts: send one a request.")

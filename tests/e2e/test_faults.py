@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.serving import SSE, Service, serve
 from tests.e2e.test_generate import PROMPT
 
+pytestmark = pytest.mark.engines
 LONG = {"prompt": PROMPT, "max_tokens": 1024}
 STALL_S = 2
 

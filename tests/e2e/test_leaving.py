@@ -13,6 +13,7 @@ import pytest
 from tests.checkpoints import write_steady
 from tests.e2e.serving import Service, pack, serve
 
+pytestmark = pytest.mark.engines
 PROMPT = "Explain superconductors in plain English"
 # A token a digit: a second of prefill.
 LONG_PROMPT = "0123456789" * 300
@@ -26,6 +27,8 @@ CALLS: dict[str, tuple[str, dict[str, Any], str]] = {
 REPEATS = 5
 ROUNDS = 3
 FREE_LIMIT_S = 0.1
+# TensorRT-LLM's backend says how many requests there are so often (stats_check_period_ms).
+TOLD_S = 0.1
 WORST_S = 2.0
 
 
@@ -87,15 +90,16 @@ def time_to_free(service: Service, call: str, count: int) -> float:
 @pytest.mark.measured
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("count", [1, 64])
-def test_engine_is_free_when_its_clients_have_left(steady: Service, call: str, count: int) -> None:
+def test_engine_is_free_when_its_clients_have_left(steady: Service, engine: str, call: str, count: int) -> None:
     """The median of a round counts: where others use the machine too, a process may wait for its turn for longer than
     all of this takes. Where they use it all, so may every process in a round: then there is another. A service that
     is too slow by itself is so in each, and each single time is bounded, in time_to_free.
     """
+    limit_s = FREE_LIMIT_S + (0 if engine == "openvino" else TOLD_S)
     rounds: list[list[float]] = []
-    while not rounds or (statistics.median(rounds[-1]) > FREE_LIMIT_S and len(rounds) < ROUNDS):
+    while not rounds or (statistics.median(rounds[-1]) > limit_s and len(rounds) < ROUNDS):
         rounds.append([time_to_free(steady, call, count) for _ in range(REPEATS)])
-    assert statistics.median(rounds[-1]) <= FREE_LIMIT_S, rounds
+    assert statistics.median(rounds[-1]) <= limit_s, rounds
     # A batch that is computed for nobody would keep at least one core busy.
     engine = steady.engine()
     before, began = sum(engine.cpu_times()[:2]), time.monotonic()

@@ -32,7 +32,7 @@ def test_reads_a_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.parameters == matrices + 5 * 64
     assert checkpoint.nbytes == 2 * checkpoint.parameters
     assert (checkpoint.dtype, checkpoint.name, checkpoint.revision) == ("BF16", "Tiny", None)
-    assert (checkpoint.bos_id, checkpoint.eos_ids) == (480, (481, 489))
+    assert (checkpoint.bos_id, checkpoint.eos_ids) == (480, (489, 481))
 
 
 def test_shards_hold_what_one_file_holds(tmp_path: Path) -> None:

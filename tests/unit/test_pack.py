@@ -116,7 +116,7 @@ def test_packs_a_directory(desk: Desk, tiny: Path) -> None:
     assert manifest.model_dump() == Manifest.read(path).model_dump()
     assert (manifest.engine, manifest.precision, manifest.source) == ("openvino", "f16", str(tiny))
     assert (manifest.vocab_size, manifest.context_length, manifest.dtype) == (512, 2048, "BF16")
-    assert (manifest.bos_id, manifest.eos_ids, manifest.revision) == (480, [481, 489], None)
+    assert (manifest.bos_id, manifest.eos_ids, manifest.revision) == (480, [489, 481], None)
     assert len(manifest.checksum or "") == 64
     assert manifest.versions.keys() == {"openvino", "openvino-genai", "gguf"}
     desk.assert_clean()

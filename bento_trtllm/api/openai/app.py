@@ -130,7 +130,8 @@ def _card(model: Model) -> responses.ModelCard:
         object="model",
         created=model.created,
         owned_by="bento-trtllm",
-        max_model_len=model.manifest.context_length,
+        # The longest prompt and a token; only without chunked context may prompt and answer together be longer.
+        max_model_len=model.streams.longest_prompt + 1,
     )
 
 

@@ -33,7 +33,8 @@ class TritonPythonModel:
     def _respond(self, request: Any) -> Any:
         tokens = pb_utils.get_input_tensor_by_name(request, "TOKENS_BATCH").as_numpy()
         lengths = pb_utils.get_input_tensor_by_name(request, "SEQUENCE_LENGTH").as_numpy()
-        beams = tokens.reshape(-1, tokens.shape[-1])
+        # Said with numbers: TensorRT-LLM's last response has no tokens, int32 [1, 1, 0].
+        beams = tokens.reshape(lengths.size, tokens.shape[-1])
         known = len(self._bytes)
         texts = [
             b"".join(self._bytes[i] for i in beam[:length].tolist() if i < known)

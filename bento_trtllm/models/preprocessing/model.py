@@ -34,6 +34,8 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(error)))
 
     def _tensors(self, request: Any) -> list[Any]:
+        if (count := len(pb_utils.get_input_tensor_by_name(request, "QUERY").as_numpy())) > 1:
+            raise ValueError(f"text_input holds {count} prompts: send one a request.")
         (query,) = texts(request, "QUERY") or [""]
         ids = self._tokenizer.encode(query, add_special_tokens=self._add_special_tokens).ids
         stops = [[i] for i in self._stop_ids] + self._word_ids(request, "STOP_WORDS_DICT")

@@ -24,7 +24,6 @@ NEUTRAL = {
     "runtime_top_p_reset_ids": -1,
     "return_context_logits": False,
     "return_generation_logits": False,
-    "return_perf_metrics": False,
 }
 
 # OpenVINO GenAI takes no more for presence_penalty and frequency_penalty (generation_config.cpp, 2026.4).

@@ -1,0 +1,54 @@
+"""Which of a checkpoint's end tokens is the one that ends a chat's turn."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bento_trtllm.text.ends import turn_end_first
+from tests.checkpoints import CHATML_TEMPLATE, LLAMA3_TEMPLATE, write_tokenizer
+
+NAMES = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
+
+
+def directory(path: Path, family: str, **config: Any) -> tuple[Path, dict[str, int]]:
+    """A tokenizer's files with these values in tokenizer_config.json, and its control tokens."""
+    path.mkdir()
+    write_tokenizer(path, 512, family, 32)
+    file = path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | config))
+    added = json.loads((path / "tokenizer.json").read_text())["added_tokens"]
+    return path, {token["content"]: token["id"] for token in added}
+
+
+def test_what_the_template_writes_after_an_answer(tmp_path: Path) -> None:
+    path, ids = directory(tmp_path / "a", "llama3", chat_template=LLAMA3_TEMPLATE, eos_token="<|end_of_text|>")
+    _, text, turn = (ids[name] for name in NAMES)
+    for given in ([text, turn], [turn, text]):
+        assert turn_end_first(path, given) == (turn, text)
+    # Else every answer of a chat would run to its limit.
+    assert turn_end_first(path, [text]) == (turn, text)
+    path, ids = directory(tmp_path / "b", "smollm", chat_template=CHATML_TEMPLATE)
+    assert turn_end_first(path, [ids["<|endoftext|>"]]) == (ids["<|im_end|>"], ids["<|endoftext|>"])
+
+
+def test_without_a_template_the_tokenizers_own(tmp_path: Path) -> None:
+    path, ids = directory(tmp_path / "a", "llama3", chat_template=None, eos_token="<|end_of_text|>")
+    start, text, turn = (ids[name] for name in NAMES)
+    assert turn_end_first(path, [turn, text]) == (text, turn)
+    assert turn_end_first(path, [turn]) == (turn,)
+    path, _ = directory(tmp_path / "b", "llama3", chat_template=None, eos_token={"content": "<|eot_id|>"})
+    assert turn_end_first(path, [text, turn, start]) == (turn, text, start)
+    path, _ = directory(tmp_path / "c", "llama3", chat_template=None, eos_token=None)
+    assert turn_end_first(path, [text, turn]) == (text, turn)
+
+
+@pytest.mark.parametrize(
+    "template", ["{% for", "{{ raise_exception('no') }}", "{{ messages[1].content }}", "{{ 1 + '' }}"]
+)
+def test_a_template_that_says_nothing(template: str, tmp_path: Path) -> None:
+    path, ids = directory(tmp_path / "a", "llama3", chat_template=template, eos_token="<|eot_id|>")
+    text, turn = ids["<|end_of_text|>"], ids["<|eot_id|>"]
+    known = (text, turn) if template == "{% for" else (turn, text)  # one that cannot be read is told of elsewhere
+    assert turn_end_first(path, [text, turn]) == known
