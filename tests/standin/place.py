@@ -18,6 +18,7 @@ from bento_trtllm.hub import find_checkpoint
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.triton import installation
 from tests.fakes.container import Container
+from tests.standin.untied import untied
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -75,6 +76,8 @@ class Standin:
 
     def pack(self, home: Path, tag: str, checkpoint: Path, *options: str) -> str:
         """Pack with `pack_model.py --engine tensorrt`, and give the engine files what the stand-in reads."""
+        if self.release == "24.06":
+            checkpoint = untied(checkpoint, self.folder / "untied" / tag.replace(":", "-"))
         argv = [sys.executable, "pack_model.py", "--engine", "tensorrt", "--checkpoint", str(checkpoint), "--tag", tag]
         argv += ["--release", self.release, *LENGTHS[self.release], *options]
         env = {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **self.environment}
