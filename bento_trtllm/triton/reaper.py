@@ -28,6 +28,7 @@ uses `os` rather than pathlib, shutil and subprocess, which would triple its sta
 # ruff: noqa: PTH106, PTH108, PTH112, PTH114, PTH115, PTH116, PTH118, PTH119, PTH123, PTH208, PTH211
 
 import ctypes
+import fcntl
 import os
 import select
 import signal
@@ -122,10 +123,7 @@ def sweep(folder: str) -> None:
         time.sleep(0.005)
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         if name.startswith(ENVIRONMENT):
-            try:
-                os.rmdir(f"{TMP}/{name}")
-            except OSError:
-                continue  # Triton has removed it itself; or it is full, and of another Triton than ours
+            remove_environment(f"{TMP}/{name}")
     prefix = shm_prefix(folder)
     for name in os.listdir("/dev/shm") if os.path.isdir("/dev/shm") else ():
         if name.startswith(prefix):
@@ -140,20 +138,51 @@ def sweep(folder: str) -> None:
         os.rmdir(folder)
 
 
-def note_environments(folder: str, since: float) -> None:
-    """Note, for the sweep, what a Triton that runs in `folder` and was started at `since` has made in /tmp.
+class Environments:
+    """Folders in /tmp, of which one is that of the Triton in `folder`: all that have been made since.
 
-    Of two that start at a time, each notes both's. That is no harm: for want of packed environments they stay empty.
+    Of two Tritons that start at a time, each has both's. A lock on each keeps it as long as any of them runs, since a
+    Triton that does not find its own at its end aborts. Links in `folder` tell the sweep of them.
     """
-    for entry in os.scandir(TMP):
-        if not entry.name.startswith(ENVIRONMENT):
-            continue
-        try:
-            found = entry.stat(follow_symlinks=False)
-            if found.st_uid == os.getuid() and found.st_ctime >= since:
-                os.symlink(entry.path, f"{folder}/{entry.name}")
-        except OSError:
-            continue  # gone, noted before, or the disk is full
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._since = os.stat(folder).st_ctime
+        self._held: dict[str, int] = {}
+
+    def note(self) -> None:
+        """Look for new ones."""
+        for entry in os.scandir(TMP):
+            if not entry.name.startswith(ENVIRONMENT) or entry.name in self._held:
+                continue
+            try:
+                found = entry.stat(follow_symlinks=False)
+                if found.st_uid == os.getuid() and found.st_ctime >= self._since:
+                    self._held[entry.name] = lock = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    os.symlink(entry.path, f"{self._folder}/{entry.name}")
+            except OSError:
+                continue  # gone, about to be removed, or the disk is full
+
+    def release(self) -> None:
+        """Leave them to the sweep."""
+        for lock in self._held.values():
+            os.close(lock)
+
+
+def remove_environment(path: str) -> None:
+    """Remove a folder that was noted, unless it may be that of a Triton that runs."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return  # Triton has removed it itself
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rmdir(path)  # nothing is in it: no model here brings an environment of its own
+    except OSError:
+        pass
+    finally:
+        os.close(lock)
 
 
 def shm_prefix(folder: str) -> str:
@@ -252,7 +281,7 @@ class Parts:
         return AGAIN_S if self._dead else LOOK_S
 
 
-def run(folder: str, command: list[str], grace_s: float, stall_s: float) -> int:
+def run(environments: Environments, command: list[str], grace_s: float, stall_s: float) -> int:
     """Run the command until it, a stub of it or the worker ends, or its time is up; returns the exit code."""
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -261,14 +290,14 @@ def run(folder: str, command: list[str], grace_s: float, stall_s: float) -> int:
         signal.signal(number, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
-    owner, since = os.getppid(), os.stat(folder).st_ctime
+    owner = os.getppid()
     child = spawn(command)
     parts, ready_yet = Parts(child, stall_s), False
     deadline, look = float("inf"), time.monotonic() + LOOK_S
     while (now := time.monotonic()) < deadline and os.getppid() == owner:
         ready = select.select([0, wake_read], [], [], max(0.0, min(deadline, look) - now))[0]
         if not ready_yet:
-            note_environments(folder, since)
+            environments.note()
         if 0 in ready:
             said = os.read(0, 64)
             if not said:
@@ -293,10 +322,12 @@ def run(folder: str, command: list[str], grace_s: float, stall_s: float) -> int:
 
 
 def main(folder: str, grace_s: str, stall_s: str, *command: str) -> int:
+    environments = Environments(folder)
     try:
-        return run(folder, list(command), float(grace_s), float(stall_s))
+        return run(environments, list(command), float(grace_s), float(stall_s))
     finally:
         kill_descendants()
+        environments.release()
         sweep(folder)
 
 

@@ -386,6 +386,22 @@ async def test_nothing_stays_in_tmp(
     tiny.assert_gone(server.folder, 0)
 
 
+async def test_tritons_that_start_at_a_time_leave_each_other_alone(echo: Path, folder: Path) -> None:
+    """Each may take the other's folder for its own, and a Triton whose folder is gone aborts at its end."""
+    servers = [make(echo, folder) for _ in range(3)]
+    await asyncio.gather(*(server.start() for server in servers))
+    environments = [environment_of(triton_of(server)) for server in servers]
+    assert len(set(environments)) == len(servers)
+    killed, *others = servers
+    triton_of(killed).kill()
+    await killed.wait()
+    assert all(environment.is_dir() for environment in environments[1:])
+    for server in others:
+        await server.stop()
+        assert server.returncode == 0
+    assert not any(environment.exists() for environment in environments)
+
+
 async def test_a_triton_that_cannot_start_leaves_nothing_in_tmp(tmp_path: Path, folder: Path) -> None:
     repository = tiny.repository(tmp_path / "repository", "hangs", "time.sleep(60)")
     server = make(repository, folder, TritonSettings(startup_timeout_s=4))
