@@ -25,6 +25,8 @@ SLICE = 32_768
 # Where a text may be cut between two calls: before a space or a stop that follows a letter, which no pre-tokenizer of
 # byte-level vocabularies takes as one word.
 BORDER = re.compile(r"(?<=[^\W\d_])[ \n。、，！？]")
+# No text that means something goes on for so long without one. A word of a million letters takes a second.
+LONGEST_WORD = 131_072
 PROBES = (
     "Some words",
     " of (text) in",
@@ -139,11 +141,8 @@ class PromptTokenizer:
         else:
             text = text.replace(self._mark, "")
             for part in [text] if self._slice is None else slices(text, self._slice):
-                ids += self._encode_now(part)
-                if self._most is not None and len(ids) > self._most:
-                    break
-        if self._most is not None and len(ids) > self._most:
-            raise TextTooLong(f"The text has over {self._most} tokens.")
+                ids += self._encode_now(part, None if self._most is None else self._most - len(ids))
+        self._check_count(len(ids), self._most)
 
     def _may_be_cut(self) -> bool:
         """Whether this tokenizer reads texts alike, cut or not; one that marks the beginning of a text does not."""
@@ -161,15 +160,32 @@ class PromptTokenizer:
         """A new incremental decoder."""
         return Detokenizer(self._bytes)
 
-    def _encode_now(self, text: str) -> Sequence[int]:
+    def _encode_now(self, text: str, most: int | None = None) -> Sequence[int]:
         text = text.replace(self._mark, "")
-        return tuple(self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids) if text else ()
+        if not text:
+            return ()
+        encoding = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0]
+        # Before the ids become Python's, which takes its lock.
+        self._check_count(len(encoding), most)
+        return tuple(encoding.ids)
+
+    def _check_count(self, count: int, most: int | None) -> None:
+        if most is not None and count > most:
+            raise TextTooLong(f"The text has over {self._most} tokens.")
 
 
-def slices(text: str, size: int) -> Iterator[str]:
-    """A text in parts of about so many characters, each of which is encoded as it is in the whole."""
+def slices(text: str, size: int, longest: int = LONGEST_WORD) -> Iterator[str]:
+    """A text in parts of about so many characters, each of which is encoded as it is in the whole.
+
+    Where no place to cut comes within `longest` further characters, it is cut there, and a few tokens around the cut
+    may be others than in the whole; their text is the same.
+    """
     start = 0
-    while len(text) - start > size and (border := BORDER.search(text, start + size)):
-        yield text[start : border.start()]
-        start = border.start()
+    while len(text) - start > size:
+        border = BORDER.search(text, start + size, start + size + longest)
+        end = border.start() if border else start + size + longest
+        if end >= len(text):
+            break
+        yield text[start:end]
+        start = end
     yield text[start:]

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from bento_trtllm.text.prompt import MAX_TOKENS, PROMPT_TEMPLATE, SYSTEM_PROMPT
 from bento_trtllm.text.stop import StopStrings
 from bento_trtllm.text.template import ChatTemplate
-from bento_trtllm.text.tokenizer import SLICE, PromptTokenizer, TextTooLong, slices
+from bento_trtllm.text.tokenizer import LONGEST_WORD, SLICE, PromptTokenizer, TextTooLong, slices
 
 DEMO = Path(__file__).parents[2] / "assets" / "demo-llama"
 TOKENIZER = PromptTokenizer(DEMO)
@@ -197,3 +197,11 @@ def test_a_text_over_the_limit_costs_no_more_than_one_within() -> None:
     assert time.process_time() - began < 1
     # What an answer must end with is counted all the same.
     assert bounded.count("word " * 3000) > 1000
+
+
+def test_a_word_without_end_is_cut_and_stays_the_same_text() -> None:
+    text = "x" * (3 * LONGEST_WORD)
+    parts = list(slices(text, SLICE))
+    assert len(parts) > 1
+    assert "".join(parts) == text
+    assert TOKENIZER.decode(TOKENIZER.encode_text(text)) == text
