@@ -1,10 +1,12 @@
 """From what a user says to the prompt the model reads."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Template
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -24,31 +26,15 @@ class ChatTemplate:
 
     def __init__(self, directory: Path, tokenizer: PromptTokenizer) -> None:
         self._tokenizer = tokenizer
-        source = tokenizer.config.get("chat_template")
-        if (path := directory / FILE).is_file():
-            source = path.read_text("utf-8")
-        if isinstance(source, list):  # several templates by name, as transformers once wrote them
-            source = {item["name"]: item["template"] for item in source}.get("default")
-        self._own = bool(source)
+        source = own_source(directory, tokenizer.config)
         if not source:
             if not tokenizer.is_llama3:
                 raise CheckpointError(
                     "The checkpoint has neither a chat template nor Llama 3's control tokens: pack an instruct model."
                 )
             source = LLAMA3.read_text("utf-8")
-        # What transformers gives to templates (utils/chat_template_utils.py).
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals.update(raise_exception=_raise, strftime_now=lambda form: datetime.now().strftime(form))
-        try:
-            self._template = environment.from_string(source)
-        except TemplateError as error:
-            raise CheckpointError(f"The checkpoint's chat template cannot be read: {error}") from error
-        names = ("bos_token", "eos_token", "pad_token", "unk_token")
-        special = {name: value for name in names if (value := tokenizer.config.get(name))}
-        self._special = {n: value["content"] if isinstance(value, dict) else value for n, value in special.items()}
+        self._template = compiled(source)
+        self._special = named_tokens(tokenizer.config)
 
     def prompt(self, user_prompt: str, system_prompt: str) -> list[int]:
         """Token ids of one question, with PROMPT_TEMPLATE on a Llama 3."""
@@ -77,20 +63,6 @@ class ChatTemplate:
             raise CheckpointError(f"The checkpoint's chat template refused the messages: {error}") from error
         return self._tokenizer.encode(text)
 
-    def turn_end(self) -> int | None:
-        """The control token that the checkpoint's own template writes right after an answer; None if there is none."""
-        if not self._own:
-            return None
-        answer = "\ue000"  # in no control token's name
-        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
-        try:
-            text = self._template.render(messages=messages, **self._special, add_generation_prompt=False)
-        except (TemplateError, TypeError):
-            return None
-        tail = text.rpartition(answer)[2]
-        special = [i for i in self._tokenizer.encode(tail) if i in self._tokenizer.special_ids.values()]
-        return special[0] if special else None
-
     def _guard(self, value: Any) -> Any:
         """The value with the control tokens in all its strings marked as plain characters."""
         if isinstance(value, str):
@@ -98,6 +70,36 @@ class ChatTemplate:
         if isinstance(value, dict):
             return {self._guard(key): self._guard(item) for key, item in value.items()}
         return [self._guard(item) for item in value] if isinstance(value, list) else value
+
+
+def own_source(directory: Path, config: Mapping[str, Any]) -> str | None:
+    """The checkpoint's own template; `config` is its tokenizer_config.json."""
+    source = config.get("chat_template")
+    if (path := directory / FILE).is_file():
+        source = path.read_text("utf-8")
+    if isinstance(source, list):  # several templates by name, as transformers once wrote them
+        source = {item["name"]: item["template"] for item in source}.get("default")
+    return source or None
+
+
+def compiled(source: str) -> Template:
+    """A template with what transformers gives to one (utils/chat_template_utils.py). Raises CheckpointError."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals.update(raise_exception=_raise, strftime_now=lambda form: datetime.now().strftime(form))
+    try:
+        return environment.from_string(source)
+    except TemplateError as error:
+        raise CheckpointError(f"The checkpoint's chat template cannot be read: {error}") from error
+
+
+def named_tokens(config: Mapping[str, Any]) -> dict[str, str]:
+    """The control tokens that templates know by a name, and how each is written."""
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    special = {name: value for name in names if (value := config.get(name))}
+    return {name: value["content"] if isinstance(value, dict) else value for name, value in special.items()}
 
 
 def _characters(value: Any) -> int:
