@@ -143,7 +143,9 @@ def test_odd_schemas(client: httpx.Client, keyword: str) -> None:
             )
         parameters = {"type": "object", "properties": {"q": {"type": "string", keyword: value}}}
         tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
-        send(client, "/v1/chat/completions", {**CHAT, "tools": [tool], "tool_choice": "required"}, "tools", "max_tokens")
+        send(
+            client, "/v1/chat/completions", {**CHAT, "tools": [tool], "tool_choice": "required"}, "tools", "max_tokens"
+        )
 
 
 def test_odd_tools_and_messages(client: httpx.Client) -> None:
