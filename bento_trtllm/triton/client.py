@@ -103,10 +103,10 @@ class TritonClient:
         Leaving the context before the end cancels the request in the engine. The iterator raises RequestRefused,
         EngineUnavailable or EngineTimeout; it ends without an error only after Triton's final response.
         """
-        message = encode(request, self._names, self._outputs).SerializeToString()
-        call = self._infer(message)
+        message = encode(request, self._names, self._outputs)
+        call = self._infer(message.SerializeToString())
         watch = Watch(call.cancel, deadlines, began, self._suspect)
-        inbox = Inbox(call, watch, self._failures.meaning(), self._watches)
+        inbox = Inbox(call, watch, self._failures.meaning(), self._watches, alone=len(message.outputs) == 1)
         if not self._watches:
             self._occupy(True)
         self._watches.add(watch)

@@ -93,6 +93,14 @@ def test_an_answer_ends_well_by_whatever_ends_it(service: Service, end: str) -> 
     assert b"".join(output["text_output"].reshape(-1)[0] for output in reply.outputs).decode() == ANSWERS[PROMPT]
 
 
+def test_an_answer_that_nothing_ends_has_its_length(service: Service) -> None:
+    endless = inputs(PROMPT, end_id=np.array([[-1]], np.int32), max_tokens=np.array([[400]], np.int32))
+    reply = infer(service.grpc_address(), "ensemble", endless, ["text_output"])
+    assert reply.error is None
+    text = b"".join(output["text_output"].reshape(-1)[0] for output in reply.outputs).decode()
+    assert text.startswith(ANSWERS[PROMPT]) and len(text) > len(ANSWERS[PROMPT])
+
+
 @pytest.mark.engines("openvino", "tensorrt-1.x")  # 0.10.0 does not have it
 def test_several_sequences(service: Service) -> None:
     two = inputs(PROMPT, num_return_sequences=np.array([[2]], np.int32))

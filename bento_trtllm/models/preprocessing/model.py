@@ -38,9 +38,11 @@ class TritonPythonModel:
             raise ValueError(f"text_input holds {count} prompts: send one a request.")
         (query,) = texts(request, "QUERY") or [""]
         ids = self._tokenizer.encode(query, add_special_tokens=self._add_special_tokens).ids
-        stops = [[i] for i in self._stop_ids] + self._word_ids(request, "STOP_WORDS_DICT")
         length = pb_utils.get_input_tensor_by_name(request, "REQUEST_OUTPUT_LEN").as_numpy()
         end_id = scalar(request, "END_ID", self._end_id)
+        # All of the model's end tokens end an answer, whichever the request names; with -1, none does.
+        ends = [i for i in (self._end_id, *self._stop_ids) if i != end_id] if end_id >= 0 else []
+        stops = [[i] for i in ends] + self._word_ids(request, "STOP_WORDS_DICT")
         return [
             pb_utils.Tensor("INPUT_ID", np.array([ids], dtype=np.int32)),
             pb_utils.Tensor("REQUEST_INPUT_LEN", np.array([[len(ids)]], dtype=np.int32)),
