@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pack a Hugging Face checkpoint into the BentoML model store, ready for scripts/serve."""
+"""Pack a Hugging Face checkpoint into the BentoML model store, ready for scripts/serve; or check a packed model."""
 
 import argparse
 import json
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="pack_model.py", description=__doc__)
-    parser.add_argument("--engine", choices=ENGINES, required=True, help="what Triton runs the model with")
-    parser.add_argument("--checkpoint", required=True, metavar="DIR_OR_HF_ID", help="a directory, or a Hugging Face id")
+    parser.add_argument("--engine", choices=ENGINES, help="what Triton runs the model with")
+    parser.add_argument("--checkpoint", metavar="DIR_OR_HF_ID", help="a directory, or a Hugging Face id")
     parser.add_argument("--revision", help="the branch, tag or commit of a Hugging Face id")
     parser.add_argument(
         "--tag", help="name or name:version in the store; without a version, or a tag, a new version is made"
@@ -34,7 +34,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan as JSON, and pack nothing"
     )
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--check", metavar="TAG", help="read every byte of a packed model, and compare it with what was packed"
+    )
+    options = parser.parse_args(arguments)
+    for name in ("engine", "checkpoint"):
+        if options.check is None and getattr(options, name) is None:
+            parser.error(f"--{name} is needed to pack, or --check TAG to check what is packed")
+        if options.check is not None and getattr(options, name) is not None:
+            parser.error(f"--check takes the tag of a packed model, and no --{name}")
+    return options
 
 
 def _add_tensorrt(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         # Imported here: --help answers at once.
+        if options.check is not None:
+            from bento_trtllm.store import check  # noqa: PLC0415
+
+            print(check(options.check))
+            return 0
         from bento_trtllm.pack import pack, plan  # noqa: PLC0415
 
         engine = _engine(options)

@@ -1,6 +1,5 @@
 """Llama 3 on NVIDIA Triton, as a BentoML service."""
 
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -21,11 +20,12 @@ from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.stream import MAX_TOP_K, Sampling
 from bento_trtllm.api.web import web_app
 from bento_trtllm.arbiter import bend, forward_signals
-from bento_trtllm.config import Settings
-from bento_trtllm.errors import BentoTRTLLMError
+from bento_trtllm.arguments import read_keys, read_settings
 from bento_trtllm.llm import LLM, check
+from bento_trtllm.pinned import pinned
 from bento_trtllm.privacy import keep_private
-from bento_trtllm.store import PackedModel
+from bento_trtllm.refusal import refusing, refusing_worker
+from bento_trtllm.store import packed_model
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
 from bento_trtllm.triton.health import GRPC_ENVIRONMENT
 
@@ -33,11 +33,13 @@ if bentoml.server_context.worker_index is not None:
     keep_private()  # a worker; now, since BentoML makes the files of its metrics next
 tracing.install()
 metric_files.reserve()
-settings = bentoml.use_arguments(Settings)
+with refusing():
+    settings = read_settings(vars(bentoml.use_arguments()))
+    keys = read_keys(settings)
+    packed = packed_model(settings.model)
 protocol.install(settings)
 routes.install()
 web = web_app()
-packed = PackedModel(settings.model)
 
 
 @bentoml.asgi_app(web)
@@ -46,16 +48,14 @@ class TRTLLM:
     model = packed
 
     def __init__(self) -> None:
-        self.llm = web.state.model = LLM(Path(self.model.path), settings)
+        with refusing_worker():
+            self.llm = web.state.model = LLM(pinned() or Path(self.model.path), settings)
 
     @bentoml.on_deployment
     @staticmethod
     def prepare() -> None:
-        try:
+        with refusing():
             check(Path(packed.resolve().path), settings)
-        except BentoTRTLLMError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
         bend()
         forward_signals()
 
@@ -103,7 +103,7 @@ class TRTLLM:
 
 TRTLLM.add_asgi_middleware(
     Guard,
-    keys=settings.keys(),
+    keys=keys,
     max_body_bytes=settings.max_body_bytes,
     browsers=Browsers(settings.hosts(), settings.origins()),
 )

@@ -58,9 +58,9 @@ def pack(home: Path, engine: EngineName, tokens_per_message: int = 1) -> Model:
     if engine == "openvino":
         return Model(engine, directory, rate_file, ())
     manifest = Manifest.read(directory)
-    manifest.model_copy(update={"context_length": CONTEXT_LENGTH}).write(directory)
     tokens = speech(PromptTokenizer(DEMO))
     _replace(directory / "repository" / "tensorrt_llm", tokens, rate_file, tokens_per_message)
+    manifest.model_copy(update={"context_length": CONTEXT_LENGTH}).write(directory)
     return Model(engine, directory, rate_file, tuple(tokens))
 
 

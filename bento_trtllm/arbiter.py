@@ -23,6 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from bento_trtllm.drain import SIGNALS, STOPPING
+from bento_trtllm.refusal import heed_refusals
 
 if TYPE_CHECKING:
     from circus.sighandler import SysHandler
@@ -96,4 +97,5 @@ def _wrap() -> None:
     for number in SIGNALS:
         owner = getattr(signal.getsignal(number), "__self__", None)
         if isinstance(owner, SysHandler):
+            heed_refusals(owner.controller.arbiter)
             signal.signal(number, handler(owner))

@@ -238,7 +238,7 @@ def _read_json(path: Path, needed: bool = False) -> dict[str, Any]:
             raise CheckpointError(f"{path.parent} has no {path.name}: it is not a Hugging Face checkpoint")
         return {}
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = json.loads(path.read_text("utf-8-sig"))
     except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(data, dict):

@@ -230,7 +230,10 @@ class ServingSettings(BaseModel):
 class Settings(BaseSettings, OpenVINOSettings, TensorRTRunSettings, TritonSettings, ServingSettings):
     """All settings of the service."""
 
-    model_config = SettingsConfigDict(env_prefix="TRTLLM_", frozen=True, extra="forbid", protected_namespaces=())
+    # An empty variable is as good as none: deployments write one for what is left open.
+    model_config = SettingsConfigDict(
+        env_prefix="TRTLLM_", env_ignore_empty=True, frozen=True, extra="forbid", protected_namespaces=()
+    )
 
     model: str = Field("demo-llama", description="Tag of the packed model in the BentoML model store.")
     workers: int = Field(

@@ -14,11 +14,15 @@ class CheckpointError(BentoTRTLLMError):
 
 
 class StoreError(BentoTRTLLMError):
-    """The BentoML model store lacks the model, or already has one of that tag."""
+    """The BentoML model store lacks the model, already has one of that tag, or has one that is damaged."""
 
 
 class EngineError(BentoTRTLLMError):
     """The engine could not be built, or is not the one this machine can run."""
+
+
+class SettingsError(BentoTRTLLMError):
+    """A setting that there is not, or with a value that it cannot have."""
 
 
 class TritonError(BentoTRTLLMError):

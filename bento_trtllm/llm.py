@@ -8,7 +8,6 @@ from pathlib import Path
 
 from bento_trtllm.api.admission import Admission
 from bento_trtllm.api.errors import unavailable
-from bento_trtllm.api.openai.sampling import Defaults
 from bento_trtllm.api.stream import TextStreams
 from bento_trtllm.config import Settings
 from bento_trtllm.drain import Drain
@@ -16,10 +15,11 @@ from bento_trtllm.engines import provenance
 from bento_trtllm.engines.contract import REQUESTED
 from bento_trtllm.engines.tensorrt_settings import scheduler_fault
 from bento_trtllm.engines.tensorrt_versions import RENAMED
-from bento_trtllm.errors import EngineError, TritonError
+from bento_trtllm.errors import EngineError, StoreError, TritonError
 from bento_trtllm.manifest import FILE as MANIFEST
-from bento_trtllm.manifest import Manifest
+from bento_trtllm.pinned import open_pinned, pin, verify
 from bento_trtllm.telemetry import Telemetry
+from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.client import TritonClient
@@ -34,8 +34,11 @@ FIRST_WAIT_S = 10
 
 
 def check(packed: Path, settings: Settings) -> None:
-    """What can be said before there is a worker. Raises StoreError, or EngineError for settings it must not have."""
-    engine = Manifest.read(packed).engine
+    """What can be said before there is a worker, for all of them; the pack is settled on then.
+
+    Raises StoreError, or EngineError for settings it must not have.
+    """
+    engine = pin(packed).engine
     overrides = settings.overrides(engine)
     if engine == "tensorrt":
         parameters = read_config(packed / "repository" / "tensorrt_llm").parameters
@@ -51,7 +54,7 @@ class LLM:
         # As BentoML's model store lays it out: NAME/VERSION.
         self.name = packed.parent.name
         self.tag = f"{self.name}:{packed.name}"
-        self.manifest = Manifest.read(packed)
+        self.manifest = open_pinned(packed)
         self.created = int((packed / MANIFEST).stat().st_mtime)
         self.defaults = Defaults.read(packed / "tokenizer")
         self.tokenizer = PromptTokenizer(packed / "tokenizer", self.manifest.context_length)
@@ -84,7 +87,9 @@ class LLM:
         self._closing: asyncio.Future[None] | None = None
         self._packed = packed
         ranks = self.manifest.ranks
-        self._supervisor = Supervisor(self._place, settings, gpu=self.manifest.gpu, launcher=launcher(ranks))
+        self._supervisor = Supervisor(
+            self._place, settings, gpu=self.manifest.gpu, launcher=launcher(ranks), verify=self._verify
+        )
         self._supervisor.subscribe(self._follow)
         self._failure_limit = settings.engine_errors_before_restart
         self._drain = Drain(self.admission.drain, self._cut, self._is_done, settings.drain_timeout_s)
@@ -96,6 +101,13 @@ class LLM:
         except EngineError as error:
             raise TritonError(str(error)) from error
         return place_repository(self._packed, folder, self._overrides)
+
+    def _verify(self) -> None:
+        """Raise TritonError where the pack is not, or no longer, the one that this worker reads and writes text for."""
+        try:
+            verify(self._packed, self.manifest)
+        except StoreError as error:
+            raise TritonError(str(error)) from error
 
     async def start(self) -> None:
         """Launch Triton, or join the one that another worker launched. Does not fail where Triton does."""

@@ -1,14 +1,22 @@
 """manifest.json: what a packed model is, as the service needs to know it without opening the engine."""
 
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bento_trtllm import inventory
 from bento_trtllm.engines.tensorrt_versions import DialectName
 from bento_trtllm.errors import StoreError
+from bento_trtllm.inventory import Inventory
 
 FILE = "manifest.json"
+FORMAT: Literal[2] = 2
+"""1 had no inventory."""
 
 
 class TensorRTBuild(BaseModel):
@@ -37,12 +45,13 @@ class Manifest(BaseModel):
 
     `source` is a Hugging Face id, then `revision` is its commit; or a directory, then `checksum` is the
     SHA-256 of its files (with a TensorRT engine always). `dtype` is the checkpoint's, `precision` the engine's;
-    `dialect` says how the engine's tensors are called.
+    `dialect` says how the engine's tensors are called, `files` what the pack consists of; `seal` is the SHA-256 of
+    everything else in here, and so a name for exactly this pack. Both are of `write`'s making.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = FORMAT
     engine: str
     precision: str
     source: str
@@ -58,6 +67,8 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     dialect: DialectName = "1.x"
     tensorrt: TensorRTBuild | None = None
+    files: Inventory = {}
+    seal: str = ""
 
     @property
     def gpu(self) -> bool:
@@ -78,15 +89,76 @@ class Manifest(BaseModel):
         return longest if chunked_context or not self.tensorrt else min(longest, self.tensorrt.max_num_tokens)
 
     def write(self, directory: Path) -> None:
-        """Write manifest.json into a directory."""
-        (directory / FILE).write_text(self.model_dump_json(indent=2) + "\n", "utf-8")
+        """Take the inventory of a directory with everything else in it, and write manifest.json there."""
+        data = self.model_copy(update={"files": inventory.take(directory)}).model_dump(mode="json", exclude={"seal"})
+        text = json.dumps({**data, "seal": _seal(data)}, indent=2, ensure_ascii=False)
+        (directory / FILE).write_text(text + "\n", "utf-8")
 
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
-        """The manifest of a packed model. Raises StoreError if there is none that this version can read."""
+        """The manifest of a packed model, which may be damaged otherwise: see `open`.
+
+        Raises StoreError if there is none that this version can read, or it is not as it was written.
+        """
+        tag = _tag(directory)
         try:
-            return cls.model_validate_json((directory / FILE).read_bytes())
-        except (OSError, ValidationError) as error:
+            data = json.loads((directory / FILE).read_bytes())
+        except FileNotFoundError as error:
+            raise StoreError(f"the model {tag} has no {FILE}: {_again(tag)}") from error
+        except OSError as error:
+            raise StoreError(f"the model {tag} cannot be read: {directory / FILE}: {error.strerror}") from error
+        except ValueError:
+            data = None
+        if not isinstance(data, dict):
+            raise StoreError(f"the model {tag} is damaged: {FILE} is not what was written; {_again(tag)}")
+        if (found := data.get("format")) != FORMAT:
+            by = "an older" if found == 1 else "another"
             raise StoreError(
-                f"{directory} was not packed by this version of pack_model.py: pack the checkpoint again"
+                f"the model {tag} was packed by {by} version of pack_model.py (format {found}, and this one reads "
+                f"{FORMAT}): {_again(tag, data)}"
+            )
+        seal = data.pop("seal", None)
+        if _seal(data) != seal:
+            raise StoreError(f"the model {tag} is damaged: {FILE} is not what was written; {_again(tag, data)}")
+        try:
+            return cls.model_validate({**data, "seal": seal})
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise StoreError(
+                f"the model {tag} was packed by another version of pack_model.py ({FILE}: {where}): {_again(tag, data)}"
             ) from error
+
+    @classmethod
+    def open(cls, directory: Path, *, full: bool = False) -> "Manifest":
+        """The manifest of a packed model whose files are as they were packed (inventory.py). Raises StoreError."""
+        manifest = cls.read(directory)
+        manifest.check(directory, full=full)
+        return manifest
+
+    def check(self, directory: Path, *, full: bool = False) -> None:
+        """Raise StoreError if the files in there are not those that this manifest was written for."""
+        try:
+            inventory.check(directory, self.files, full=full)
+        except StoreError as error:
+            tag = _tag(directory)
+            raise StoreError(f"the model {tag} is damaged: {error}; {_again(tag, self.model_dump())}") from error
+
+
+def _tag(directory: Path) -> str:
+    """As BentoML's model store lays models out: NAME/VERSION."""
+    return f"{directory.parent.name}:{directory.name}"
+
+
+def _again(tag: str, manifest: Mapping[str, Any] | None = None) -> str:
+    """How to pack a model anew, with what its manifest still says."""
+    known = manifest or {}
+    source = shlex.quote(str(known.get("source", "DIR_OR_HUGGING_FACE_ID")))
+    command = f"--engine {known.get('engine', 'ENGINE')} --checkpoint {source}"
+    if known.get("engine") == "openvino":
+        command += f" --precision {known.get('precision')}"
+    return f"pack it again with python pack_model.py {command} --tag {tag} --force"
+
+
+def _seal(data: dict[str, Any]) -> str:
+    """Of the values, however they are laid out: a field that a later version adds with a default changes nothing."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -17,6 +17,9 @@ from bento_trtllm.errors import StoreError
 from bento_trtllm.hub import find_checkpoint
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.store import default_name, draft, home, make_tag, models
+from bento_trtllm.text.defaults import Defaults
+from bento_trtllm.text.template import ChatTemplate
+from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.ranks import launch_plan
 from bento_trtllm.triton.repository import configurations, write_repository
 
@@ -35,6 +38,7 @@ def plan(
     """
     checkpoint = find_checkpoint(argument, revision)
     engine.check(checkpoint)
+    _check_text(checkpoint)
     text = tag or default_name(checkpoint.name)
     new = make_tag(text, force=force)
     _check_space(checkpoint, engine)
@@ -70,13 +74,14 @@ def pack(
     engine.check_machine()
     checkpoint = find_checkpoint(argument, revision)
     engine.check(checkpoint)
+    _check_text(checkpoint)
     new = make_tag(tag or default_name(checkpoint.name), force=force)
     _check_space(checkpoint, engine)
     manifest = _describe(checkpoint, engine)
     try:
         with draft(new, force=force) as model:
             _fill(model.directory, checkpoint, engine, manifest)
-            facts = manifest.model_dump(exclude={"format"}, exclude_none=True)
+            facts = manifest.model_dump(exclude={"format", "files", "seal"}, exclude_none=True)
             labels = {key: str(facts[key]) for key in ("engine", "precision", "architecture")}
             model.publish(labels, facts, dict(manifest.versions))
     except OSError as error:
@@ -117,6 +122,12 @@ def _describe(checkpoint: Checkpoint, engine: Engine) -> Manifest:
         dialect=engine.dialect.name,
         tensorrt=engine.describe(checkpoint),
     )
+
+
+def _check_text(checkpoint: Checkpoint) -> None:
+    """Read what the service will read of the checkpoint. Raises CheckpointError for what it could not serve."""
+    Defaults.read(checkpoint.path)
+    ChatTemplate(checkpoint.path, PromptTokenizer(checkpoint.path))
 
 
 def _tokenizer_files(checkpoint: Checkpoint) -> list[Path]:

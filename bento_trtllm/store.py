@@ -23,8 +23,12 @@ from bentoml.exceptions import BentoMLException, NotFound
 from bentoml.models import ModelContext
 
 from bento_trtllm.errors import StoreError
+from bento_trtllm.manifest import Manifest
+from bento_trtllm.refusal import refusing
 
 PREFIX = "packing-"
+FOLDERS = ("bentos", "envs", "tmp")
+"""What BentoML 1.4.39 makes in its home beside models, whoever needs it first: who serves may not write there."""
 PACK = "python pack_model.py --engine openvino --checkpoint DIR_OR_HUGGING_FACE_ID"
 
 
@@ -46,6 +50,14 @@ def find_model(tag: str) -> bentoml.Model:
         raise StoreError(_missing(tag)) from error
     except (ValueError, BentoMLException) as error:
         raise StoreError(f"the model {tag} cannot be read from the store: {error}") from error
+
+
+def check(tag: str) -> str:
+    """Read every byte of a packed model; returns one sentence on it. Raises StoreError for a damaged one."""
+    model = find_model(tag)
+    files = Manifest.open(Path(model.path), full=True).files
+    size = sum(file.size for file in files.values()) / 1e6
+    return f"{model.tag} is as it was packed: {len(files)} files, {size:,.1f} MB"
 
 
 def _missing(tag: str) -> str:
@@ -127,6 +139,8 @@ def draft(tag: Tag, *, force: bool = False) -> Iterator[Draft]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         models().mkdir(exist_ok=True)
+        for name in FOLDERS:
+            (home() / name).mkdir(exist_ok=True)
         if models().stat().st_dev != folder.stat().st_dev:
             raise StoreError(f"{models()} is a filesystem of its own: mount the whole of {home()} instead")
         _sweep(folder)
@@ -162,9 +176,20 @@ class PackedModel(bentoml.models.BentoModel):  # type: ignore[misc]
     """A packed model as an attribute of a BentoML service: it travels with the Bento."""
 
     def resolve(self, base_path: Any = None, *args: Any) -> bentoml.Model:
-        """The stored model. Raises NotFound, with the command that packs it."""
-        try:
-            model: bentoml.Model = super().resolve(base_path, *args)
-            return model
-        except BentoMLException as error:
-            raise NotFound(_missing(str(self.tag))) from error
+        """The stored model. Raises Refused, with the command that packs it."""
+        with refusing():
+            try:
+                model: bentoml.Model = super().resolve(base_path, *args)
+                return model
+            except BentoMLException as error:
+                raise StoreError(_missing(str(self.tag))) from error
+
+
+def packed_model(tag: str) -> PackedModel:
+    """The model of a tag, which the store need not have yet. Raises StoreError for what is no tag."""
+    try:
+        return PackedModel(tag)
+    except ValueError as error:
+        raise StoreError(
+            f"{tag} is no model's tag: give a name or name:version in lower-case letters, digits, and -_. between"
+        ) from error

@@ -76,7 +76,7 @@ def own_source(directory: Path, config: Mapping[str, Any]) -> str | None:
     """The checkpoint's own template; `config` is its tokenizer_config.json."""
     source = config.get("chat_template")
     if (path := directory / FILE).is_file():
-        source = path.read_text("utf-8")
+        source = path.read_text("utf-8-sig")
     if isinstance(source, list):  # several templates by name, as transformers once wrote them
         source = {item["name"]: item["template"] for item in source}.get("default")
     return source or None

@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from bento_trtllm.errors import BentoTRTLLMError
+from bento_trtllm.errors import BentoTRTLLMError, CheckpointError
 from bento_trtllm.text.detokenizer import Detokenizer
 from bento_trtllm.text.vocabulary import token_bytes
 
@@ -49,12 +49,14 @@ class PromptTokenizer:
 
     `protect` marks the control tokens that stand in a user's words, before the words enter a template;
     `encode` takes the marks out again and reads those tokens as plain characters.
+
+    Raises CheckpointError for files that cannot be read.
     """
 
     def __init__(self, directory: Path, most: int | None = None) -> None:
         """`most` tokens are encoded of a text; a longer one raises TextTooLong, before it has cost more than these."""
         self._most = most
-        self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self._tokenizer = _read_tokenizer(directory / "tokenizer.json")
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -76,9 +78,7 @@ class PromptTokenizer:
         self._most_characters = most * longest if most and self._tokenizer.normalizer is None else None
         self._slice = SLICE if self._may_be_cut() else None
         self._encode_part = lru_cache(MOST_PARTS)(self._encode_now)
-        self.config: dict[str, Any] = {}
-        if (path := directory / "tokenizer_config.json").is_file():
-            self.config = json.loads(path.read_text("utf-8"))
+        self.config = _read_config(directory / "tokenizer_config.json")
 
     @property
     def is_llama3(self) -> bool:
@@ -189,3 +189,22 @@ def slices(text: str, size: int, longest: int = LONGEST_WORD) -> Iterator[str]:
         yield text[start:end]
         start = end
     yield text[start:]
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library has no class of its own
+        raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text("utf-8-sig"))  # some editors put a byte order mark before it
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is not a JSON object")
+    return config

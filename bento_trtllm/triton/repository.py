@@ -26,6 +26,7 @@ from bento_trtllm.engines.contract import (
     tensor_in,
     tensor_out,
 )
+from bento_trtllm.triton.plain import plain
 
 MODELS = Path(__file__).parent.parent / "models"
 VOCABULARY = Path(__file__).parent.parent / "text" / "vocabulary.py"
@@ -68,10 +69,11 @@ def _without_what_the_engine_lacks(whole: pb.ModelConfig, known: set[str]) -> pb
 def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str]) -> Path:
     """Make a repository that Triton can load from a packed model, and return its path.
 
-    The models' few small files are copied, their configurations written anew: paths made absolute, and the
-    parameters of `tensorrt_llm` that `overrides` names replaced.
+    The models' few small files are copied, their configurations written anew: paths made absolute (or plain.py's),
+    and the parameters of `tensorrt_llm` that `overrides` names replaced.
     """
     repository = directory / "repository"
+    told = plain(packed, directory, "packed")
     for source in sorted((packed / "repository").iterdir()):
         config = read_config(source)
         if config.name == "tensorrt_llm":
@@ -80,7 +82,7 @@ def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str]
         for name in PATH_PARAMETERS:
             if name in config.parameters:
                 relative = config.parameters[name].string_value
-                config.parameters[name].string_value = str(packed / relative)
+                config.parameters[name].string_value = str(told / relative)
         model = repository / source.name
         model.mkdir(parents=True)
         # Copied, since Python leaves __pycache__ beside what it imports, and the store is only to be read.

@@ -9,6 +9,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bento_trtllm.config import TritonSettings
@@ -18,6 +19,7 @@ from bento_trtllm.triton.health import Health
 from bento_trtllm.triton.launch import LOOPBACK, Launch, Launcher, Ports, Start, tritonserver
 from bento_trtllm.triton.log import TritonLog
 from bento_trtllm.triton.metrics import iterations, scrape
+from bento_trtllm.triton.plain import CWD, plain
 from bento_trtllm.triton.process import ReapedProcess
 from bento_trtllm.triton.stall import Engine, LoadWatch, stands_still
 
@@ -30,6 +32,8 @@ PORT_ATTEMPTS = 5
 
 Place = Callable[[Path], Path]
 """Makes a model repository in a folder that goes with Triton, or names one that is there; returns its path."""
+Verify = Callable[[], None]
+"""Raises TritonError where what Triton is to load, or has loaded, is not what it should be. Called in a thread."""
 
 
 class TritonServer:
@@ -47,13 +51,17 @@ class TritonServer:
         found: installation.Installation | None = None,
         launcher: Launcher = tritonserver,
         parent: Path | None = None,
+        verify: Verify = lambda: None,
     ) -> None:
-        """`parent` is where the folder is made, $TMPDIR by default; `found` is looked for by default."""
+        """`verify` is called before each start, and again when all is loaded, in case it changed meanwhile.
+
+        `parent` is where the folder is made, $TMPDIR by default; `found` is looked for by default."""
         self.place = place
         self.settings = settings
         self.gpu = gpu
         self.launcher = launcher
         self.parent = parent
+        self.verify = verify
         self._found = found
         self._ports: Ports | None = None
         self._folder = Path()
@@ -99,10 +107,12 @@ class TritonServer:
             raise TritonError("This Triton was started before: make another.")
         found = self._found or installation.find()
         deadline = time.monotonic() + self.settings.startup_timeout_s
+        await asyncio.to_thread(self.verify)
         try:
             for _ in range(PORT_ATTEMPTS):
                 self._execute(found)
                 if await self._until_ready(deadline):
+                    await asyncio.to_thread(self.verify)
                     return
             raise TritonError(f"Triton found its ports taken {PORT_ATTEMPTS} times: {self._log.reason()}")
         except BaseException:
@@ -183,14 +193,16 @@ class TritonServer:
             raise
 
     def _launch(self, found: installation.Installation, ports: Ports) -> Launch:
-        (cwd := self._folder / "cwd").mkdir()
+        (cwd := self._folder / CWD).mkdir()
         repository = self.place(self._folder).absolute()
+        if found.backends:
+            found = replace(found, backends=plain(found.backends, self._folder, "backends"))
         self._models = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
         if not self._models:
             raise TritonError(f"{repository} is no Triton model repository: pack the model again.")
         start = Start(
             installation=found,
-            repository=repository,
+            repository=plain(repository, self._folder, "models"),
             folder=self._folder,
             cwd=cwd,
             ports=ports,

@@ -19,7 +19,7 @@ from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
 from bento_trtllm.triton.launch import LOOPBACK, Launcher, tritonserver
 from bento_trtllm.triton.run_folder import RunFolder, State, Status
-from bento_trtllm.triton.server import Place, TritonServer
+from bento_trtllm.triton.server import Place, TritonServer, Verify
 
 LOGGER = logging.getLogger("bento_trtllm.triton")
 FOLLOW_S = 0.1
@@ -49,8 +49,9 @@ class Supervisor:
         gpu: bool = False,
         launcher: Launcher = tritonserver,
         folder: RunFolder | None = None,
+        verify: Verify = lambda: None,
     ) -> None:
-        """`place`, `gpu` and `launcher` are a TritonServer's; workers with one parent and equal settings share one.
+        """What has a TritonServer's names is for it; workers with one parent and equal settings share one.
 
         Raises TritonError if the default run folder belongs to somebody else.
         """
@@ -58,7 +59,9 @@ class Supervisor:
         """The latest. It is a value: a change replaces it."""
         self._settings = settings
         self._folder = folder or RunFolder.of_this_service(settings.model_dump_json())
-        self._make = partial(TritonServer, place, settings, gpu=gpu, launcher=launcher, parent=self._folder.path)
+        self._make = partial(
+            TritonServer, place, settings, gpu=gpu, launcher=launcher, parent=self._folder.path, verify=verify
+        )
         self._task: asyncio.Task[None] | None = None
         self._server: TritonServer | None = None
         self._owner = False

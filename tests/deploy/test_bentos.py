@@ -11,7 +11,7 @@ import yaml
 
 from bento_trtllm.engines.releases import DEFAULT, find_release
 from tests.checkpoints import write_checkpoint
-from tests.e2e.serving import ROOT, environment, pack, serve
+from tests.e2e.serving import ROOT, environment, free_port, pack, serve
 from tests.e2e.test_generate import ANSWERS, PROMPT, read_events, stream_events
 from tests.fakes.container import Container
 
@@ -128,3 +128,18 @@ def test_cpu_bento_serves(installed: tuple[Path, Path, Path], tmp_path: Path) ->
         assert (text, finish["finish_reason"]) == (ANSWERS[PROMPT], "stop")
         (triton,) = service.tritons()
         assert str(python.parent.parent) in triton.exe()
+
+
+def test_cpu_bento_of_a_damaged_model_is_refused(installed: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    home, bento, python = installed
+    weights = home / "models/demo-llama/1/engine/model.gguf"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    try:
+        argv = [python, "-m", "bentoml", "serve", f"{bento.parent.name}:{bento.name}", "--port", str(free_port())]
+        env = environment(home, PATH=f"{python.parent}:/usr/bin:/bin")
+        done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=90, check=False)
+    finally:
+        weights.write_bytes(whole)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith("error: the model demo-llama:1 is damaged: engine/model.gguf has ")

@@ -114,6 +114,7 @@ class Standin:
         for file, text in files.items():
             (packed / "engine" / file).unlink()  # a link into the workspace of builds
             (packed / "engine" / file).write_text(text)
+        manifest.write(packed)
 
     def wish(self, **wishes: Any) -> None:
         """Have the stand-in misbehave, from its next step on: backend/door.py says how. No wishes: as it should."""

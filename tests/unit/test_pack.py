@@ -1,8 +1,10 @@
 """pack_model.py as a user runs it: what it leaves in the store, what it says, and what it leaves behind."""
 
+import hashlib
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +20,8 @@ from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.pack import pack
 from bento_trtllm.store import default_name
+from bento_trtllm.text.defaults import Defaults
+from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.checkpoints import write_checkpoint, write_smollm2_135m
 from tests.hub import COMMIT, serve_hub
 
@@ -309,12 +313,94 @@ def test_find_model_says_how_to_pack(tmp_path: Path, tiny: Path) -> None:
     assert find("mine:1").startswith("error: the model mine:1 cannot be read from the store")
 
 
-def test_a_manifest_of_another_format(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="was not packed by this version"):
-        Manifest.read(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"format": 2}')
-    with pytest.raises(StoreError, match="was not packed by this version"):
-        Manifest.read(tmp_path)
+def test_every_file_is_in_the_manifest(desk: Desk, tiny: Path) -> None:
+    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
+    model = desk.models()["mine:1"]
+    files = {path.relative_to(model).as_posix(): path for path in model.rglob("*") if path.is_file()}
+    recorded = Manifest.open(model, full=True).files
+    assert recorded.keys() == files.keys() - {"manifest.json", "model.yaml"}
+    for name, file in recorded.items():
+        data = files[name].read_bytes()
+        assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+
+
+def check(desk: Desk, *arguments: str) -> tuple[int, str, str]:
+    command = [sys.executable, str(ROOT / "pack_model.py"), *arguments]
+    done = subprocess.run(command, env=desk.environment, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_check(desk: Desk, tiny: Path) -> None:
+    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
+    weights = desk.models()["mine:1"] / "engine" / "model.gguf"
+    code, out, err = check(desk, "--check", "mine")
+    assert (code, err) == (0, "")
+    assert out.startswith("mine:1 is as it was packed: ") and out.count("\n") == 1
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 3] ^= 1
+    weights.write_bytes(data)
+    for arguments in (("--check", "mine"), ("--check", "mine:1")):
+        code, out, err = check(desk, *arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(
+            "error: the model mine:1 is damaged: engine/model.gguf has other content than was packed;"
+        )
+    # What the sentence says to do is right.
+    again = shlex.split(err.partition("python pack_model.py ")[2])
+    assert check(desk, *again)[0] == 0
+    assert check(desk, "--check", "mine:1")[0] == 0
+    code, out, err = check(desk, "--check", "none")
+    assert (code, out) == (2, "") and "the model store has no model none: pack one" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [((), "--engine is needed"), (("--engine", "openvino"), "--checkpoint is needed"),
+     (("--check", "a", "--checkpoint", "b"), "--check takes the tag of a packed model, and no --checkpoint")],
+)  # fmt: skip
+def test_what_is_needed(desk: Desk, arguments: tuple[str, ...], missing: str) -> None:
+    code, _, err = check(desk, *arguments)
+    assert code == 2 and missing in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "generation_config.json", "config.json"])
+def test_a_byte_order_mark(desk: Desk, tiny: Path, name: str) -> None:
+    (tiny / name).write_bytes(b"\xef\xbb\xbf" + (tiny / name).read_bytes())
+    code, _, err = desk.pack(tiny, "--tag", "mine:1")
+    assert code == 0, err
+    # As the service reads it.
+    tokenizer = desk.models()["mine:1"] / "tokenizer"
+    assert "chat_template" in PromptTokenizer(tokenizer).config
+    Defaults.read(tokenizer)
+
+
+def test_a_base_model_without_a_template(desk: Desk, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", family="smollm")
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    del config["chat_template"]
+    (base / "tokenizer_config.json").write_text(json.dumps(config))
+    for options in ((), ("--dry-run",)):
+        assert "has neither a chat template nor Llama 3's control tokens" in desk.refused(base, *options)
+
+
+def test_a_template_that_cannot_be_read(desk: Desk, tiny: Path) -> None:
+    (tiny / "chat_template.jinja").write_text("{% if %}")
+    assert "The checkpoint's chat template cannot be read" in desk.refused(tiny)
+
+
+def test_a_tokenizer_config_that_is_no_json(desk: Desk, tiny: Path) -> None:
+    (tiny / "tokenizer_config.json").write_text("{")
+    assert "tokenizer_config.json is not valid JSON" in desk.refused(tiny)
+
+
+def test_sampling_defaults_in_quotes(desk: Desk, tiny: Path) -> None:
+    path = tiny / "generation_config.json"
+    given = json.loads(path.read_text()) | {"do_sample": True, "temperature": "0.6", "top_p": "0.9"}
+    path.write_text(json.dumps(given))
+    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
+    assert Defaults.read(desk.models()["mine:1"] / "tokenizer") == Defaults(temperature=0.6, top_p=0.9)
+    path.write_text(json.dumps(given | {"temperature": "warm"}))
+    assert "generation_config.json cannot be used: temperature: " in desk.refused(tiny)
 
 
 def test_help_is_fast(desk: Desk) -> None:

@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from bento_trtllm.api.openai.sampling import Defaults
 from bento_trtllm.api.stream import TextStreams
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 

@@ -1,43 +1,19 @@
 """From a request's fields to the core's `Sampling`; what no engine can do is refused by the field's name."""
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.openai.requests import ChatRequest, SamplingFields
 from bento_trtllm.api.stream import MAX_TOP_K, Sampling
 from bento_trtllm.grammar.grammar import Grammar
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.tokenizer import TextTooLong
 
 # More digits than any vocabulary has; Python refuses to read numbers of thousands.
 TOKEN_ID = re.compile(r"[0-9]{1,9}")
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What a request leaves open, as the checkpoint's generation_config.json has it."""
-
-    temperature: float = 1.0
-    top_p: float | None = None
-    top_k: int | None = None
-    repetition_penalty: float | None = None
-
-    @classmethod
-    def read(cls, directory: Path) -> "Defaults":
-        """From a directory with generation_config.json; OpenAI's defaults where there is none."""
-        path = directory / "generation_config.json"
-        if not path.is_file():
-            return cls()
-        config = json.loads(path.read_text("utf-8"))
-        penalty = config.get("repetition_penalty")
-        if not config.get("do_sample"):
-            return cls(temperature=0.0, repetition_penalty=penalty)
-        return cls(config.get("temperature", 1.0), config.get("top_p"), config.get("top_k"), penalty)
 
 
 def read_sampling(

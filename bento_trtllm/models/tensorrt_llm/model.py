@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
+import log
 import numpy as np
 import openvino_genai as genai
 import triton_python_backend_utils as pb_utils
 from batcher import INVALID, Batcher, Piece
 from compiler import GuideCompiler
+from engine_file import openable
 from generation import RequestError, parse
 from metrics import EngineMetrics
 from settings import EngineSettings
@@ -100,12 +103,14 @@ class TritonPythonModel:
         if settings.threads:
             properties["INFERENCE_NUM_THREADS"] = settings.threads
         (engine,) = settings.engine_dir.glob("*.gguf")
-        tokenizer = genai.Tokenizer(str(engine))
-        pipeline = genai.ContinuousBatchingPipeline(str(engine), tokenizer, scheduler, "CPU", **properties)
-        pb_utils.Logger.log_info(f"{engine.name}: KV cache of {scheduler.num_kv_blocks} blocks of 32 tokens")
+        # The working directory goes with Triton, and "" is a name without the é that those above it may have.
+        with openable(engine, Path()) as file:
+            tokenizer = genai.Tokenizer(str(file))
+            pipeline = genai.ContinuousBatchingPipeline(str(file), tokenizer, scheduler, "CPU", **properties)
+        log.info(f"{engine.name}: KV cache of {scheduler.num_kv_blocks} blocks of 32 tokens")
         metrics = EngineMetrics(args["model_name"], scheduler.num_kv_blocks)
         check_s = settings.cancellation_check_period_ms / 1000
-        self._batcher = Batcher(pipeline, check_s, pb_utils.Logger.log_error, metrics.update)
+        self._batcher = Batcher(pipeline, check_s, log.error, metrics.update)
         self._guides = GuideCompiler(tokenizer, settings.vocab_size, self._batcher.submit, self._batcher.between_steps)
 
     def execute(self, requests: list[Any]) -> None:
