@@ -56,7 +56,7 @@ def read(request: ChatRequest, model: Model) -> Chat:
     if tools:
         variables["tools"] = [tool.model_dump(exclude_none=True) for tool in request.tools or ()]
     context = model.manifest.context_length
-    with within(context, "messages"):
+    with within(context, "messages", *(("tools",) if tools else ())):
         input_ids = model.template.chat([_message(message) for message in request.messages], **variables)
     if request.top_logprobs is not None and not request.logprobs:
         raise bad_request("top_logprobs needs logprobs: true.", param="top_logprobs")

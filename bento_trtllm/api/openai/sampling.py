@@ -76,15 +76,15 @@ def _bias(biases: dict[str, float], vocab_size: int) -> tuple[tuple[int, float],
 
 
 @contextmanager
-def within(context: int, field: str) -> Iterator[None]:
-    """Text is read here, which may be longer than the context. Raises APIError."""
+def within(context: int, *fields: str) -> Iterator[None]:
+    """Text of these fields is read here, which may be longer than the context. Raises APIError, for the first."""
     try:
         yield
     except TextTooLong as error:
         raise bad_request(
-            f"This model's maximum context length is {context} tokens, prompt and answer together, and {field} has "
-            "more: shorten it.",
-            param=field,
+            f"This model's maximum context length is {context} tokens, prompt and answer together, and there is "
+            f"more in {' and '.join(fields)}: send less.",
+            param=fields[0],
             code="context_length_exceeded",
         ) from error
 
