@@ -46,7 +46,7 @@ def refusing_worker() -> Iterator[None]:
     """End this worker, which serves nobody yet, for such an error."""
     try:
         yield
-    except BentoTRTLLMError as error:
+    except (BentoTRTLLMError, Refused) as error:
         # Not an exception: uvicorn would show its traceback, and end with a code that says nothing.
         sys.stderr.write(f"error: {error}\n")
         sys.stderr.flush()
