@@ -219,7 +219,7 @@ class TritonServer:
         self._health = Health(self.address)  # first, since its imports take a while
         loading, look_at = LoadWatch(), 0.0
         # Triton opens the port of its metrics last, when it answers already, and ends if that is taken.
-        while self._log.port_taken or not await self._is_ready(self._health):
+        while not await self._is_ready(self._health) or self._log.port_taken:
             if self._log.failure:  # no need to wait: Triton first loads the others, then gives up
                 raise TritonError(f"Triton could not load {self._log.failure}")
             if self._process.ended.is_set():

@@ -198,9 +198,8 @@ def test_prompt_over_the_context_length_is_refused(service: Service) -> None:
     response = httpx.post(f"{service.url}/generate", json={"prompt": "word " * 6000}, headers=SSE, timeout=30)
     assert response.status_code == 400
     assert response.headers["content-type"] == "application/json"
-    message = response.json()["error"]["message"]
-    assert "4096" in message
-    assert any(int(word) > 6000 for word in message.split() if word.isdigit())
+    # How many more is not counted: a text is read no further than the context reaches.
+    assert "over 4096 tokens" in response.json()["error"]["message"]
 
 
 def test_answer_is_cut_to_the_context(service: Service) -> None:

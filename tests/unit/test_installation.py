@@ -108,7 +108,7 @@ def test_several_processes_may_make_the_cache_at_a_time(tmp_path: Path) -> None:
 def test_without_a_home_the_cache_is_a_private_temporary_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     found = find({"HOME": "/dev/null", "PATH": ""}, NOWHERE)
     assert found.backends
     assert found.backends.is_relative_to(tmp_path / f"bento-trtllm-{os.getuid()}")
@@ -214,7 +214,11 @@ def test_the_command_line(tmp_path: Path, gpu: bool) -> None:
     assert options["--backend-config"] == "python,shm-region-prefix-name=triton-abc-"
     assert ("--allow-gpu-metrics" in options) is not gpu
     assert launch.cwd == start.cwd
-    assert launch.env == {"PATH": "/usr/bin"}
+    assert launch.env == {
+        "PATH": "/usr/bin",
+        "TMPDIR": str(start.folder),
+        "OMPI_MCA_ess_singleton_isolated": "1",
+    }
 
 
 def test_free_ports_differ() -> None:
