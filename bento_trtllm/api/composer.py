@@ -50,6 +50,8 @@ class Composer:
         self._max_tokens = max_tokens
         self._stop = StopStrings(stop)
         self._ending = Ending(grammar) if grammar else None
+        # The last text that was counted: within a string what ends the answer stays the same.
+        self._counted = "", 0
         self._scores: deque[tuple[int, Score]] = deque()
         self._made = 0
         self._shown = 0
@@ -134,7 +136,12 @@ class Composer:
         # A token is at least one byte, and a character at most four: most often there is nothing to count.
         if ending.left * 4 <= tokens:
             return True
-        return ending.left <= MAX_SHORTEST and self._tokenizer.count(ending.shortest()) <= tokens
+        if ending.left > MAX_SHORTEST:
+            return False
+        closing = ending.shortest()
+        if closing != self._counted[0]:
+            self._counted = closing, self._tokenizer.count(closing)
+        return self._counted[1] <= tokens
 
     def _note(self, tokens: Tokens) -> None:
         """Remember where in the text each token begins."""

@@ -10,6 +10,9 @@ from bento_trtllm.grammar.grammar import ROOT, Grammar
 # stacks share their ends.
 Stack: TypeAlias = "tuple[Expression, Stack, int] | None"
 
+# Stacks whose shortest texts are kept at the most; a text has at most MAX_SHORTEST characters.
+MAX_KEPT = 256
+
 
 class Ending:
     """Follows a text character by character, and knows the shortest text that completes it.
@@ -21,6 +24,8 @@ class Ending:
     def __init__(self, grammar: Grammar) -> None:
         self._grammar = grammar
         self._made: dict[tuple[Expression, int], Stack] = {}
+        # By the id of a stack: what ends it is asked for after each token, and most of it stays as it was.
+        self._texts: dict[int, str] = {}
         self._stacks = self._open([self._push(Rule(ROOT), None)])
 
     def feed(self, text: str) -> bool:
@@ -65,11 +70,16 @@ class Ending:
     def shortest(self) -> str:
         """The shortest text that completes what was fed."""
         stack = min(self._stacks, key=_size, default=None)
-        parts = []
-        while stack is not None:
-            top, stack, _ = stack
-            parts.append(self._grammar.shortest(top))
-        return "".join(parts)
+        if len(self._texts) > MAX_KEPT:
+            self._texts.clear()
+        fresh = []
+        while stack is not None and id(stack) not in self._texts:
+            fresh.append(stack)
+            stack = stack[1]
+        text = self._texts[id(stack)] if stack is not None else ""
+        for one in reversed(fresh):
+            text = self._texts[id(one)] = self._grammar.shortest(one[0]) + text
+        return text
 
     def _open(self, stacks: Iterable[Stack]) -> list[Stack]:
         """The same stacks with a character or a literal on top of each."""

@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import Queue, get_context
 from multiprocessing.synchronize import Event as EventType
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.e2e.serving import Service
+from tests.e2e.serving import Service, serve
 from tests.heavy import ABUSE
 
 LIGHT = {"model": "demo-llama", "prompt": "Say hello", "max_tokens": 2, "temperature": 0}
-SAMPLES = 150
+SAMPLES, ROUNDS = 100, 3
 # A light request takes some milliseconds alone on two cores, and abuse takes one of the two.
 LIMIT_S = 0.05
+# Between two heavy requests. Without it, one that is refused at once is a flood of 300 MB a second: what is measured
+# then is how fast a loopback device can be read.
+PAUSE_S = 0.01
 # What parts of an engine and a worker may grow by while they do all of this, in bytes.
 GROWTH = 400 * 2**20
 
@@ -31,8 +35,11 @@ def light(client: httpx.Client) -> float:
     return time.monotonic() - began
 
 
-def p99(times: list[float]) -> float:
-    return statistics.quantiles(times, n=100)[98]
+def usual_p99(client: httpx.Client) -> float:
+    """The median of three: one hiccup of the machine is most of one."""
+    return statistics.median(
+        statistics.quantiles([light(client) for _ in range(SAMPLES)], n=100)[98] for _ in range(ROUNDS)
+    )
 
 
 def repeat(url: str, name: str, begun: EventType, ended: EventType, found: "Queue[int]") -> None:
@@ -42,6 +49,7 @@ def repeat(url: str, name: str, begun: EventType, ended: EventType, found: "Queu
         while not ended.is_set():
             found.put(post(client, body()))
             begun.set()
+            time.sleep(PAUSE_S)
 
 
 @contextmanager
@@ -63,6 +71,18 @@ def repeated(service: Service, name: str) -> Iterator[None]:
     assert statuses <= ABUSE[name][1]
 
 
+@pytest.fixture(scope="module")
+def service(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """With a core of two for all but the engine.
+
+    Where the engine computes on every core, its threads wait for each other by spinning, and any long answer, abuse or
+    not, makes the 99th percentile of a light request 70 to 90 ms on two cores; on one of them it is 15 ms.
+    """
+    with serve(home, tmp_path_factory.mktemp("heavy") / "log.txt", "--arg", "threads=1") as service:
+        service.wait_ready()
+        yield service
+
+
 @pytest.fixture
 def client(service: Service) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=60) as client:
@@ -78,12 +98,10 @@ def test_it_is_answered_or_refused(client: httpx.Client, body: Callable[[], byte
 @pytest.mark.measured
 @pytest.mark.parametrize("name", ABUSE)
 def test_light_requests_go_on(service: Service, client: httpx.Client, name: str) -> None:
-    alone = p99([light(client) for _ in range(SAMPLES)])
+    alone = usual_p99(client)
     with repeated(service, name):
-        beside = p99([light(client) for _ in range(SAMPLES)])
+        beside = usual_p99(client)
     print(f"light p99 {alone * 1e3:.1f} ms alone, {beside * 1e3:.1f} ms beside {name}")
-    if name == "all biases" and beside >= max(LIMIT_S, 3 * alone):
-        pytest.xfail(f"4,096 biases are not bounded well enough yet: {beside * 1e3:.0f} ms")
     assert beside < max(LIMIT_S, 3 * alone)
 
 

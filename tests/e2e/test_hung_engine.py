@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bento_trtllm.manifest import Manifest
 from bento_trtllm.triton.metrics import iterations, scrape
 from tests.e2e.serving import SSE, Service, pack, serve
 from tests.e2e.test_faults import timeout
@@ -45,10 +46,12 @@ def victim(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vic
     """A packed model whose loop has a door to stand still at."""
     folder = tmp_path_factory.mktemp("hung")
     tag, flag = pack(home, "hung-llama:test"), folder / "flag"
-    batcher = home / "models/hung-llama/test/repository/tensorrt_llm/1/batcher.py"
+    packed = home / "models/hung-llama/test"
+    batcher = packed / "repository/tensorrt_llm/1/batcher.py"
     code = batcher.read_text()
     assert code.count(STEP) == 1
     batcher.write_text(code.replace(STEP, FAULT.format(flag=str(flag)) + STEP))
+    Manifest.read(packed).write(packed)
     settings = {"model": tag, "stall_limit_s": STALL_S, "step_limit_s": 60, "restart_max_delay_s": 1}
     options = [word for name, value in settings.items() for word in ("--arg", f"{name}={value}")]
     with serve(home, folder / "log.txt", *options) as service:

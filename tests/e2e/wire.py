@@ -35,7 +35,12 @@ class _Bytes:
 
 def parse(data: bytes) -> Answer:
     """The first response in what was received."""
-    response = http.client.HTTPResponse(_Bytes(data))  # type: ignore[arg-type]
+    return read_one(_Bytes(data))
+
+
+def read_one(connection: "socket.socket | _Bytes") -> Answer:
+    """The next response, however many pieces it comes in; the connection stays open."""
+    response = http.client.HTTPResponse(connection)  # type: ignore[arg-type]
     response.begin()
     return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
