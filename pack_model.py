@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from bento_trtllm.engines import ENGINES, make_engine, make_tensorrt
-from bento_trtllm.engines.releases import DEFAULT
+from bento_trtllm.engines.tensorrt.releases import DEFAULT
 from bento_trtllm.errors import BentoTRTLLMError, EngineError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _add_tensorrt(parser: argparse.ArgumentParser) -> None:
-    """The settings of bento_trtllm/engines/tensorrt_settings.py that are worth an option; None is not given."""
+    """The settings of bento_trtllm/engines/tensorrt/settings.py that are worth an option; None is not given."""
     group = parser.add_argument_group("with --engine tensorrt", "What is not given comes from the preset.")
     group.add_argument("--release", metavar="TAG", help=f"of NVIDIA's container: {DEFAULT} (the default), 24.06, …")
     group.add_argument("--preset", choices=("tutorial", "throughput", "latency"), help="default: tutorial")
@@ -85,7 +85,7 @@ TENSORRT_OPTIONS = (
 def _engine(options: argparse.Namespace) -> "Engine":
     values = {name: getattr(options, name) for name in TENSORRT_OPTIONS}
     if options.engine == "tensorrt":
-        from bento_trtllm.store import home  # noqa: PLC0415
+        from bento_trtllm.bento.store import home  # noqa: PLC0415
 
         if options.precision is not None:
             raise EngineError("--precision is for openvino: take --dtype and --quantization with --engine tensorrt")
@@ -103,11 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Imported here: --help answers at once.
         if options.check is not None:
-            from bento_trtllm.store import check  # noqa: PLC0415
+            from bento_trtllm.bento.store import check  # noqa: PLC0415
 
             print(check(options.check))
             return 0
-        from bento_trtllm.pack import pack, plan  # noqa: PLC0415
+        from bento_trtllm.packing.pack import pack, plan  # noqa: PLC0415
 
         engine = _engine(options)
         names = {"tag": options.tag, "revision": options.revision, "force": options.force}

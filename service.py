@@ -9,25 +9,25 @@ import bentoml
 from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
 
-from bento_trtllm import garbage, logs, metric_files, routes, tracing
-from bento_trtllm.api import protocol
 from bento_trtllm.api.aside import take_short_turns
 from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.browsers import Browsers
-from bento_trtllm.api.connections import allow_open_files, bound_connections
 from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
-from bento_trtllm.api.stream import MAX_TOP_K, Sampling
 from bento_trtllm.api.web import web_app
-from bento_trtllm.arbiter import bend, forward_signals
 from bento_trtllm.arguments import read_keys, read_settings
+from bento_trtllm.bento import garbage, logs, metric_files, protocol, tracing
+from bento_trtllm.bento.arbiter import bend, forward_signals
+from bento_trtllm.bento.connections import allow_open_files, bound_connections
+from bento_trtllm.bento.pinned import pinned
+from bento_trtllm.bento.privacy import keep_private
+from bento_trtllm.bento.refusal import refusing, refusing_worker
+from bento_trtllm.bento.store import packed_model
+from bento_trtllm.generation.generator import MAX_TOP_K, Sampling
 from bento_trtllm.llm import LLM, check
-from bento_trtllm.pinned import pinned
-from bento_trtllm.privacy import keep_private
-from bento_trtllm.refusal import refusing, refusing_worker
-from bento_trtllm.store import packed_model
+from bento_trtllm.metrics import routes
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
-from bento_trtllm.triton.health import GRPC_ENVIRONMENT
+from bento_trtllm.triton.wire.probe import GRPC_ENVIRONMENT
 
 if bentoml.server_context.worker_index is not None:
     keep_private()  # a worker; now, since BentoML makes the files of its metrics next

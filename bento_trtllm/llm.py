@@ -6,29 +6,29 @@ from functools import partial
 from math import ceil
 from pathlib import Path
 
-from bento_trtllm.api.admission import Admission
 from bento_trtllm.api.errors import unavailable
-from bento_trtllm.api.stream import TextStreams
+from bento_trtllm.bento.pinned import open_pinned, pin, verify
+from bento_trtllm.bento.shutdown import Drain
 from bento_trtllm.config import Settings
-from bento_trtllm.drain import Drain
-from bento_trtllm.engines import provenance
-from bento_trtllm.engines.contract import REQUESTED
-from bento_trtllm.engines.tensorrt_settings import scheduler_fault
-from bento_trtllm.engines.tensorrt_versions import RENAMED
+from bento_trtllm.engines.tensorrt import provenance
+from bento_trtllm.engines.tensorrt.settings import scheduler_fault
+from bento_trtllm.engines.tensorrt.versions import RENAMED
 from bento_trtllm.errors import EngineError, StoreError, TritonError
+from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.generator import TextStreams
 from bento_trtllm.manifest import FILE as MANIFEST
-from bento_trtllm.pinned import open_pinned, pin, verify
-from bento_trtllm.telemetry import Telemetry
+from bento_trtllm.metrics.prometheus import Telemetry
+from bento_trtllm.packing.repository import place_repository, read_config
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.client import TritonClient
-from bento_trtllm.triton.failures import Failures
-from bento_trtllm.triton.ranks import launcher
-from bento_trtllm.triton.repository import place_repository, read_config
-from bento_trtllm.triton.run_folder import Status
-from bento_trtllm.triton.supervisor import Supervisor
-from bento_trtllm.triton.watch import Deadlines
+from bento_trtllm.triton.process.ranks import launcher
+from bento_trtllm.triton.process.run_folder import Status
+from bento_trtllm.triton.process.supervisor import Supervisor
+from bento_trtllm.triton.wire.client import TritonClient
+from bento_trtllm.triton.wire.deadlines import Deadlines
+from bento_trtllm.triton.wire.failures import Failures
+from bento_trtllm.triton.wire.tensors import REQUESTED
 
 FIRST_WAIT_S = 10
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bento_trtllm import inventory
-from bento_trtllm.engines.tensorrt_versions import DialectName
+from bento_trtllm.engines.tensorrt.versions import DialectName
 from bento_trtllm.errors import StoreError
 from bento_trtllm.inventory import Inventory
 

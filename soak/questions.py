@@ -11,7 +11,7 @@ from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.e2e.test_generate import ANSWERS, PROMPT
 
 MODEL = "demo-llama"
-# Of OpenVINO's KV cache (bento_trtllm/models/tensorrt_llm/settings.py).
+# Of OpenVINO's KV cache (bento_trtllm/triton_models/openvino/settings.py).
 BLOCK_TOKENS = 32
 LONGEST = 2 * BLOCK_TOKENS + 2
 STEMS = (ANSWERS[PROMPT], " ".join(ANSWERS))

@@ -4,8 +4,8 @@ import json
 from math import prod
 from pathlib import Path
 
-from bento_trtllm.checkpoint import Checkpoint, LlamaConfig
-from bento_trtllm.shards import Tensor
+from bento_trtllm.checkpoint.checkpoint import Checkpoint, LlamaConfig
+from bento_trtllm.checkpoint.safetensors import Tensor
 
 CONFIGS = json.loads((Path(__file__).parent / "data" / "llamas.json").read_text("utf-8"))
 LLAMA3_8B = "meta-llama/Meta-Llama-3-8B-Instruct"

@@ -9,8 +9,8 @@ import numpy as np
 from gguf.quants import dequantize, quantize
 from numpy.typing import NDArray
 
-from bento_trtllm.engines.gguf import MATRIX_TYPES, widen
-from bento_trtllm.shards import read_shards
+from bento_trtllm.checkpoint.safetensors import read_shards
+from bento_trtllm.engines.openvino.gguf import MATRIX_TYPES, widen
 
 Array = NDArray[np.float32]
 

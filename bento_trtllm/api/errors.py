@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from bento_trtllm.errors import BentoTRTLLMError, CheckpointError
 from bento_trtllm.text.tokenizer import TextTooLong
-from bento_trtllm.triton.failures import RequestRefused
-from bento_trtllm.triton.watch import EngineTimeout, EngineUnavailable
+from bento_trtllm.triton.wire.deadlines import EngineTimeout, EngineUnavailable
+from bento_trtllm.triton.wire.failures import RequestRefused
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ import bentoml
 
 from bento_trtllm.api import sse
 from bento_trtllm.api.aside import aside
-from bento_trtllm.api.composer import Piece
 from bento_trtllm.api.errors import APIError, StreamCut, describe
-from bento_trtllm.api.stream import Finish, Sampling, TextStreams
+from bento_trtllm.generation.generator import Finish, Sampling, TextStreams
+from bento_trtllm.generation.output import Piece
 from bento_trtllm.text.template import ChatTemplate
 
 EVENT_STREAM = "text/event-stream"

@@ -9,8 +9,8 @@ from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send, respond
 from bento_trtllm.api.browsers import Browsers
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.headers import check_type, read_headers
-from bento_trtllm.routes import label
-from bento_trtllm.telemetry import ROUTE
+from bento_trtllm.metrics.prometheus import ROUTE
+from bento_trtllm.metrics.routes import label
 
 # Kubernetes and BentoCloud ask these without a key. The page has none either: it asks its user for one.
 OPEN = ("/livez", "/readyz", "/healthz", "/chat")

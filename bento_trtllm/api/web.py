@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse, JSONResponse
 
 from bento_trtllm.api.openai import app as openai
 
-STATIC = Path(__file__).parent.parent / "static"
+STATIC = Path(__file__).with_name("static")
 NOWHERE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # The page is one file. Whatever a model writes into it, nothing is fetched from elsewhere.
 CHAT_POLICY = (

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from bento_trtllm.engines.base import Engine
 
 ENGINES = {
-    "openvino": "bento_trtllm.engines.openvino:OpenVINOEngine",
-    "tensorrt": "bento_trtllm.engines.tensorrt:TensorRTEngine",
+    "openvino": "bento_trtllm.engines.openvino.engine:OpenVINOEngine",
+    "tensorrt": "bento_trtllm.engines.tensorrt.engine:TensorRTEngine",
 }
 
 
@@ -28,12 +28,12 @@ def make_engine(name: str, precision: str | None = None) -> "Engine":
 
 
 def make_tensorrt(values: Mapping[str, Any], workspace: Path, gpu: str | None = None) -> "Engine":
-    """The TensorRT engine with the settings of tensorrt_settings.py that are given; None is not given.
+    """The TensorRT engine with the settings of tensorrt/settings.py that are given; None is not given.
 
     `workspace` keeps finished steps of builds; `gpu` names one to plan for. Raises EngineError.
     """
     # Imported here: the other engine does without.
-    from bento_trtllm.engines.tensorrt import TensorRTEngine  # noqa: PLC0415
-    from bento_trtllm.engines.tensorrt_settings import TensorRTSettings  # noqa: PLC0415
+    from bento_trtllm.engines.tensorrt.engine import TensorRTEngine  # noqa: PLC0415
+    from bento_trtllm.engines.tensorrt.settings import TensorRTSettings  # noqa: PLC0415
 
     return TensorRTEngine(TensorRTSettings.make(**values), workspace, gpu)

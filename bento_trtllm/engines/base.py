@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from pydantic import JsonValue
 
-from bento_trtllm.checkpoint import Checkpoint
-from bento_trtllm.engines.dialect import DIALECTS, Dialect
+from bento_trtllm.checkpoint.checkpoint import Checkpoint
+from bento_trtllm.checkpoint.safetensors import NUMPY_TYPES
 from bento_trtllm.errors import EngineError
-from bento_trtllm.shards import NUMPY_TYPES
+from bento_trtllm.triton.wire.dialects import DIALECTS, Dialect
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig

@@ -22,7 +22,7 @@ from bento_trtllm.grammar.expressions import (
     Sequence,
 )
 
-# Longer counts are left open for the engine, and enforced by api/composer.py, which ends the answer.
+# Longer counts are left open for the engine, and enforced by generation/output.py, which ends the answer.
 MAX_GUIDED_COUNT = 128
 # What a grammar may cost an engine: characters of EBNF, and places of any character, of which one chain has up to 128.
 MAX_CHARACTERS, MAX_PLACES = 65_536, 256

@@ -9,16 +9,17 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from bento_trtllm.engines import guided, make_tensorrt
+from bento_trtllm.engines import make_tensorrt
 from bento_trtllm.engines.base import Engine
-from bento_trtllm.engines.contract import REQUESTED
-from bento_trtllm.engines.dialect import DIALECTS
-from bento_trtllm.engines.releases import DEFAULT, RELEASES
-from bento_trtllm.engines.tensorrt import PLAN_TIMING
-from bento_trtllm.engines.tensorrt_settings import PRESETS
-from bento_trtllm.engines.tensorrt_versions import RENAMED, VERSIONS, DialectName
-from bento_trtllm.triton.client import TokenRequest, encode
-from bento_trtllm.triton.repository import configurations, place_repository, read_config, write_repository
+from bento_trtllm.engines.tensorrt import guided
+from bento_trtllm.engines.tensorrt.engine import PLAN_TIMING
+from bento_trtllm.engines.tensorrt.releases import DEFAULT, RELEASES
+from bento_trtllm.engines.tensorrt.settings import PRESETS
+from bento_trtllm.engines.tensorrt.versions import RENAMED, VERSIONS, DialectName
+from bento_trtllm.packing.repository import configurations, place_repository, read_config, write_repository
+from bento_trtllm.triton.wire.client import TokenRequest, encode
+from bento_trtllm.triton.wire.dialects import DIALECTS
+from bento_trtllm.triton.wire.tensors import REQUESTED
 from tests.llamas import LLAMA3_8B, llama
 
 HERE = Path(__file__).parent

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tritonclient.grpc import model_config_pb2 as pb
 
+from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines.base import Engine
-from bento_trtllm.engines.openvino import OpenVINOEngine
-from bento_trtllm.hub import find_checkpoint
-from bento_trtllm.triton.repository import place_repository, read_config, write_repository
+from bento_trtllm.engines.openvino.engine import OpenVINOEngine
+from bento_trtllm.packing.repository import place_repository, read_config, write_repository
 
 MODELS = ("preprocessing", "tensorrt_llm", "postprocessing", "ensemble")
 UPSTREAM = json.loads((Path(__file__).parent / "inflight_batcher_llm-1.3.0rc3.json").read_text())["models"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bento_trtllm.engines.releases import DEFAULT, find_release
+from bento_trtllm.engines.tensorrt.releases import DEFAULT, find_release
 from tests.checkpoints import write_checkpoint
 from tests.e2e.serving import ROOT, environment, free_port, pack, serve
 from tests.e2e.test_generate import ANSWERS, PROMPT, read_events, stream_events
@@ -73,7 +73,11 @@ def test_gpu_bento_holds_what_it_needs(gpu: Path) -> None:
     info = yaml.safe_load((gpu / "bento.yaml").read_text("utf-8"))
     assert info["args"] == {"model": "tiny:1"}
     assert [model["tag"] for model in info["services"][0]["models"]] == ["tiny:1"]
-    for file in ("service.py", "bento_trtllm/models/tensorrt_llm/model.py", "bento_trtllm/engines/provenance.py"):
+    for file in (
+        "service.py",
+        "bento_trtllm/triton_models/openvino/model.py",
+        "bento_trtllm/engines/tensorrt/provenance.py",
+    ):
         assert (gpu / "src" / file).is_file()
     assert not (gpu / "src" / "tests").exists() and not (gpu / "src" / "assets").exists()
 

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bento_trtllm.config import TritonSettings
-from bento_trtllm.triton.run_folder import RunFolder, Status
-from bento_trtllm.triton.supervisor import Supervisor
+from bento_trtllm.triton.process.run_folder import RunFolder, Status
+from bento_trtllm.triton.process.supervisor import Supervisor
 
 
 def show(status: Status) -> None:

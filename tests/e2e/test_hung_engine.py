@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from bento_trtllm.manifest import Manifest
-from bento_trtllm.triton.metrics import iterations, scrape
+from bento_trtllm.triton.process.metrics import iterations, scrape
 from tests.e2e.serving import SSE, Service, pack, serve
 from tests.e2e.test_faults import timeout
 from tests.e2e.test_generate import PROMPT

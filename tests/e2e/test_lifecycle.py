@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from bento_trtllm.drain import SAME_SIGNAL_S
+from bento_trtllm.bento.shutdown import SAME_SIGNAL_S
 from bento_trtllm.manifest import Manifest
 from tests.e2e.serving import DEMO, ROOT, SSE, Service, environment, free_port, pack, serve
 from tests.e2e.test_generate import ANSWERS, PROMPT, read_events, stream_events

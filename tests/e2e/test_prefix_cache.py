@@ -11,7 +11,7 @@ read in its sources of August 2026 (src/cpp/src/continuous_batching/cache/block_
   whoever sends the prompt again attends to what the block held before.
 
 No use of the library avoids both: prompts would have to be read one at a time, never be cancelled meanwhile, and never
-be preempted. Where these tests fail, switch `enable_prefix_caching` on (models/tensorrt_llm/model.py), take out the
+be preempted. Where these tests fail, switch `enable_prefix_caching` on (triton_models/openvino/model.py), take out the
 refusals in settings.py beside it and in config.py, and see whether `scripts/soak --answers 50000` finds nothing wrong.
 """
 

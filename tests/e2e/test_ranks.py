@@ -13,10 +13,10 @@ import pytest
 
 from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
-from bento_trtllm.triton import installation, ranks
-from bento_trtllm.triton.installation import Installation
-from bento_trtllm.triton.launch import Ports, Start, tritonserver
-from bento_trtllm.triton.server import TritonServer
+from bento_trtllm.triton.process import installation, ranks
+from bento_trtllm.triton.process.installation import Installation
+from bento_trtllm.triton.process.launch import Ports, Start, tritonserver
+from bento_trtllm.triton.process.server import TritonServer
 from tests.e2e import tiny
 
 SETTINGS = TritonSettings(startup_timeout_s=40, stop_timeout_s=6)

@@ -16,10 +16,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bento_trtllm.errors import TritonError
-from bento_trtllm.triton.client import TokenRequest, TritonClient
-from bento_trtllm.triton.launch import Ports
-from bento_trtllm.triton.repository import place_repository
-from bento_trtllm.triton.watch import Deadlines
+from bento_trtllm.packing.repository import place_repository
+from bento_trtllm.triton.process.launch import Ports
+from bento_trtllm.triton.wire.client import TokenRequest, TritonClient
+from bento_trtllm.triton.wire.deadlines import Deadlines
 from tests.e2e.inference import Reply, infer, open_stream
 from tests.e2e.serving import MACHINES, Service
 from tests.e2e.test_engine import ids, one, request, words

@@ -17,8 +17,8 @@ import pytest
 
 from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
-from bento_trtllm.triton.run_folder import RunFolder
-from bento_trtllm.triton.supervisor import Supervisor
+from bento_trtllm.triton.process.run_folder import RunFolder
+from bento_trtllm.triton.process.supervisor import Supervisor
 from tests.e2e import tiny
 
 SETTINGS = TritonSettings(
@@ -334,7 +334,7 @@ def test_workers_of_one_parent_share_a_folder_and_others_do_not(
     here = RunFolder.of_this_service("one")
     assert here.path == RunFolder.of_this_service("one").path
     assert here.path != RunFolder.of_this_service("two").path
-    code = "from bento_trtllm.triton.run_folder import RunFolder as F; print(F.of_this_service('one').path)"
+    code = "from bento_trtllm.triton.process.run_folder import RunFolder as F; print(F.of_this_service('one').path)"
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     children = [
         subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)

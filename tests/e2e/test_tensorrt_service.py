@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from bento_trtllm.engines.releases import DEFAULT, RELEASES
+from bento_trtllm.engines.tensorrt.releases import DEFAULT, RELEASES
 from tests.checkpoints import write_checkpoint
 from tests.e2e.serving import DEMO, MACHINES, ROOT, environment, pack, serve
 from tests.e2e.tiny import until

@@ -20,9 +20,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
-from bento_trtllm.triton.launch import Launch, Ports, Start, tritonserver
-from bento_trtllm.triton.process import KILL_LIMIT_S
-from bento_trtllm.triton.server import TritonServer
+from bento_trtllm.triton.process.launch import Launch, Ports, Start, tritonserver
+from bento_trtllm.triton.process.reaped import KILL_LIMIT_S
+from bento_trtllm.triton.process.server import TritonServer
 from tests.e2e import tiny
 
 SETTINGS = TritonSettings(startup_timeout_s=20, stop_timeout_s=4)
@@ -493,8 +493,8 @@ OWNER = """
 import asyncio, os, sys, time
 from pathlib import Path
 from bento_trtllm.config import TritonSettings
-from bento_trtllm.triton.process import KILL_LIMIT_S
-from bento_trtllm.triton.server import TritonServer
+from bento_trtllm.triton.process.reaped import KILL_LIMIT_S
+from bento_trtllm.triton.process.server import TritonServer
 
 async def main():
     server = TritonServer(lambda _: Path(sys.argv[1]), TritonSettings(), parent=Path(sys.argv[2]))

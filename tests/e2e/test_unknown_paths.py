@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bento_trtllm.routes import OTHER, PATHS, label
+from bento_trtllm.metrics.routes import OTHER, PATHS, label
 from tests.e2e.serving import Service, serve
 from tests.e2e.wire import connect, get, parse, receive
 

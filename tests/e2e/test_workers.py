@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from bento_trtllm.triton.health import GRPC_ENVIRONMENT
+from bento_trtllm.triton.wire.probe import GRPC_ENVIRONMENT
 from tests.e2e.serving import SSE, Service, serve
 from tests.e2e.test_faults import LONG, timeout
 from tests.e2e.test_generate import ANSWERS, PROMPT, read_events, stream_events

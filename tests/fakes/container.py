@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bento_trtllm.engines.releases import DEFAULT, RELEASES
-from bento_trtllm.engines.tensorrt_versions import VERSIONS
+from bento_trtllm.engines.tensorrt.releases import DEFAULT, RELEASES
+from bento_trtllm.engines.tensorrt.versions import VERSIONS
 
 HERE = Path(__file__).parent
 OPTIONS = HERE.parent / "contract" / "trtllm-build.json"

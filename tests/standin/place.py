@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine
-from bento_trtllm.hub import find_checkpoint
 from bento_trtllm.manifest import Manifest
-from bento_trtllm.triton import installation
+from bento_trtllm.triton.process import installation
 from tests.fakes.container import Container
 from tests.standin.untied import untied
 
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 # Of the OpenVINO engine's model, whose tokens the stand-in takes.
 SHARED = ("generation.py", "guide.py", "sequence.py")
-MODELS = ROOT / "bento_trtllm/models/tensorrt_llm"
+MODELS = ROOT / "bento_trtllm/triton_models/openvino"
 SERVER = """#!/bin/sh
 export LD_LIBRARY_PATH="{libraries}" PATH="{python}:$PATH"
 for argument in "$@"; do

@@ -5,8 +5,8 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from bento_trtllm.api.admission import Admission
 from bento_trtllm.api.errors import APIError
+from bento_trtllm.generation.admission import Admission
 
 LONG_S = 60
 

@@ -1,4 +1,4 @@
-"""What is bent of circus, for the day on which it is made otherwise: then look at bento_trtllm/arbiter.py."""
+"""What is bent of circus, for the day on which it is made otherwise: then look at bento_trtllm/bento/arbiter.py."""
 
 import inspect
 import subprocess
@@ -8,7 +8,7 @@ from circus.arbiter import Arbiter
 from circus.controller import Controller
 
 MAKE = """
-from bento_trtllm.arbiter import bend
+from bento_trtllm.bento.arbiter import bend
 from bentoml._internal.utils.circus import create_standalone_arbiter
 bend()
 bend()

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bento_trtllm import prequantized
-from bento_trtllm.checkpoint import LlamaConfig, read_checkpoint
+from bento_trtllm.checkpoint import prequantized
+from bento_trtllm.checkpoint.checkpoint import LlamaConfig, read_checkpoint
+from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine, make_tensorrt
 from bento_trtllm.errors import CheckpointError, EngineError
-from bento_trtllm.hub import find_checkpoint
 from tests.checkpoints import encode, write_checkpoint, write_safetensors
 
 

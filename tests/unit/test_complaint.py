@@ -2,9 +2,9 @@
 
 import pytest
 
-from bento_trtllm.triton import complaint
-from bento_trtllm.triton.failures import Failures, RequestRefused
-from bento_trtllm.triton.watch import EngineUnavailable
+from bento_trtllm.triton.wire import complaint
+from bento_trtllm.triton.wire.deadlines import EngineUnavailable
+from bento_trtllm.triton.wire.failures import Failures, RequestRefused
 
 TRACE = """ (/workspace/tensorrt_llm/cpp/tensorrt_llm/batch_manager/llmRequest.cpp:262)
 1       0x7f3a68154000 tensorrt_llm::common::throwRuntimeError(char const*, int, char const*) + 82

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bento_trtllm.api.composer import Composer, Piece
+from bento_trtllm.generation.output import Composer, Piece
 from bento_trtllm.grammar.grammar import Grammar
 from bento_trtllm.grammar.schema import compile_schema
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.inbox import Tokens
+from bento_trtllm.triton.wire.token_stream import Tokens
 
 TOKENIZER = PromptTokenizer(Path(__file__).parents[2] / "assets" / "demo-llama")
 END = TOKENIZER.special_ids["<|eot_id|>"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bento_trtllm import container
-from bento_trtllm.engines.tensorrt_python import TensorRTPython
-from bento_trtllm.triton.installation import Installation
+from bento_trtllm.engines.tensorrt.python import TensorRTPython
+from bento_trtllm.triton.process import container
+from bento_trtllm.triton.process.installation import Installation
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_images_python_is_first(image: Path, path: str, monkeypatch: pytest.
 def test_pack_model_run_by_the_images_own_python(image: Path) -> None:
     """Not through container_entry: then the image's environment is ours too, and is not hidden."""
     code = (
-        "import sys; from pathlib import Path; from bento_trtllm.engines.tensorrt_python import TensorRTPython; "
+        "import sys; from pathlib import Path; from bento_trtllm.engines.tensorrt.python import TensorRTPython; "
         "assert sys.prefix == sys.argv[1] != sys.base_prefix; "
         "print(TensorRTPython.find(python=Path(sys.argv[1])).version())"
     )

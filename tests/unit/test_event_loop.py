@@ -15,12 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from bento_trtllm import garbage
 from bento_trtllm.api import aside
 from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.errors import unavailable
 from bento_trtllm.api.openai.sampling import Defaults
 from bento_trtllm.api.web import web_app
+from bento_trtllm.bento import garbage
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer

@@ -13,9 +13,9 @@ import openvino_genai as genai
 import pytest
 from gguf import GGUFReader, TokenType
 
+from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine
 from bento_trtllm.errors import CheckpointError
-from bento_trtllm.hub import find_checkpoint
 from tests.checkpoints import byte_alphabet, encode, write_checkpoint, write_llama3_8b, write_safetensors
 from tests.checkpoints import write_smollm2_135m as write_smollm2
 from tests.reference import Llama
@@ -198,7 +198,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from bento_trtllm.engines import make_engine
-from bento_trtllm.hub import find_checkpoint
+from bento_trtllm.checkpoint.huggingface import find_checkpoint
 checkpoint = find_checkpoint(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 make_engine("openvino").build(checkpoint, Path(sys.argv[2]))

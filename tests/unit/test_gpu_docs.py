@@ -3,8 +3,8 @@
 from itertools import groupby
 from pathlib import Path
 
-from bento_trtllm.engines.releases import DEFAULT, RELEASES, Release
-from bento_trtllm.engines.tensorrt_fit import BFLOAT16_CAPABILITY, HARDWARE
+from bento_trtllm.engines.tensorrt.fit import BFLOAT16_CAPABILITY, HARDWARE
+from bento_trtllm.engines.tensorrt.releases import DEFAULT, RELEASES, Release
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "gpu.md").read_text("utf-8")

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from bento_trtllm.triton.health import GRPC_ENVIRONMENT
+from bento_trtllm.triton.wire.probe import GRPC_ENVIRONMENT
 
 OPEN_CHANNEL = "import grpc; grpc.insecure_channel('127.0.0.1:1').close()"
 

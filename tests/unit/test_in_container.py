@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bento_trtllm.engines.releases import DEFAULT, RELEASES
+from bento_trtllm.engines.tensorrt.releases import DEFAULT, RELEASES
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "in_container"

@@ -13,9 +13,9 @@ import pytest
 
 from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
-from bento_trtllm.triton import installation
-from bento_trtllm.triton.installation import Installation, find, private_folder
-from bento_trtllm.triton.launch import Ports, Start, tritonserver
+from bento_trtllm.triton.process import installation
+from bento_trtllm.triton.process.installation import Installation, find, private_folder
+from bento_trtllm.triton.process.launch import Ports, Start, tritonserver
 
 NOWHERE = Path("/nowhere")
 PACKAGES = Path(sysconfig.get_path("platlib"))
@@ -94,7 +94,7 @@ def test_the_cache_is_made_once(environ: dict[str, str], wheel: Installation) ->
 
 
 def test_several_processes_may_make_the_cache_at_a_time(tmp_path: Path) -> None:
-    code = "from bento_trtllm.triton.installation import find; print(find().backends)"
+    code = "from bento_trtllm.triton.process.installation import find; print(find().backends)"
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     processes = [
         subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) for _ in range(6)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bento_trtllm import logs
+from bento_trtllm.bento import logs
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 COUNT = """
 import resource, signal, sys
 from pathlib import Path
-from bento_trtllm import metric_files
+from bento_trtllm.bento import metric_files
 metric_files.reserve()
 metric_files.RETRY_S = 0
 from prometheus_client import CollectorRegistry, Counter

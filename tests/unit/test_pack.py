@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from bento_trtllm.bento.store import default_name
 from bento_trtllm.engines import make_engine
 from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest
-from bento_trtllm.pack import pack
-from bento_trtllm.store import default_name
+from bento_trtllm.packing.pack import pack
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.checkpoints import write_checkpoint, write_smollm2_135m
@@ -293,7 +293,7 @@ def test_a_store_on_another_disk(desk: Desk, tiny: Path, tmp_path: Path) -> None
 
 def test_find_model_says_how_to_pack(tmp_path: Path, tiny: Path) -> None:
     script = (
-        "import sys; from bento_trtllm.store import find_model; from bento_trtllm.errors import StoreError\n"
+        "import sys; from bento_trtllm.bento.store import find_model; from bento_trtllm.errors import StoreError\n"
         "try: print(find_model(sys.argv[1]).path)\nexcept StoreError as error: print('error:', error)"
     )
     desk = Desk(tmp_path / "desk")

@@ -5,12 +5,12 @@ import subprocess
 import sys
 import tempfile
 
-from bento_trtllm.privacy import keep_private
+from bento_trtllm.bento.privacy import keep_private
 from tests.e2e.strangers import as_a_stranger, needs_root
 
 LOOK = """
 import os, sys, tempfile
-from bento_trtllm.privacy import keep_private
+from bento_trtllm.bento.privacy import keep_private
 keep_private()
 with tempfile.TemporaryDirectory() as folder:
     modes = []
@@ -26,7 +26,8 @@ print(*modes)
 
 def test_only_what_boost_does_is_left_undone() -> None:
     """And in the processes that are started from there."""
-    code = f"import subprocess, sys\nfrom bento_trtllm.privacy import keep_private\nkeep_private()\nLOOK = {LOOK!r}\n"
+    code = "import subprocess, sys\nfrom bento_trtllm.bento.privacy import keep_private\nkeep_private()\n"
+    code += f"LOOK = {LOOK!r}\n"
     code += "sys.exit(subprocess.run([sys.executable, '-c', LOOK.replace('keep_private()', '')]).returncode)"
     for program in (LOOK, code):
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""What api/protocol.py takes for granted of uvicorn, and peers.py: who gets a place."""
+"""What bento/protocol.py takes for granted of uvicorn, and peers.py: who gets a place."""
 
 import inspect
 
@@ -9,8 +9,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from bento_trtllm.api.errors import APIError
-from bento_trtllm.api.peers import Peers, network
-from bento_trtllm.api.protocol import BoundedProtocol, ClosingCycle, cycle, install
+from bento_trtllm.bento.peers import Peers, network
+from bento_trtllm.bento.protocol import BoundedProtocol, ClosingCycle, cycle, install
 from bento_trtllm.config import Settings
 
 OVERRIDDEN = [

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from bento_trtllm.telemetry import BETWEEN_S, StreamCount, merge
+from bento_trtllm.metrics.prometheus import BETWEEN_S, StreamCount, merge
 
 WORKER = """
 import asyncio, sys
-from bento_trtllm.api.admission import Admission
-from bento_trtllm.telemetry import Telemetry
+from bento_trtllm.generation.admission import Admission
+from bento_trtllm.metrics.prometheus import Telemetry
 
 async def main():
     admission = Admission(4, 4)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from bento_trtllm.config import Settings
-from bento_trtllm.engines import guided, provenance
+from bento_trtllm.engines.tensorrt import guided, provenance
 from bento_trtllm.errors import EngineError
 from bento_trtllm.llm import check
 from bento_trtllm.manifest import Manifest

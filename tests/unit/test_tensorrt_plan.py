@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from bento_trtllm.config import Settings
-from bento_trtllm.engines import gpus, make_engine, make_tensorrt, sizing
-from bento_trtllm.engines.releases import RELEASES, find_release, same_version
-from bento_trtllm.engines.tensorrt import TensorRTEngine
-from bento_trtllm.engines.tensorrt_settings import TensorRTSettings
+from bento_trtllm.engines import make_engine, make_tensorrt
+from bento_trtllm.engines.tensorrt import gpus, sizing
+from bento_trtllm.engines.tensorrt.engine import TensorRTEngine
+from bento_trtllm.engines.tensorrt.releases import RELEASES, find_release, same_version
+from bento_trtllm.engines.tensorrt.settings import TensorRTSettings
 from bento_trtllm.errors import BentoTRTLLMError, CheckpointError, EngineError
 from tests.llamas import CONFIGS, LLAMA3_8B, LLAMA3_70B, LLAMA31_8B, LLAMA31_405B, SMOLLM2_135M, llama
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from bento_trtllm.triton.log import TritonLog
+from bento_trtllm.triton.process.log import TritonLog
 
 LOGGER = logging.getLogger("tests.triton")
 

@@ -2,14 +2,14 @@
 
 from collections.abc import AsyncGenerator, Sequence
 
-from bento_trtllm.api.composer import Piece, Score
 from bento_trtllm.api.openai import chunks, responses
 from bento_trtllm.api.openai.chat import Chat
 from bento_trtllm.api.openai.choices import Event, Head, UsageCounter
 from bento_trtllm.api.openai.model import Model
 from bento_trtllm.api.openai.scores import chat_logprobs
 from bento_trtllm.api.openai.tools import CallDelta, Delta, ToolCallParser
-from bento_trtllm.api.stream import Finish
+from bento_trtllm.generation.generator import Finish
+from bento_trtllm.generation.output import Piece, Score
 
 
 class Streamed:

@@ -11,10 +11,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from bento_trtllm.api import sse
-from bento_trtllm.api.composer import Piece
 from bento_trtllm.api.errors import describe
 from bento_trtllm.api.openai import errors, responses
-from bento_trtllm.api.stream import Finish, Sampling, TextStreams
+from bento_trtllm.generation.generator import Finish, Sampling, TextStreams
+from bento_trtllm.generation.output import Piece
 
 Event = tuple[int, Piece | Finish]
 

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from bento_trtllm.api.composer import Piece
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.openai import responses
 from bento_trtllm.api.openai.choices import Event, Head, Question, UsageCounter, repeat
@@ -11,6 +10,7 @@ from bento_trtllm.api.openai.model import Model
 from bento_trtllm.api.openai.requests import CompletionRequest
 from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling, within
 from bento_trtllm.api.openai.scores import completion_logprobs
+from bento_trtllm.generation.output import Piece
 
 # OpenAI's own default for this route.
 MAX_TOKENS = 16

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from bento_trtllm.api.stream import TextStreams
+from bento_trtllm.generation.generator import TextStreams
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from bento_trtllm.api.composer import Score
 from bento_trtllm.api.openai.responses import ChoiceLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
+from bento_trtllm.generation.output import Score
 from bento_trtllm.text.tokenizer import PromptTokenizer
 
 

@@ -1,0 +1,101 @@
+"""The process of `bentoml serve` itself, which starts and stops the workers with circus 0.18.3 (BentoML 1.4.39).
+
+circus takes commands at a port of 127.0.0.1 from whoever is on this machine, "run this" among them. So its two sockets
+are moved to where nobody else can reach them. And its workers learn whether a signal is for them alone: they hold one
+end of a pipe, and the arbiter closes the other when it stops.
+
+A second signal to it is one to its workers: its arbiter tells them to stop at the first, and waits, without a limit,
+until they have; while it waits it refuses further signals as conflicting commands. So the handlers that it installs are
+wrapped once it runs. It makes them before its loop runs, and its loop is the main thread's own (circus/controller.py,
+circus/arbiter.py), so a callback that is put there before finds them in place.
+"""
+
+import atexit
+import functools
+import itertools
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from bento_trtllm.bento.refusal import heed_refusals
+from bento_trtllm.bento.shutdown import SIGNALS, STOPPING
+
+if TYPE_CHECKING:
+    from circus.sighandler import SysHandler
+
+
+def bend() -> None:
+    """Have every arbiter that is made in this process take commands from this process only, and tell when it stops.
+
+    With `--reload` a process beside it tells it to restart the workers: then they meet in a folder of mode 0700.
+    """
+    from circus.arbiter import Arbiter  # noqa: PLC0415  the workers do without it
+
+    make, stop = Arbiter.__init__, Arbiter.stop
+    if hasattr(make, "__wrapped__"):
+        return  # not the first service of this process
+
+    numbers = itertools.count()
+
+    @functools.wraps(make)
+    def make_closed(self: Any, watchers: Any, endpoint: str, pubsub_endpoint: str, **options: Any) -> None:
+        place = f"inproc://{next(numbers)}"
+        if options.get("plugins"):
+            folder = tempfile.mkdtemp(prefix="bento-trtllm-reload-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            place = f"ipc://{folder}"
+        reading, writing = os.pipe()
+        os.set_inheritable(reading, True)
+        for watcher in watchers:
+            watcher.env = {**(watcher.env or {}), STOPPING: str(reading)}
+        make(self, watchers, f"{place}/commands", f"{place}/events", **options)
+        self.tells_of_its_stop = os.fdopen(writing, "wb")
+        self.keeps_for_workers = os.fdopen(reading, "rb")
+
+    @functools.wraps(stop)
+    def stop_and_tell(self: Any) -> Any:
+        self.tells_of_its_stop.close()
+        return stop(self)
+
+    Arbiter.__init__, Arbiter.stop = make_closed, stop_and_tell
+
+
+def forward_signals() -> None:
+    """Pass the second signal, and all after it, on to the workers, who end open answers then (shutdown.py).
+
+    Call it in the main thread before the arbiter is made. Where no arbiter comes to own the signals, as when a
+    program serves in a thread of its own, nothing happens.
+    """
+    from tornado.ioloop import IOLoop  # noqa: PLC0415  the workers do without it
+
+    IOLoop.current().add_callback(_wrap)
+
+
+def _wrap() -> None:
+    from circus.sighandler import SysHandler  # noqa: PLC0415  as above
+
+    first = True
+
+    def handler(owner: "SysHandler") -> Callable[[int, FrameType | None], None]:
+        def handle(number: int, frame: FrameType | None) -> None:
+            nonlocal first
+            owner.signal(number, frame)
+            if not first:
+                for watcher in owner.controller.arbiter.iter_watchers():
+                    for pid in tuple(watcher.processes):
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGTERM)
+            first = False
+
+        return handle
+
+    for number in SIGNALS:
+        owner = getattr(signal.getsignal(number), "__self__", None)
+        if isinstance(owner, SysHandler):
+            heed_refusals(owner.controller.arbiter)
+            signal.signal(number, handler(owner))

@@ -1,0 +1,329 @@
+"""HTTP on the wire, before any application sees it: what one connection may claim, and for how long.
+
+uvicorn's httptools protocol has no limit of its own for a URL, headers, a request that never ends, or the number of
+connections (0.54; `h11_max_incomplete_event_size` is for its other protocol). Here it has. What uvicorn's classes are
+expected to be is in tests/unit/test_protocol.py, which fails by name where another version changes it.
+"""
+
+import asyncio
+import json
+import logging
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Literal, cast
+
+import httptools
+from uvicorn.protocols.http import auto, httptools_impl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from bento_trtllm.api.asgi import Message
+from bento_trtllm.api.errors import APIError
+from bento_trtllm.api.openai import errors as openai
+from bento_trtllm.bento.connections import open_files
+from bento_trtllm.bento.peers import Peers
+from bento_trtllm.config import ServingSettings
+
+logger = logging.getLogger(__name__)
+
+# What nginx takes (large_client_header_buffers: 4 of 8 KiB), and what Apache does (LimitRequestFields 100).
+MAX_URL_BYTES = 8 * 1024
+MAX_HEAD_BYTES = 32 * 1024
+MAX_HEADERS = 100
+# Requests that may follow one that is not answered yet. Browsers and client libraries send none.
+MAX_PIPELINED = 8
+# A client that is refused in the middle of its request reads why only if what it goes on sending is taken.
+LINGER_S = 2.0
+MAX_LINGERING = 128
+# What is read of a body whose request was answered already.
+MAX_DISCARDED_BYTES = 8 * 2**20
+
+Phase = Literal["", "head", "body"]
+
+BAD_REQUEST = APIError(400, "invalid_request", "This is no HTTP request that can be read.")
+URL_TOO_LONG = APIError(414, "url_too_long", f"The URL is over {MAX_URL_BYTES} bytes: send what is long in the body.")
+HEAD_TOO_LARGE = APIError(
+    431, "headers_too_large", f"The headers are over {MAX_HEAD_BYTES} bytes, or more than {MAX_HEADERS}: send fewer."
+)
+BODY_TOO_LARGE = APIError(413, "body_too_large", "The body goes on after its request was answered.")
+
+
+@dataclass(frozen=True)
+class Times:
+    """How long a client may take to send, in seconds."""
+
+    head_s: float
+    body_s: float
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, times: Times, peers: Peers, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._times = times
+        self._peers = peers
+        self._phase: Phase = ""
+        # Which request is read, and which one of its phases the timer is for.
+        self._requests = 0
+        self._watched: tuple[int, Phase] = (0, "")
+        self._timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._header_count = 0
+        # Bytes since a part of a request was whole; the parser says nothing of a header before its end.
+        self._unfinished = 0
+        self._progress = False
+        self._discarded = 0
+        self._unanswered: list[RequestResponseCycle] = []
+        self._why: APIError | None = None
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count it, and give it a time for its first request."""
+        super().connection_made(transport)
+        try:
+            self._peers.add(self, self.client[0] if self.client else None)
+        except APIError as error:
+            self._refuse(error)
+            return
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, for whatever reason."""
+        # uvicorn tells the last one only; those before it in a pipeline would go on for nobody.
+        for each in self._unanswered:
+            if not each.response_complete:
+                each.disconnected = True
+                each.message_event.set()
+        super().connection_lost(exc)
+        self._peers.remove(self)
+        LINGERING.discard(self)
+        self._stop_timer()
+
+    def leave(self) -> None:
+        """Make place for another connection."""
+        self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of what the client sends. In place of uvicorn's own, which has no bounds."""
+        if self._refused or self.transport.is_closing():
+            self._discard(len(data))
+            return
+        self._unset_keepalive_if_required()
+        self._progress = False
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._refuse(self._why or BAD_REQUEST)
+            return
+        self._unfinished = 0 if self._progress else self._unfinished + len(data)
+        if self._unfinished > MAX_HEAD_BYTES:
+            self._refuse(HEAD_TOO_LARGE)
+            return
+        self._watch()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse. A request to go on in another protocol is served in this one, as RFC 9110, 7.8 allows.
+
+        The parser takes what follows its headers for the other protocol. Java's client asks for HTTP/2 so with each
+        POST, whose body would be lost: it is parsed again without the wish.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                head = [self.parser.get_method(), b" ", self.url, b" HTTP/", self.parser.get_http_version().encode()]
+                headers = [(name, value) for name, value in self.headers if name != b"upgrade"]
+                lines = [b"".join(head), *(name + b": " + value for name, value in headers), b"", b""]
+                data = b"\r\n".join(lines) + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._peers.busy(self)
+        self._requests += 1
+        self._phase = "head"
+        self._progress = True
+        self._head_bytes = self._header_count = self._discarded = 0
+
+    def on_url(self, url: bytes) -> None:
+        too_long = len(self.url) + len(url) > MAX_URL_BYTES
+        super().on_url(url[:MAX_URL_BYTES])
+        if too_long:
+            self._fail(URL_TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value) + 4
+        self._header_count += 1
+        if self._head_bytes > MAX_HEAD_BYTES or self._header_count > MAX_HEADERS:
+            self._fail(HEAD_TOO_LARGE)
+        if self._phase == "head":  # trailers are left out: the application has read the headers
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._fail(BAD_REQUEST)
+            return
+        self._phase = "body"
+        self._progress = True
+        super().on_headers_complete()
+        self._unanswered = [each for each in (*self._unanswered, self.cycle) if not each.response_complete]
+        if len(self.pipeline) > MAX_PIPELINED:
+            self._fail(BAD_REQUEST)
+
+    def on_body(self, body: bytes) -> None:
+        self._progress = True
+        if self.cycle.response_complete:
+            self._discarded += len(body)
+            if self._discarded > MAX_DISCARDED_BYTES:
+                self._fail(BODY_TOO_LARGE)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        self._phase = ""
+        self._progress = True
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._busy() and not self._phase:
+            self._peers.idle(self)
+
+    def _busy(self) -> bool:
+        """Whether a request is being answered."""
+        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
+
+    def _watch(self) -> None:
+        """See that the timer is for what is read now."""
+        phase = self._phase
+        if not phase:
+            if self._busy():
+                self._stop_timer()
+                return
+            phase = "head"  # of the next, though so far it is only line ends
+        if (self._requests, phase) == self._watched and self._timer:
+            return
+        self._stop_timer()
+        self._watched = (self._requests, phase)
+        after = self._times.head_s if phase == "head" else self._times.body_s
+        self._timer = self.loop.call_later(after, self._expire, phase)
+
+    def _expire(self, phase: Phase) -> None:
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        if self.pipeline or (phase == "head" and self._busy()):
+            # It is not read while another is answered.
+            self._watch()
+        elif not self._phase or (phase == "body" and self.cycle.response_started):
+            self.transport.close()
+        else:
+            what, after = ("headers", self._times.head_s) if phase == "head" else ("body", self._times.body_s)
+            self._refuse(APIError(408, "request_timeout", f"The {what} did not come within {after:g} seconds."))
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fail(self, error: APIError) -> None:
+        """Have the parser stop. What it raises in turn leads to `_refuse`."""
+        self._why = error
+        raise error
+
+    def _refuse(self, error: APIError) -> None:
+        """Answer with an error, read no more of the request, and close."""
+        self._refused = True
+        self._stop_timer()
+        self._unset_keepalive_if_required()
+        client = self.client[0] if self.client else "a unix socket"
+        logger.info("Refused a connection from %s: %s %s", client, error.status, error.message)
+        reading = self._phase == "body" and self.cycle is not None and not self.pipeline
+        # An answer is on its way here, or was given.
+        answered = self.cycle.response_started if reading else self._busy()
+        if answered or len(LINGERING) >= MAX_LINGERING:
+            self.transport.abort()
+            return
+        if reading:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.write(_response(error, self.url if self._requests else b""))
+        LINGERING.add(self)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.loop.call_later(LINGER_S, self.transport.abort)
+        else:
+            self.transport.close()
+
+    def _discard(self, count: int) -> None:
+        self._discarded += count
+        if self._discarded > MAX_DISCARDED_BYTES:
+            self.transport.abort()
+
+
+LINGERING: set[BoundedProtocol] = set()
+"""Connections that were refused, and are read from a little longer."""
+
+
+class ClosingCycle(RequestResponseCycle):
+    """A request in HTTP/1.0, whose client knows no chunks: an answer of unknown length ends with the connection.
+
+    If it is cut, or the worker dies, the connection is reset instead, so that the client's read fails: until the
+    answer is whole, the kernel has been told to (SO_LINGER of 0 seconds, socket(7)).
+    """
+
+    _until_close = False
+
+    async def send(self, message: Message) -> None:  # type: ignore[override]
+        """ASGI's send. uvicorn would write chunks."""
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message["headers"]}
+            if b"content-length" not in names:
+                self._until_close = True
+                self.chunked_encoding = False
+                self._reset_at_close(True)
+        elif self._until_close:
+            self.expected_content_length = len(message.get("body", b""))
+            if not message.get("more_body", False):
+                self._reset_at_close(False)
+        await super().send(cast("Any", message))
+
+    def _reset_at_close(self, reset: bool) -> None:
+        connection = self.transport.get_extra_info("socket")
+        with suppress(OSError):  # closed by the client
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", reset, 0))
+
+
+def cycle(*, scope: Any, **options: Any) -> RequestResponseCycle:
+    """One request and its response, for uvicorn."""
+    kind = ClosingCycle if scope["http_version"] == "1.0" else RequestResponseCycle
+    return kind(scope=scope, **options)
+
+
+def install(settings: ServingSettings) -> None:
+    """Have uvicorn take it. Before the server is made, which is when the service has been imported."""
+    most, of_an_address = settings.connections()
+    peers = Peers(min(most, open_files()), of_an_address)
+    times = Times(settings.head_timeout_s, settings.body_timeout_s)
+    auto.AutoHTTPProtocol = cast("Any", partial(BoundedProtocol, times=times, peers=peers))
+    httptools_impl.RequestResponseCycle = cycle  # type: ignore[assignment, misc]
+
+
+def _response(error: APIError, url: bytes) -> bytes:
+    content = openai.body(error) if url.startswith(b"/v1/") else error.body()
+    body = json.dumps(content).encode()
+    headers = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "connection": "close",
+        **error.headers,
+    }
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}", *(f"{k}: {v}" for k, v in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body

@@ -1,0 +1,195 @@
+"""The BentoML model store: adding a model whole or not at all, and finding it again.
+
+`bentoml.models.create` copies a temporary directory into the store, which takes the disk space twice and
+leaves half a model behind when it is interrupted. Here a model is made on the store's own filesystem and
+renamed into place; BentoML still writes its own description of it, model.yaml.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bentoml
+from bentoml import Tag
+from bentoml.exceptions import BentoMLException, NotFound
+from bentoml.models import ModelContext
+
+from bento_trtllm.bento.refusal import refusing
+from bento_trtllm.errors import StoreError
+from bento_trtllm.manifest import Manifest
+
+PREFIX = "packing-"
+FOLDERS = ("bentos", "envs", "tmp")
+"""What BentoML 1.4.39 makes in its home beside models, whoever needs it first: who serves may not write there."""
+PACK = "python pack_model.py --engine openvino --checkpoint DIR_OR_HUGGING_FACE_ID"
+
+
+def home() -> Path:
+    """BentoML's home directory, which may not exist yet: $BENTOML_HOME, or ~/bentoml."""
+    return Path(os.path.expandvars(os.environ.get("BENTOML_HOME", "~/bentoml"))).expanduser().resolve()
+
+
+def models() -> Path:
+    """Where BentoML keeps models, NAME/VERSION; it may not exist yet."""
+    return (home() / "models").resolve()
+
+
+def find_model(tag: str) -> bentoml.Model:
+    """The model of a tag, `name` or `name:version`; without a version the latest. Raises StoreError."""
+    try:
+        return bentoml.models.get(tag.lower())
+    except NotFound as error:
+        raise StoreError(_missing(tag)) from error
+    except (ValueError, BentoMLException) as error:
+        raise StoreError(f"the model {tag} cannot be read from the store: {error}") from error
+
+
+def check(tag: str) -> str:
+    """Read every byte of a packed model; returns one sentence on it. Raises StoreError for a damaged one."""
+    model = find_model(tag)
+    files = Manifest.open(Path(model.path), full=True).files
+    size = sum(file.size for file in files.values()) / 1e6
+    return f"{model.tag} is as it was packed: {len(files)} files, {size:,.1f} MB"
+
+
+def _missing(tag: str) -> str:
+    return f"the model store has no model {tag}: pack one with {PACK} --tag {tag}"
+
+
+def default_name(name: str) -> str:
+    """A checkpoint's name as BentoML takes it: lower case, letters, digits, and -_. between them."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower())[:63].strip("-._") or "llama"
+
+
+def make_tag(text: str, *, force: bool = False) -> Tag:
+    """A tag to pack under: `name:version`, or `name`, which gets a new version.
+
+    Raises StoreError for an invalid tag and, unless `force` is given, for one that the store has.
+    """
+    try:
+        tag = Tag.from_taglike(text.lower())
+        tag = tag if tag.version else tag.make_new_version()
+    except (ValueError, BentoMLException) as error:
+        raise StoreError(
+            f"{text} is not a tag: give a name or name:version in lower-case letters, digits, and -_. between"
+        ) from error
+    if tag.version == "latest":
+        raise StoreError(f"{text} is not a tag to pack under: leave out the version, and it is the latest")
+    if not force and (models() / tag.path()).exists():
+        raise StoreError(f"the model store has {tag} already: choose another --tag, or --force to replace it")
+    return tag
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A model in the making: `directory` is on the store's filesystem, and gone unless it is published."""
+
+    tag: Tag
+    directory: Path
+    force: bool
+
+    def publish(self, labels: dict[str, str], metadata: dict[str, Any], versions: dict[str, str]) -> None:
+        """Move the directory into the store, as the latest version of its name. Raises StoreError."""
+        self._describe(labels, metadata, versions)
+        place, old = models() / self.tag.path(), self.directory.parent / "old"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        latest = self.directory.parent / "latest"
+        latest.write_text(str(self.tag.version), "utf-8")
+        try:
+            if self.force and place.exists():
+                place.rename(old)
+            self.directory.rename(place)
+        except BaseException as error:
+            if old.exists() and not place.exists():
+                old.rename(place)
+            with suppress(OSError):
+                place.parent.rmdir()
+            if isinstance(error, OSError):
+                raise StoreError(f"the model store could not take {self.tag}: {error}") from error
+            raise
+        latest.replace(models() / self.tag.latest_path())
+
+    def _describe(self, labels: dict[str, str], metadata: dict[str, Any], versions: dict[str, str]) -> None:
+        # BentoML makes a temporary directory with the object, and removes it with it, at the end of this.
+        model = bentoml.Model.create(
+            self.tag,
+            module="",
+            api_version="v1",
+            signatures={},
+            labels=labels,
+            metadata=metadata,
+            context=ModelContext(framework_name=labels.get("engine", ""), framework_versions=versions),
+        )
+        with (self.directory / "model.yaml").open("w", encoding="utf-8") as file:
+            model.info.dump(file)
+
+
+@contextmanager
+def draft(tag: Tag, *, force: bool = False) -> Iterator[Draft]:
+    """A directory to make a model in; whatever is not published by the end is removed."""
+    folder = models().parent / "tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        models().mkdir(exist_ok=True)
+        for name in FOLDERS:
+            (home() / name).mkdir(exist_ok=True)
+        if models().stat().st_dev != folder.stat().st_dev:
+            raise StoreError(f"{models()} is a filesystem of its own: mount the whole of {home()} instead")
+        _sweep(folder)
+        stage = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
+    except OSError as error:
+        raise StoreError(f"the BentoML model store at {home()} cannot be written: {error}") from error
+    lock = os.open(stage, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (stage / "model").mkdir()
+        yield Draft(tag, stage / "model", force)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+        os.close(lock)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a pack left that was killed (SIGKILL, power): drafts that nobody holds the lock of."""
+    for stage in folder.glob(f"{PREFIX}*"):
+        with suppress(FileNotFoundError, BlockingIOError):
+            # A draft that was made this minute may be about to take its lock.
+            if time.time() - stage.stat().st_mtime < 60:
+                continue
+            lock = os.open(stage, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(stage, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+class PackedModel(bentoml.models.BentoModel):  # type: ignore[misc]
+    """A packed model as an attribute of a BentoML service: it travels with the Bento."""
+
+    def resolve(self, base_path: Any = None, *args: Any) -> bentoml.Model:
+        """The stored model. Raises Refused, with the command that packs it."""
+        with refusing():
+            try:
+                model: bentoml.Model = super().resolve(base_path, *args)
+                return model
+            except BentoMLException as error:
+                raise StoreError(_missing(str(self.tag))) from error
+
+
+def packed_model(tag: str) -> PackedModel:
+    """The model of a tag, which the store need not have yet. Raises StoreError for what is no tag."""
+    try:
+        return PackedModel(tag)
+    except ValueError as error:
+        raise StoreError(
+            f"{tag} is no model's tag: give a name or name:version in lower-case letters, digits, and -_. between"
+        ) from error

@@ -1,0 +1,160 @@
+"""The tokens of one answer, put together to text as they come."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from bento_trtllm.grammar.ending import Ending
+from bento_trtllm.grammar.grammar import MAX_SHORTEST, Grammar
+from bento_trtllm.text.stop import StopStrings
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from bento_trtllm.triton.wire.token_stream import Tokens
+
+FinishReason = Literal["stop", "length"]
+
+
+class Score(NamedTuple):
+    """A token of the answer, and the natural logarithm of the probability that the model gave it."""
+
+    token: int
+    log_prob: float
+
+
+class Piece(NamedTuple):
+    """Text in whole characters; the scores, where they were asked for, of the tokens that begin in it."""
+
+    text: str
+    scores: Sequence[Score] = ()
+
+
+class Composer:
+    """Takes tokens until a stop string, an end token, or the last token that is allowed.
+
+    An answer that follows a grammar is never cut: before its tokens run out, it is ended in the shortest way
+    that the grammar allows. Then its reason is "length" all the same. Stop strings are not looked for in it: it ends by
+    itself, and nothing follows.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PromptTokenizer,
+        *,
+        end_ids: frozenset[int],
+        max_tokens: int,
+        stop: Sequence[str] = (),
+        grammar: Grammar | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._detokenizer = tokenizer.detokenizer()
+        self._end_ids = end_ids
+        self._max_tokens = max_tokens
+        self._stop = StopStrings(stop)
+        self._ending = Ending(grammar) if grammar else None
+        # The last text that was counted: within a string what ends the answer stays the same.
+        self._counted = "", 0
+        self._scores: deque[tuple[int, Score]] = deque()
+        self._made = 0
+        self._shown = 0
+        self._last = -1
+        self.generated = 0
+        self.stopped = False
+        self._cut = False
+        self._ended = False
+
+    @property
+    def done(self) -> bool:
+        """Whether no more tokens are wanted."""
+        return self.stopped or self._cut
+
+    @property
+    def reason(self) -> FinishReason:
+        """Why the answer is over, once it is."""
+        if self._cut:
+            return "length"
+        return "stop" if self.stopped or self._ended or self._last in self._end_ids else "length"
+
+    def feed(self, tokens: Tokens) -> Piece | None:
+        """The text that these tokens complete, if any."""
+        if tokens.log_probs:
+            self._note(tokens)
+        text = self._follow(tokens.ids, self._ending) if self._ending else self._pass(tokens.ids)
+        return self._piece(text, self._cut)
+
+    def over(self) -> None:
+        """The engine says that no more tokens come. TensorRT-LLM keeps its end token to itself: it counts as well."""
+        if not self.done and self._last not in self._end_ids and self.generated < self._max_tokens and self._end_ids:
+            self._ended = True
+            self.generated += 1
+
+    def flush(self) -> Piece | None:
+        """What was held back, once no more tokens come."""
+        if self.stopped:
+            return None
+        if self._ending:
+            # An engine takes a control token for its text where a grammar has room for that, and may end with it.
+            closing = "" if self._cut or self._ending.complete else self._close(self._ending)
+            return self._piece(closing, last=True)
+        text, self.stopped = self._stop.feed(self._detokenizer.flush())
+        return self._piece(text if self.stopped else text + self._stop.flush(), last=not self.stopped)
+
+    def _pass(self, ids: Sequence[int]) -> str:
+        """The text of tokens, up to a stop string. How many were made for it depends on no batch."""
+        text = ""
+        for batch in [[token] for token in ids] if self._stop else [ids]:
+            self.generated += len(batch)
+            self._last = batch[-1]
+            fresh, self.stopped = self._stop.feed(self._detokenizer.feed(batch))
+            text += fresh
+            if self.stopped:
+                break
+        return text
+
+    def _follow(self, ids: Sequence[int], ending: Ending) -> str:
+        """The text of tokens one by one, up to the last from which the answer can still be ended."""
+        text = ""
+        for token in ids:
+            mark = ending.mark()
+            fresh = self._detokenizer.feed([token])
+            # The engine's guide leaves long counts open: what goes over them leaves the grammar.
+            if not ending.feed(fresh) or not self._fits(ending, self._max_tokens - self.generated - 1):
+                ending.back(mark)
+                return text + self._close(ending)
+            self.generated += 1
+            self._last = token
+            text += fresh
+        return text
+
+    def _close(self, ending: Ending) -> str:
+        """End the answer here, in the shortest way."""
+        closing = ending.shortest()
+        self.generated += self._tokenizer.count(closing)
+        self._cut = True
+        return closing
+
+    def _fits(self, ending: Ending, tokens: int) -> bool:
+        """Whether the answer can still be ended with so many tokens."""
+        # A token is at least one byte, and a character at most four: most often there is nothing to count.
+        if ending.left * 4 <= tokens:
+            return True
+        if ending.left > MAX_SHORTEST:
+            return False
+        closing = ending.shortest()
+        if closing != self._counted[0]:
+            self._counted = closing, self._tokenizer.count(closing)
+        return self._counted[1] <= tokens
+
+    def _note(self, tokens: Tokens) -> None:
+        """Remember where in the text each token begins."""
+        for token, log_prob in zip(tokens.ids, tokens.log_probs, strict=True):
+            if token not in self._end_ids:
+                self._scores.append((self._made, Score(token, log_prob)))
+            self._made += len(self._tokenizer.token_bytes(token))
+
+    def _piece(self, text: str, last: bool = False) -> Piece | None:
+        if not self._scores:
+            return Piece(text) if text else None
+        self._shown += len(text.encode())
+        scores = []
+        while self._scores and (last or self._scores[0][0] < self._shown):
+            scores.append(self._scores.popleft()[1])
+        return Piece(text, scores) if text or scores else None

@@ -1,0 +1,210 @@
+"""What Prometheus is told: requests, tokens and times of this service, its engine's state, and Triton's own metrics.
+
+Names of times are OpenTelemetry's for generative AI servers (gen_ai.server.*, semantic conventions 1.36, with its
+buckets), others are vLLM's with the prefix `trtllm_`. A stream is counted in plain Python and goes into the metrics
+once, at its end: an arrival of tokens costs a look at the clock and a place in a list.
+
+Several workers write files in $PROMETHEUS_MULTIPROC_DIR, which BentoML adds up for /metrics whichever worker is asked.
+What every worker knows alike (the engine's state, Triton's metrics) is added once, by the worker that is asked.
+"""
+
+import os
+import time
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from itertools import groupby
+from pathlib import Path
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.multiprocess import mark_process_dead
+
+from bento_trtllm.api.errors import APIError, from_engine
+from bento_trtllm.generation.admission import Admission
+from bento_trtllm.triton.process.metrics import scrape
+from bento_trtllm.triton.process.run_folder import State, Status
+
+ROUTE: ContextVar[str] = ContextVar("route", default="")
+"""The path of the request that is served."""
+
+FIRST_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60)
+# OpenTelemetry begins at 10 ms; small models and large GPUs are faster.
+BETWEEN_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5)
+WHOLE_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
+STATES: tuple[State, ...] = ("starting", "ready", "restarting", "failed", "stopped")
+
+
+class TokenHistogram(Histogram):
+    """A histogram that takes many observations at once, counted elsewhere into the same buckets."""
+
+    def add(self, counts: list[int], total: float) -> None:
+        """`counts` has one number a bucket, +Inf included; `total` is the sum of what was observed."""
+        self._sum.inc(total)
+        for bucket, count in zip(self._buckets, counts, strict=True):
+            if count:
+                bucket.inc(count)
+
+
+class StreamCount:
+    """One stream, from its request to its end. Times are in seconds."""
+
+    __slots__ = ("admitted_at", "began", "counts", "ended", "first_at", "last_at", "outcome", "route", "tokens")
+
+    def __init__(self) -> None:
+        self.route = ROUTE.get()
+        self.began = time.perf_counter()
+        self.admitted_at = self.first_at = self.last_at = self.ended = 0.0
+        self.tokens = 0
+        self.counts = [0] * (len(BETWEEN_S) + 1)
+        self.outcome = ""
+
+    def admitted(self) -> None:
+        """The stream is no longer in line."""
+        self.admitted_at = time.perf_counter()
+
+    def arrived(self, tokens: int) -> None:
+        """So many tokens have come, together: each has its share of the time since those before."""
+        now = time.perf_counter()
+        if self.tokens:
+            self.counts[bisect_left(BETWEEN_S, (now - self.last_at) / tokens)] += tokens
+        else:
+            self.first_at = now
+            # Those that come with the first have not been waited for.
+            self.counts[0] += tokens - 1
+        self.last_at = now
+        self.tokens += tokens
+
+    def finished(self, reason: str) -> None:
+        """The answer is whole."""
+        self.outcome = reason
+        self.ended = time.perf_counter()
+
+
+class Telemetry:
+    """The metrics of one worker. Make it in the worker: BentoML names the folder of the files to it alone."""
+
+    def __init__(self, admission: Admission) -> None:
+        _forget_the_dead()
+        self._admission = admission
+        admission.changed = self._show_load
+        self._requests = Counter(
+            "trtllm_requests", "Requests by route and how they ended.", ("route", "outcome"), registry=None
+        )
+        self._running = self._gauge("trtllm_num_requests_running", "Requests in the engine.")
+        self._waiting = self._gauge("trtllm_num_requests_waiting", "Requests in line for the engine.")
+        self._prompt = Counter("trtllm_prompt_tokens", "Tokens of prompts that were answered.", registry=None)
+        self._generated = Counter("trtllm_generation_tokens", "Tokens that the engine made.", registry=None)
+        self._queue = self._histogram("trtllm_request_queue_time_seconds", "Time in line.", FIRST_S)
+        self._first = self._histogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "From the request to its first token, in line included.",
+            FIRST_S,
+        )
+        self._between = TokenHistogram(
+            "gen_ai_server_time_per_output_token_seconds",
+            "Time a token after the first; tokens that come together share the wait.",
+            buckets=BETWEEN_S,
+            registry=None,
+        )
+        self._whole = self._histogram(
+            "gen_ai_server_request_duration_seconds", "From the request to its last token.", WHOLE_S
+        )
+
+    @asynccontextmanager
+    async def stream(self, prompt_tokens: int) -> AsyncIterator[StreamCount]:
+        """Count one stream, however it ends."""
+        count = StreamCount()
+        try:
+            yield count
+        except APIError as error:
+            count.outcome = count.outcome or error.kind
+            raise
+        except Exception as error:
+            count.outcome = count.outcome or from_engine(error).kind
+            raise
+        finally:
+            # GeneratorExit and CancelledError: the client left.
+            self._add(count, count.outcome or "cancelled", prompt_tokens)
+
+    def refused(self, kind: str) -> None:
+        """A request was not even put in line."""
+        self._requests.labels(ROUTE.get(), kind).inc()
+
+    async def exposition(self, ours: str, status: Status) -> str:
+        """All of /metrics: what BentoML has collected, the engine's state, and what Triton says of itself."""
+        triton = await scrape(status.metrics) if status.metrics else ""
+        engine = _engine(status, up=bool(triton))
+        return merge(ours, engine, triton)
+
+    def _add(self, count: StreamCount, outcome: str, prompt_tokens: int) -> None:
+        self._requests.labels(count.route, outcome).inc()
+        if count.admitted_at:
+            self._queue.observe(count.admitted_at - count.began)
+        if not count.tokens:
+            return
+        self._prompt.inc(prompt_tokens)
+        self._generated.inc(count.tokens)
+        self._first.observe(count.first_at - count.began)
+        self._between.add(count.counts, count.last_at - count.first_at)
+        if count.ended:
+            self._whole.observe(count.ended - count.began)
+
+    def _show_load(self) -> None:
+        self._running.set(self._admission.running)
+        self._waiting.set(self._admission.waiting)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=None, multiprocess_mode="livesum")
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, buckets=buckets, registry=None)
+
+
+def merge(*expositions: str) -> str:
+    """Expositions as one, in the text format; of a family that two have, the first one's."""
+    seen: set[str] = set()
+    lines: list[str] = []
+    for exposition in expositions:
+        for name, family in groupby(_families(exposition), lambda pair: pair[0]):
+            if name not in seen:
+                lines += [line for _, line in family]
+        seen |= {name for name, _ in _families(exposition)}
+    return "\n".join(lines) + "\n"
+
+
+def _families(exposition: str) -> Iterator[tuple[str, str]]:
+    """Each line with the name of its family: samples follow the comments of theirs."""
+    name = ""
+    for line in exposition.splitlines():
+        if line.startswith(("# HELP ", "# TYPE ")):
+            name = line.split(" ", 3)[2]
+        if line:
+            yield name, line
+
+
+def _engine(status: Status, up: bool) -> str:
+    lines = [
+        "# HELP trtllm_engine_restarts_total How often Triton was started again since the service began.",
+        "# TYPE trtllm_engine_restarts_total counter",
+        f"trtllm_engine_restarts_total {status.restarts}",
+        "# HELP trtllm_engine_state 1 for the state that Triton is in.",
+        "# TYPE trtllm_engine_state gauge",
+        *(f'trtllm_engine_state{{state="{state}"}} {int(state == status.state)}' for state in STATES),
+        "# HELP trtllm_engine_metrics_up 1 if Triton's own metrics are among these.",
+        "# TYPE trtllm_engine_metrics_up gauge",
+        f"trtllm_engine_metrics_up {int(up)}",
+    ]
+    return "\n".join(lines)
+
+
+def _forget_the_dead() -> None:
+    """A worker that was killed has left what it had in flight; the one in its place takes it out of the sum."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    for file in Path(folder).glob("gauge_live*_*.db") if folder else ():
+        pid = int(file.stem.rpartition("_")[2])
+        with suppress(PermissionError):
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -1,0 +1,146 @@
+"""Packing: from a checkpoint to a model in the BentoML model store.
+
+A packed model is a directory: engine/ (what Triton runs), tokenizer/ (the checkpoint's own files),
+repository/ (Triton's model repository) and manifest.json.
+"""
+
+import errno
+import shutil
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+
+from bento_trtllm.bento.store import default_name, draft, home, make_tag, models
+from bento_trtllm.checkpoint.checkpoint import ARCHITECTURE, TOKENIZER_FILES, Checkpoint
+from bento_trtllm.checkpoint.huggingface import find_checkpoint
+from bento_trtllm.engines.base import Engine
+from bento_trtllm.errors import StoreError
+from bento_trtllm.manifest import Manifest
+from bento_trtllm.packing.repository import configurations, write_repository
+from bento_trtllm.text.defaults import Defaults
+from bento_trtllm.text.template import ChatTemplate
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from bento_trtllm.triton.process.ranks import launch_plan
+
+# For what the plan does not count: the repository, file headers, the filesystem's own needs.
+MARGIN = 16 << 20
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def plan(
+    argument: str, engine: Engine, *, tag: str | None = None, revision: str | None = None, force: bool = False
+) -> dict[str, Any]:
+    """What pack would do with the same arguments, with every check that it makes; writes nothing of it.
+
+    A Hugging Face id is downloaded to be checked.
+    """
+    checkpoint = find_checkpoint(argument, revision)
+    engine.check(checkpoint)
+    _check_text(checkpoint)
+    text = tag or default_name(checkpoint.name)
+    new = make_tag(text, force=force)
+    _check_space(checkpoint, engine)
+    configs = {config.name: text_format.MessageToString(config) for config in configurations(engine, checkpoint)}
+    return {
+        "checkpoint": {
+            "source": checkpoint.source,
+            "revision": checkpoint.revision,
+            "architecture": ARCHITECTURE,
+            "parameters": checkpoint.parameters,
+            "dtype": checkpoint.dtype,
+            "bytes": checkpoint.nbytes,
+            "config": checkpoint.config.model_dump(mode="json", exclude={"architectures"}),
+            "bos_id": checkpoint.bos_id,
+            "eos_ids": list(checkpoint.eos_ids),
+        },
+        "engine": engine.plan(checkpoint),
+        "tokenizer": {file.name: file.stat().st_size for file in _tokenizer_files(checkpoint)},
+        "repository": configs,
+        "launch": launch_plan(engine.world_size) if engine.gpu else None,
+        "tag": str(new) if ":" in text else text,
+    }
+
+
+def pack(
+    argument: str, engine: Engine, *, tag: str | None = None, revision: str | None = None, force: bool = False
+) -> str:
+    """Pack a directory or a Hugging Face id, and return the tag, name:version, that it has in the store.
+
+    With `force` a model of the same tag is replaced once the new one is complete. Raises BentoTRTLLMError, in
+    one sentence; then, and on any other exception, the store is as it was.
+    """
+    engine.check_machine()
+    checkpoint = find_checkpoint(argument, revision)
+    engine.check(checkpoint)
+    _check_text(checkpoint)
+    new = make_tag(tag or default_name(checkpoint.name), force=force)
+    _check_space(checkpoint, engine)
+    manifest = _describe(checkpoint, engine)
+    try:
+        with draft(new, force=force) as model:
+            _fill(model.directory, checkpoint, engine, manifest)
+            facts = manifest.model_dump(exclude={"format", "files", "seal"}, exclude_none=True)
+            labels = {key: str(facts[key]) for key in ("engine", "precision", "architecture")}
+            model.publish(labels, facts, dict(manifest.versions))
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise StoreError(
+                f"the disk of {home()} is full, or its quota used up: free some space, or set BENTOML_HOME "
+                "to another disk"
+            ) from error
+        raise
+    return str(new)
+
+
+def _fill(directory: Path, checkpoint: Checkpoint, engine: Engine, manifest: Manifest) -> None:
+    for name in ("engine", "tokenizer", "repository"):
+        (directory / name).mkdir()
+    engine.build(checkpoint, directory / "engine")
+    for file in _tokenizer_files(checkpoint):
+        shutil.copyfile(file, directory / "tokenizer" / file.name)
+    write_repository(directory / "repository", engine, checkpoint)
+    manifest.write(directory)
+
+
+def _describe(checkpoint: Checkpoint, engine: Engine) -> Manifest:
+    return Manifest(
+        engine=engine.name,
+        precision=engine.precision,
+        source=checkpoint.source,
+        revision=checkpoint.revision,
+        checksum=checkpoint.checksum if checkpoint.revision is None or engine.gpu else None,
+        architecture=ARCHITECTURE,
+        parameters=checkpoint.parameters,
+        dtype=checkpoint.dtype,
+        vocab_size=checkpoint.config.vocab_size,
+        context_length=engine.context_length(checkpoint),
+        bos_id=checkpoint.bos_id,
+        eos_ids=list(checkpoint.eos_ids),
+        versions=engine.versions(),
+        dialect=engine.dialect.name,
+        tensorrt=engine.describe(checkpoint),
+    )
+
+
+def _check_text(checkpoint: Checkpoint) -> None:
+    """Read what the service will read of the checkpoint. Raises CheckpointError for what it could not serve."""
+    Defaults.read(checkpoint.path)
+    ChatTemplate(checkpoint.path, PromptTokenizer(checkpoint.path))
+
+
+def _tokenizer_files(checkpoint: Checkpoint) -> list[Path]:
+    return [path for name in TOKENIZER_FILES if (path := checkpoint.path / name).is_file()]
+
+
+def _check_space(checkpoint: Checkpoint, engine: Engine) -> None:
+    built = sum(engine.plan(checkpoint)["files"].values())
+    needed = built + sum(file.stat().st_size for file in _tokenizer_files(checkpoint)) + MARGIN
+    existing = next(folder for folder in models().parents if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise StoreError(
+            f"{home()} has {free / 1e9:.1f} GB free, and the model takes {needed / 1e9:.1f} GB: "
+            "free some space, or set BENTOML_HOME to another disk"
+        )

@@ -1,0 +1,274 @@
+"""Triton's model repository: written once at pack time, given absolute paths at each launch.
+
+Four models, NVIDIA's inflight_batcher_llm: the service talks to `tensorrt_llm` with token ids; `ensemble`
+(preprocessing → tensorrt_llm → postprocessing) is for any other gRPC client that wants text. A packed
+repository names no absolute path, so that it can move between machines: path parameters are relative to
+the packed model's directory.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from bento_trtllm.checkpoint.checkpoint import Checkpoint
+from bento_trtllm.engines.base import Engine
+from bento_trtllm.triton.process.plain import plain
+from bento_trtllm.triton.wire.tensors import (
+    BOOL,
+    FP32,
+    INT32,
+    MAX_BATCH_SIZE,
+    STRING,
+    UINT64,
+    parameters,
+    tensor_in,
+    tensor_out,
+)
+
+MODELS = Path(__file__).parent.parent / "triton_models"
+VOCABULARY = Path(__file__).parent.parent / "text" / "vocabulary.py"
+CONFIG = "config.pbtxt"
+PATH_PARAMETERS = ("gpt_model_path", "tokenizer_dir", "xgrammar_tokenizer_info_path")
+
+
+def write_repository(directory: Path, engine: Engine, checkpoint: Checkpoint) -> None:
+    """Write the four models into an existing directory."""
+    sources = {
+        "tensorrt_llm": engine.model_sources(),
+        "preprocessing": [MODELS / "preprocessing" / "model.py"],
+        "postprocessing": [MODELS / "postprocessing" / "model.py", VOCABULARY],
+    }
+    for config in configurations(engine, checkpoint):
+        _write(directory, config, *sources.get(config.name, ()))
+
+
+def configurations(engine: Engine, checkpoint: Checkpoint) -> list[pb.ModelConfig]:
+    """The four models, in the dialect of the engine's release."""
+    config = engine.model_config(checkpoint)
+    text = (preprocessing(checkpoint), postprocessing(), ensemble())
+    *others, whole = map(engine.dialect.adapt, text)
+    return [config, *others, _without_what_the_engine_lacks(whole, {tensor.name for tensor in config.input})]
+
+
+def _without_what_the_engine_lacks(whole: pb.ModelConfig, known: set[str]) -> pb.ModelConfig:
+    """Take the inputs out of the ensemble, in place, that lead to none of the engine's."""
+    for step in whole.ensemble_scheduling.step:
+        if step.model_name == "tensorrt_llm":
+            for name in set(step.input_map) - known:
+                del step.input_map[name]
+    used = {source for step in whole.ensemble_scheduling.step for source in step.input_map.values()}
+    kept = [tensor for tensor in whole.input if tensor.name in used]
+    del whole.input[:]
+    whole.input.extend(kept)
+    return whole
+
+
+def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str]) -> Path:
+    """Make a repository that Triton can load from a packed model, and return its path.
+
+    The models' few small files are copied, their configurations written anew: paths made absolute (or plain.py's),
+    and the parameters of `tensorrt_llm` that `overrides` names replaced.
+    """
+    repository = directory / "repository"
+    told = plain(packed, directory, "packed")
+    for source in sorted((packed / "repository").iterdir()):
+        config = read_config(source)
+        if config.name == "tensorrt_llm":
+            for name, value in overrides.items():
+                config.parameters[name].string_value = value
+        for name in PATH_PARAMETERS:
+            if name in config.parameters:
+                relative = config.parameters[name].string_value
+                config.parameters[name].string_value = str(told / relative)
+        model = repository / source.name
+        model.mkdir(parents=True)
+        # Copied, since Python leaves __pycache__ beside what it imports, and the store is only to be read.
+        shutil.copytree(source / "1", model / "1")
+        (model / CONFIG).write_text(text_format.MessageToString(config), "utf-8")
+    return repository
+
+
+def read_config(model: Path) -> pb.ModelConfig:
+    """A model's config.pbtxt."""
+    return text_format.Parse((model / CONFIG).read_text("utf-8"), pb.ModelConfig())
+
+
+def preprocessing(checkpoint: Checkpoint) -> pb.ModelConfig:
+    """Text to token ids."""
+    end_id, *stop_ids = checkpoint.eos_ids or (-1,)
+    return _python_model(
+        "preprocessing",
+        inputs=[
+            tensor_in("QUERY", STRING, optional=False),
+            tensor_in("REQUEST_OUTPUT_LEN", INT32, optional=False),
+            tensor_in("BAD_WORDS_DICT", STRING, [-1]),
+            tensor_in("STOP_WORDS_DICT", STRING, [-1]),
+            tensor_in("END_ID", INT32),
+            tensor_in("PAD_ID", INT32),
+        ],
+        outputs=[
+            tensor_out("INPUT_ID", INT32, [-1]),
+            tensor_out("REQUEST_INPUT_LEN", INT32),
+            tensor_out("BAD_WORDS_IDS", INT32, [2, -1]),
+            tensor_out("STOP_WORDS_IDS", INT32, [2, -1]),
+            tensor_out("REQUEST_OUTPUT_LEN", INT32, [-1]),
+            tensor_out("OUT_END_ID", INT32),
+            tensor_out("OUT_PAD_ID", INT32),
+        ],
+        values={
+            "tokenizer_dir": "tokenizer",
+            "add_special_tokens": "true",
+            "end_id": str(end_id),
+            "stop_ids": ",".join(map(str, stop_ids)),
+        },
+    )
+
+
+def postprocessing() -> pb.ModelConfig:
+    """Token ids to bytes of text."""
+    return _python_model(
+        "postprocessing",
+        inputs=[
+            tensor_in("TOKENS_BATCH", INT32, [-1, -1], optional=False),
+            tensor_in("SEQUENCE_LENGTH", INT32, [-1], optional=False),
+        ],
+        outputs=[tensor_out("OUTPUT", STRING, [-1])],
+        values={"tokenizer_dir": "tokenizer", "skip_special_tokens": "true"},
+    )
+
+
+# Input of the ensemble -> input of tensorrt_llm, where no other model stands between.
+_PASSED = {
+    "num_return_sequences": "num_return_sequences",
+    "exclude_input_in_output": "exclude_input_in_output",
+    "top_k": "runtime_top_k",
+    "top_p": "runtime_top_p",
+    "temperature": "temperature",
+    "length_penalty": "len_penalty",
+    "repetition_penalty": "repetition_penalty",
+    "min_tokens": "min_tokens",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "seed": "seed",
+    "return_log_probs": "return_log_probs",
+    "beam_width": "beam_width",
+    "stream": "streaming",
+    "guided_decoding_guide_type": "guided_decoding_guide_type",
+    "guided_decoding_guide": "guided_decoding_guide",
+}
+_TYPES = {
+    "top_p": FP32,
+    "temperature": FP32,
+    "length_penalty": FP32,
+    "repetition_penalty": FP32,
+    "presence_penalty": FP32,
+    "frequency_penalty": FP32,
+    "seed": UINT64,
+    "exclude_input_in_output": BOOL,
+    "return_log_probs": BOOL,
+    "stream": BOOL,
+    "guided_decoding_guide_type": STRING,
+    "guided_decoding_guide": STRING,
+}
+_RETURNED = {"cum_log_probs": FP32, "output_log_probs": FP32, "sequence_index": INT32, "batch_index": INT32}
+
+
+def ensemble() -> pb.ModelConfig:
+    """preprocessing → tensorrt_llm → postprocessing."""
+    dims = {"cum_log_probs": [-1], "output_log_probs": [-1, -1]}
+    steps = [
+        pb.ModelEnsembling.Step(
+            model_name="preprocessing",
+            model_version=-1,
+            input_map={
+                "QUERY": "text_input",
+                "REQUEST_OUTPUT_LEN": "max_tokens",
+                "BAD_WORDS_DICT": "bad_words",
+                "STOP_WORDS_DICT": "stop_words",
+                "END_ID": "end_id",
+                "PAD_ID": "pad_id",
+            },
+            output_map={
+                "INPUT_ID": "_INPUT_ID",
+                "REQUEST_INPUT_LEN": "_REQUEST_INPUT_LEN",
+                "REQUEST_OUTPUT_LEN": "_REQUEST_OUTPUT_LEN",
+                "BAD_WORDS_IDS": "_BAD_WORDS_IDS",
+                "STOP_WORDS_IDS": "_STOP_WORDS_IDS",
+                "OUT_END_ID": "_PREPROCESSOR_END_ID",
+                "OUT_PAD_ID": "_PREPROCESSOR_PAD_ID",
+            },
+        ),
+        pb.ModelEnsembling.Step(
+            model_name="tensorrt_llm",
+            model_version=-1,
+            input_map={
+                "input_ids": "_INPUT_ID",
+                "input_lengths": "_REQUEST_INPUT_LEN",
+                "request_output_len": "_REQUEST_OUTPUT_LEN",
+                "end_id": "_PREPROCESSOR_END_ID",
+                "pad_id": "_PREPROCESSOR_PAD_ID",
+                "stop_words_list": "_STOP_WORDS_IDS",
+                "bad_words_list": "_BAD_WORDS_IDS",
+                **{theirs: ours for ours, theirs in _PASSED.items()},
+            },
+            output_map={
+                "output_ids": "_TOKENS_BATCH",
+                "sequence_length": "_SEQUENCE_LENGTH",
+                **{name: name for name in _RETURNED},
+            },
+        ),
+        pb.ModelEnsembling.Step(
+            model_name="postprocessing",
+            model_version=-1,
+            input_map={"TOKENS_BATCH": "_TOKENS_BATCH", "SEQUENCE_LENGTH": "_SEQUENCE_LENGTH"},
+            output_map={"OUTPUT": "text_output"},
+        ),
+    ]
+    return pb.ModelConfig(
+        name="ensemble",
+        platform="ensemble",
+        max_batch_size=MAX_BATCH_SIZE,
+        input=[
+            tensor_in("text_input", STRING, optional=False),
+            tensor_in("max_tokens", INT32, optional=False),
+            tensor_in("bad_words", STRING, [-1]),
+            tensor_in("stop_words", STRING, [-1]),
+            tensor_in("end_id", INT32),
+            tensor_in("pad_id", INT32),
+            *(tensor_in(name, _TYPES.get(name, INT32)) for name in _PASSED),
+        ],
+        output=[
+            tensor_out("text_output", STRING, [-1]),
+            *(tensor_out(name, dtype, dims.get(name, [1])) for name, dtype in _RETURNED.items()),
+        ],
+        ensemble_scheduling=pb.ModelEnsembling(step=steps),
+    )
+
+
+def _python_model(
+    name: str, inputs: list[pb.ModelInput], outputs: list[pb.ModelOutput], values: Mapping[str, str]
+) -> pb.ModelConfig:
+    return pb.ModelConfig(
+        name=name,
+        backend="python",
+        max_batch_size=MAX_BATCH_SIZE,
+        input=inputs,
+        output=outputs,
+        parameters=parameters(values),
+        # One instance: several would let the pieces of a stream overtake each other.
+        instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],
+    )
+
+
+def _write(directory: Path, config: pb.ModelConfig, *sources: Path) -> None:
+    version = directory / config.name / "1"
+    version.mkdir(parents=True)
+    for source in sources:
+        shutil.copyfile(source, version / source.name)
+    if not sources:
+        # The model store keeps files, not empty folders, and Triton wants the version's folder.
+        (version / ".keep").touch()
+    (directory / config.name / CONFIG).write_text(text_format.MessageToString(config), "utf-8")

@@ -1,0 +1,103 @@
+"""The command line of tritonserver, as a value: what is run, with which environment, in which folder.
+
+A launcher is a pure function from a `Start` to a `Launch`, so that an engine may bring its own: several
+ranks under mpirun, say. `tritonserver` is the launcher for one process.
+"""
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bento_trtllm.config import TritonSettings
+from bento_trtllm.triton.process import reaper
+from bento_trtllm.triton.process.installation import Installation
+
+LOOPBACK = "127.0.0.1"
+UNUSED_PROTOCOLS = "shared-memory,model-repository,statistics,trace,logging"
+"""Parts of Triton's gRPC API that nobody here needs, and that could change a server that runs."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What one Triton listens on, all of it on 127.0.0.1. HTTP is off: inference goes over gRPC."""
+
+    grpc: int
+    metrics: int
+
+    @classmethod
+    def free(cls) -> "Ports":
+        """Ports that nobody listens on now; another process may still be faster than Triton to take them."""
+        with socket.socket() as first, socket.socket() as second:
+            for each in (first, second):
+                each.bind((LOOPBACK, 0))
+            return cls(grpc=first.getsockname()[1], metrics=second.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Start:
+    """Everything that a launcher may want to know."""
+
+    installation: Installation
+    repository: Path
+    """Triton's model repository."""
+    folder: Path
+    """For this start alone; its name is Triton's id, and marks what Triton makes elsewhere."""
+    cwd: Path
+    """An empty folder in it: a stub imports what it finds in its working directory."""
+    ports: Ports
+    key: str
+    """Random, and told to nobody: it locks the parts of the gRPC API that nobody needs, against accidents. Users
+    of this machine can read it off the command line."""
+    settings: TritonSettings
+    gpu: bool
+    """Whether the engine runs on GPUs."""
+    environ: Mapping[str, str]
+    """The environment of this process."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What to execute. `argv[0]` is an absolute path."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+
+
+Launcher = Callable[[Start], Launch]
+
+
+def tritonserver(start: Start) -> Launch:
+    """One tritonserver that loads the whole repository, serves it, and never changes it."""
+    settings = start.settings
+    argv = [
+        str(start.installation.binary),
+        f"--id={start.folder.name}",
+        f"--model-repository={start.repository}",
+        "--model-control-mode=none",
+        "--disable-auto-complete-config",
+        "--exit-on-error=true",
+        "--strict-readiness=true",
+        # One second less than what the reaper grants, so that Triton ends by itself.
+        f"--exit-timeout-secs={max(1, int(settings.stop_timeout_s) - 1)}",
+        "--allow-http=false",
+        f"--grpc-address={LOOPBACK}",
+        f"--grpc-port={start.ports.grpc}",
+        f"--grpc-restricted-protocol={UNUSED_PROTOCOLS}:{start.folder.name}={start.key}",
+        f"--metrics-address={LOOPBACK}",
+        f"--metrics-port={start.ports.metrics}",
+        f"--backend-config=python,shm-region-prefix-name={reaper.shm_prefix(str(start.folder))}",
+        f"--log-verbose={settings.triton_log_verbose}",
+        *start.installation.arguments(),
+    ]
+    if not start.gpu:
+        # Without a GPU, looking for one costs up to half a second and ends in warnings.
+        argv += ["--pinned-memory-pool-byte-size=0", "--allow-gpu-metrics=false"]
+    env = start.installation.environment(start.environ)
+    # What MPI, which TensorRT-LLM initialises even for one rank, and others make there goes with everything else.
+    env["TMPDIR"] = str(start.folder)
+    # Without mpirun, Open MPI starts a server of its own and waits until its pipe is closed. A Python stub that is
+    # forked meanwhile keeps that open, and loading hangs for ever. Isolated, it starts none.
+    env["OMPI_MCA_ess_singleton_isolated"] = "1"
+    return Launch(tuple(argv), env, start.cwd)

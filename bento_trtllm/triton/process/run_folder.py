@@ -1,0 +1,216 @@
+"""The folder in which the workers of one service agree on their one Triton.
+
+    $TMPDIR/bento-trtllm-<uid>/run/<parent's id>-<parent's start>-<key>/
+        owner         locked by the worker that owns Triton
+        status.json   what it says about Triton, for the others
+        answers       locked by every worker that has open answers
+        suspicion     there when a worker believes that the engine stands still
+        condemned     there when a worker knows that the engine fails its requests, and of which Triton
+        triton-…/     the working directory of Triton
+
+Workers of a service have one parent, `bentoml serve`, and no other service has that one: so its process id and the
+time it started name the folder. All locks are flocks, which the kernel releases when their holder dies, however.
+Each worker holds a shared one on the folder itself. Whoever gets it exclusively knows that nobody is left, and
+removes the folder with all that may still run in it; systemd-tmpfiles leaves a locked folder alone.
+
+It is not in $XDG_RUNTIME_DIR, which vanishes when the user logs out, under a service that was left running.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from bento_trtllm.triton.process import reaper
+from bento_trtllm.triton.process.installation import private_folder, temporary_folder
+
+State = Literal["starting", "ready", "restarting", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known about the service's Triton."""
+
+    state: State
+    """failed: it ended several times in a row; it is still tried again, at long intervals."""
+    reason: str = ""
+    """Why it is not ready, as a sentence for a person."""
+    generation: int = 0
+    """Counts the Tritons that became ready: a change says that connections to the last one are of no use."""
+    address: str | None = None
+    """gRPC, as host:port; None unless ready."""
+    metrics: str | None = None
+    """Where Triton's own metrics are, as host:port; None unless ready."""
+    restarts: int = 0
+    """How often Triton was started again since the service began."""
+    failures: int = 0
+    """Ends and failed starts in a row."""
+    owner: int = 0
+    """The process id of the worker that owns Triton."""
+
+
+class RunFolder:
+    """One worker's place in the folder: `join` it first and `leave` it last."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._members: int | None = None
+        self._owner: int | None = None
+        self._answers: int | None = None
+        self._occupied = 0
+
+    @classmethod
+    def of_this_service(cls, key: str) -> "RunFolder":
+        """The folder of the service that this process is a worker of; `key` tells services of one parent apart.
+
+        Raises TritonError if somebody else has taken its place in $TMPDIR.
+        """
+        base = private_folder(temporary_folder() / f"bento-trtllm-{os.getuid()}") / "run"
+        parent = os.getppid()
+        started = "0"
+        with contextlib.suppress(FileNotFoundError):  # a parent outside this container
+            started = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
+        digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+        return cls(base / f"{parent}-{started}-{digest}")
+
+    def join(self) -> None:
+        """Make the folder if it is not there, and remove those that nobody is in any more."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in self.path.parent.iterdir():
+            with contextlib.suppress(OSError):
+                _remove_if_empty(os.open(folder, os.O_RDONLY | os.O_DIRECTORY), folder)
+        while self._members is None:
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # removed in between: again
+                lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                if self.path.exists() and os.path.samestat(os.fstat(lock), self.path.stat()):
+                    self._members = lock
+                else:
+                    os.close(lock)
+        # Now, since a disk that has become full has no room for a file.
+        os.close(os.open(self.path / "answers", os.O_RDWR | os.O_CREAT, 0o600))
+
+    def take(self) -> bool:
+        """Become the owner, if there is none. What the last one left running is gone then."""
+        if self._owner is not None:
+            return True
+        lock = os.open(self.path / "owner", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return False
+        self._owner = lock
+        _sweep(self.path)
+        return True
+
+    def release(self) -> None:
+        """Be the owner no longer."""
+        if self._owner is not None:
+            os.close(self._owner)
+            self._owner = None
+
+    def write(self, status: Status) -> None:
+        """Tell the others. For the owner only."""
+        draft = self.path / "status.draft"
+        draft.write_text(json.dumps(asdict(status)))
+        draft.replace(self.path / "status.json")
+
+    def read(self) -> Status | None:
+        """What the owner said last; None if there was none yet."""
+        try:
+            return Status(**json.loads((self.path / "status.json").read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def suspect(self) -> None:
+        """Have the owner ask the engine whether it is well."""
+        with contextlib.suppress(OSError):  # the service is ending, or the disk is full: others will suspect it, too
+            (self.path / "suspicion").touch()
+
+    def suspected(self) -> bool:
+        """Whether any worker has asked for that; once."""
+        try:
+            (self.path / "suspicion").unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def condemn(self, generation: int, reason: str) -> None:
+        """Have the owner start the engine of that generation anew."""
+        draft = self.path / f"condemned.{os.getpid()}"
+        with contextlib.suppress(OSError):  # as above
+            draft.write_text(json.dumps([generation, reason]))
+            draft.replace(self.path / "condemned")
+
+    def condemned(self, generation: int) -> str | None:
+        """Why a worker has asked for that, if one has; once."""
+        try:
+            condemned, reason = json.loads((self.path / "condemned").read_bytes())
+            (self.path / "condemned").unlink()
+        except FileNotFoundError:
+            return None
+        return str(reason) if condemned == generation else None
+
+    def occupy(self, answers: bool) -> None:
+        """Say that a channel of this worker has open answers from now on, or has no more."""
+        self._occupied += 1 if answers else -1
+        if self._occupied and self._answers is None:
+            with contextlib.suppress(FileNotFoundError):  # as above
+                self._answers = os.open(self.path / "answers", os.O_RDWR | os.O_CREAT, 0o600)
+                fcntl.flock(self._answers, fcntl.LOCK_SH)  # the owner holds it for no time
+        elif not self._occupied:
+            self._rest()
+
+    def _rest(self) -> None:
+        if self._answers is not None:
+            os.close(self._answers)
+            self._answers = None
+
+    def all_answered(self) -> bool:
+        """Whether no worker has open answers."""
+        try:
+            lock = os.open(self.path / "answers", os.O_RDWR)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+        return True
+
+    def leave(self) -> None:
+        """Give up every lock; the last one out removes the folder."""
+        self._rest()
+        self.release()
+        if self._members is not None:
+            _remove_if_empty(self._members, self.path)
+            self._members = None
+
+
+def _remove_if_empty(lock: int, folder: Path) -> None:
+    """Remove the folder if no other worker is in it; `lock` is open on it, and closed afterwards.
+
+    Of several workers that leave at a time one succeeds: trying for the exclusive lock gives up the shared one.
+    """
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _sweep(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        pass  # somebody is in it
+    finally:
+        os.close(lock)
+
+
+def _sweep(folder: Path) -> None:
+    for triton in folder.glob("triton-*"):
+        reaper.sweep(str(triton))

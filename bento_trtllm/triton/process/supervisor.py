@@ -1,0 +1,288 @@
+"""Keeps one Triton running for all workers of a service.
+
+Every worker has a Supervisor. The one that gets the lock in the run folder owns Triton: starts it, asks it whether
+it is well, and starts it again when it ended or no longer answers, after a wait that doubles up to a limit. The
+others read what the owner writes, and try for the lock: they get it when the owner stops or dies, and Triton never
+outlives its owner. Then one of them owns the next Triton.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from bento_trtllm.config import TritonSettings
+from bento_trtllm.errors import TritonError
+from bento_trtllm.triton.process.launch import LOOPBACK, Launcher, tritonserver
+from bento_trtllm.triton.process.run_folder import RunFolder, State, Status
+from bento_trtllm.triton.process.server import Place, TritonServer, Verify
+
+LOGGER = logging.getLogger("bento_trtllm.triton")
+FOLLOW_S = 0.1
+"""How often a worker that is not the owner reads the status and tries for the lock."""
+LEAVE_S = 2.0
+"""What Triton has for its own end when all answers are out; of the demo model it takes a fifth of that."""
+RETRY_S = 1.0
+"""Wait before a file that could not be written is tried again."""
+LATE_S = 0.1
+"""The last question before the stall limit ends so long after it, and none is needed behind it."""
+
+
+class Supervisor:
+    """One worker's view of the service's Triton, and its share in keeping it alive.
+
+    supervisor = Supervisor(lambda folder: place_repository(packed, folder, {}), settings)
+    await supervisor.start()
+    address = (await supervisor.wait_ready(timeout_s=60)).address
+    await supervisor.stop()
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        settings: TritonSettings,
+        *,
+        gpu: bool = False,
+        launcher: Launcher = tritonserver,
+        folder: RunFolder | None = None,
+        verify: Verify = lambda: None,
+    ) -> None:
+        """What has a TritonServer's names is for it; workers with one parent and equal settings share one.
+
+        Raises TritonError if the default run folder belongs to somebody else.
+        """
+        self.status = Status("starting", "Triton has not been started yet.")
+        """The latest. It is a value: a change replaces it."""
+        self._settings = settings
+        self._folder = folder or RunFolder.of_this_service(settings.model_dump_json())
+        self._make = partial(
+            TritonServer, place, settings, gpu=gpu, launcher=launcher, parent=self._folder.path, verify=verify
+        )
+        self._task: asyncio.Task[None] | None = None
+        self._server: TritonServer | None = None
+        self._owner = False
+        self._changed = asyncio.Event()
+        """Set at the next change, and replaced then."""
+        self._subscribers: list[Callable[[Status], None]] = []
+
+    @property
+    def state(self) -> State:
+        return self.status.state
+
+    @property
+    def reason(self) -> str:
+        """Why Triton is not ready, as a sentence for a person."""
+        return self.status.reason
+
+    @property
+    def endpoint(self) -> str | None:
+        """Where the Triton that is ready takes gRPC, as host:port; None while there is none."""
+        return self.status.address
+
+    async def start(self) -> None:
+        """Begin; does not wait for Triton."""
+        self._task = asyncio.create_task(self._run(), name="triton-supervisor")
+
+    async def stop(self) -> None:
+        """End, and with it Triton if this worker owns it. Returns when everything of it is gone."""
+        if self._task is None:
+            return
+        task, self._task = self._task, None
+        task.cancel()
+        try:
+            await asyncio.wait({task})
+            if self._server:
+                await self._end(self._server)
+        finally:
+            if self._owner:
+                self._publish(self._next("restarting", "The worker that owned Triton has stopped."))
+            self._folder.leave()
+            self._owner = False
+            self._publish(self._next("stopped", "The service is stopping."))
+
+    async def wait_ready(self, timeout_s: float) -> Status:
+        """Wait until Triton is ready; returns the status with its address.
+
+        Raises TritonError, with the reason, when it failed, was stopped or is not ready in time.
+        """
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._settled(), timeout_s)
+        if self.status.state != "ready":
+            raise TritonError(f"Triton is not ready ({self.status.state}): {self.status.reason}")
+        return self.status
+
+    def subscribe(self, callback: Callable[[Status], None]) -> Callable[[], None]:
+        """Have `callback` called in the event loop at every change of the status; call the result to end it."""
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    def suspect(self) -> None:
+        """The engine gives no tokens: have it looked at, and Triton started again if it stands still."""
+        self._folder.suspect()
+
+    def condemn(self, generation: int, reason: str) -> None:
+        """The engine of that generation of Triton fails its requests: have it started again."""
+        self._folder.condemn(generation, reason)
+
+    def occupy(self, answers: bool) -> None:
+        """Say whether this worker has open answers: a stop waits for them."""
+        self._folder.occupy(answers)
+
+    def all_answered(self) -> bool:
+        """Whether no worker has open answers."""
+        return self._folder.all_answered()
+
+    async def _end(self, server: TritonServer) -> None:
+        """Stop Triton, in peace as long as any worker has open answers.
+
+        Not longer: NVIDIA's backend keeps a response factory of each request that it refused, and Triton would wait
+        for that answer until its exit timeout (sendEnqueueResponse in model_instance_state.cc, 0.10.0 to 1.3.0rc3).
+        """
+        stopping = asyncio.create_task(server.stop())
+        try:
+            while not stopping.done() and not self._folder.all_answered():
+                await asyncio.wait({stopping}, timeout=FOLLOW_S)
+            await asyncio.wait({stopping}, timeout=LEAVE_S)
+            await server.kill()
+        finally:
+            stopping.cancel()
+            await asyncio.wait({stopping})
+
+    async def _settled(self) -> None:
+        while self.status.state not in ("ready", "failed", "stopped"):
+            await self._changed.wait()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                self._folder.join()
+                while not self._folder.take():
+                    status = self._folder.read()
+                    if status and status != self.status:
+                        self._publish(status)
+                    await asyncio.sleep(FOLLOW_S)
+                await self._own()
+            except OSError as error:  # a full disk, say
+                reason = f"The service cannot use its folder: {error}"
+                LOGGER.error("%s (tried again in %g s)", reason, RETRY_S)
+                if self._server:
+                    await self._server.kill()
+                self._publish(self._next("restarting", reason))
+                await asyncio.sleep(RETRY_S)
+            except Exception:  # a bug: nothing that a service may die of
+                LOGGER.exception("the supervisor of Triton failed, and goes on")
+                if self._server:
+                    await self._server.kill()
+                await asyncio.sleep(self._settings.restart_max_delay_s)
+
+    async def _own(self) -> None:
+        """Keep Triton running, for ever."""
+        last = self._folder.read()
+        self._owner = True
+        self.status = replace(last or self.status, owner=os.getpid())
+        if last:
+            LOGGER.warning("this worker takes over: the one that owned Triton is gone")
+            reason, restarts = "The worker that owned Triton is gone.", last.restarts + 1
+            self._publish(replace(self._next("restarting", reason), restarts=restarts))
+        else:
+            self._publish(self._next("starting", "Triton is loading the model."))
+        while True:
+            reason, ready_s = await self._serve()
+            failures = 1 if ready_s >= self._settings.restart_max_delay_s else self.status.failures + 1
+            failed = failures >= self._settings.restart_failures_before_failed
+            delay_s = self._settings.restart_max_delay_s
+            if not failed:
+                delay_s = min(delay_s, self._settings.restart_first_delay_s * 2 ** (failures - 1))
+            count = f"failed: {failures} times" if failed else f"failure {failures}"
+            LOGGER.error("%s (%s in a row; next start in %g s)", reason, count, delay_s)
+            status = self._next("failed" if failed else "restarting", reason)
+            self._publish(replace(status, failures=failures, restarts=status.restarts + 1))
+            await asyncio.sleep(delay_s)
+
+    async def _serve(self) -> tuple[str, float]:
+        """One Triton from start to end; returns why it ended, and for how many seconds it was ready."""
+        began = time.monotonic()
+        self._server = server = self._make()
+        try:
+            await server.start()
+        except TritonError as error:
+            return str(error), 0.0
+        LOGGER.info("Triton is ready after %.1f s at %s", time.monotonic() - began, server.address)
+        began = time.monotonic()
+        ready = replace(self._next("ready"), generation=self.status.generation + 1)
+        metrics = f"{LOOPBACK}:{server.ports.metrics}"
+        self._publish(replace(ready, address=server.address, metrics=metrics))
+        reason = await self._watch(server)
+        self._publish(self._next("restarting", reason))  # at once: killing takes seconds where GPU memory is freed
+        await server.kill()
+        return reason, time.monotonic() - began
+
+    async def _watch(self, server: TritonServer) -> str:
+        """Wait until Triton ends, or has not answered for stall_limit_s; returns what happened."""
+        limit_s, pause_s = self._settings.stall_limit_s, self._settings.health_interval_s
+        answered, misses = time.monotonic(), 0
+        self._folder.suspected()  # of the last one
+        ended = asyncio.create_task(server.wait())
+        looking: asyncio.Task[bool] | None = None
+        try:
+            while not ended.done():
+                asked = time.monotonic()
+                rest_s = answered + limit_s - asked
+                patience_s = max(limit_s / 4, rest_s + LATE_S) if misses else limit_s / 2
+                question = asyncio.create_task(server.answers(patience_s))
+                await asyncio.wait({ended, question}, return_when=asyncio.FIRST_COMPLETED)
+                if question.cancel():
+                    continue
+                if question.result():
+                    answered, misses = time.monotonic(), 0
+                    if reason := self._folder.condemned(self.status.generation):
+                        return reason
+                    if looking and looking.done():
+                        if looking.result():
+                            return f"The engine did not answer for {limit_s:g} s."
+                        looking = None
+                    if looking is None and self._folder.suspected():
+                        looking = asyncio.create_task(server.engine_stands_still())
+                else:
+                    misses += 1
+                # Two at least: after a pause of this very process, the first one says nothing about Triton.
+                if misses > 1 and time.monotonic() - answered > limit_s:
+                    return f"Triton did not answer for {limit_s:g} s."
+                waited_s = time.monotonic() - asked if misses else 0
+                await asyncio.wait({ended}, timeout=max(0, pause_s - waited_s))
+            return server.why_ended()
+        finally:
+            ended.cancel()
+            if looking:
+                looking.cancel()
+
+    def _next(self, state: State, reason: str = "") -> Status:
+        """The status after a change; without the addresses, which only a Triton that is ready has."""
+        return replace(self.status, state=state, reason=reason, address=None, metrics=None)
+
+    def _publish(self, status: Status) -> None:
+        self.status = status
+        self._tell()
+        self._changed.set()
+        self._changed = asyncio.Event()
+        for callback in tuple(self._subscribers):
+            try:
+                callback(status)
+            except Exception:
+                LOGGER.exception("a subscriber to Triton's status failed")
+
+    def _tell(self) -> None:
+        """Write the status down for the other workers: now, or, if the disk is full, as soon as it has room."""
+        if not self._owner:
+            return
+        try:
+            self._folder.write(self.status)
+        except FileNotFoundError:
+            return  # the service is ending
+        except OSError as error:  # Triton itself is as well as before
+            LOGGER.error("could not tell the other workers about Triton: %s", error)
+            asyncio.get_running_loop().call_later(RETRY_S, self._tell)

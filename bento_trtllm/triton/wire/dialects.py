@@ -1,0 +1,87 @@
+"""How the tensors of one TensorRT-LLM release differ from those of 1.x, in which the repository is written.
+
+From the configurations of NVIDIA's inflight_batcher_llm at each release; tests/contract compares every name, dtype
+and shape with them.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bento_trtllm.engines.tensorrt.versions import RENAMED, DialectName
+
+if TYPE_CHECKING:
+    from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInput, ModelOutput
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The differences from 1.x, by the names of 1.x."""
+
+    name: DialectName
+    absent: frozenset[str] = frozenset()
+    """Inputs and outputs of tensorrt_llm and ensemble that it lacks."""
+    required: frozenset[str] = frozenset()
+    """Inputs of tensorrt_llm that are optional in 1.x."""
+    unshaped: frozenset[str] = frozenset()
+    """Inputs of tensorrt_llm that keep their dimension of 1 there."""
+    variable: frozenset[str] = frozenset()
+    """Tensors of the other models whose dims are -1 rather than 1."""
+    queue_size: bool = True
+    """Whether upstream's configuration limits Triton's queue."""
+
+    def call(self, name: str) -> str:
+        """What a tensor of 1.x is called here."""
+        return RENAMED[self.name].get(name, name)
+
+    def adapt(self, config: "ModelConfig") -> "ModelConfig":
+        """Rewrite a model's configuration, in place, from 1.x to this dialect; returns it."""
+        engine, shared = config.name == "tensorrt_llm", config.name in ("tensorrt_llm", "ensemble")
+        for tensors in (config.input, config.output):
+            kept = [each for each in tensors if not (shared and each.name in self.absent)]
+            for each in kept:
+                self._adapt_tensor(each, engine)
+            del tensors[:]
+            tensors.extend(kept)
+        for step in config.ensemble_scheduling.step:
+            inputs = {
+                self.call(name): self.call(source)
+                for name, source in step.input_map.items()
+                if not (step.model_name == "tensorrt_llm" and name in self.absent)
+            }
+            outputs = {ours: target for ours, target in step.output_map.items() if ours not in self.absent}
+            step.input_map.clear()
+            step.input_map.update(inputs)
+            step.output_map.clear()
+            step.output_map.update(outputs)
+        return config
+
+    def _adapt_tensor(self, tensor: "ModelInput | ModelOutput", engine: bool) -> None:
+        if engine and tensor.name in self.required:
+            tensor.optional = False
+        if engine and tensor.name in self.unshaped:
+            tensor.ClearField("reshape")
+        if not engine and tensor.name in self.variable:
+            tensor.dims[:] = [-1]
+        tensor.name = self.call(tensor.name)
+
+
+_TEXT = ("text_input", "max_tokens", "QUERY", "REQUEST_OUTPUT_LEN", "END_ID", "PAD_ID", "OUT_END_ID", "OUT_PAD_ID")
+
+_LATER = frozenset({"guided_decoding_guide_type", "guided_decoding_guide"})
+# 0.14.0 has some of these, but NVIDIA's branch of its container, r24.10, has not.
+_SEQUENCES = frozenset({"num_return_sequences", "exclude_input_in_output", "sequence_index"})
+
+DIALECTS: dict[DialectName, Dialect] = {
+    "0.10.0": Dialect(
+        "0.10.0",
+        absent=_LATER | _SEQUENCES | {"batch_index"},
+        required=frozenset({"input_ids"}),
+        unshaped=frozenset({"request_output_len", "stop", "streaming"}),
+        variable=frozenset(_TEXT),
+        queue_size=False,
+    ),
+    "0.12.0": Dialect("0.12.0", absent=_LATER | _SEQUENCES, required=frozenset({"input_ids"})),
+    # The ensemble of 0.15.0 lacks it; the configuration says the same for every request.
+    "0.15.0": Dialect("0.15.0", absent=_LATER | {"exclude_input_in_output"}),
+    "1.x": Dialect("1.x"),
+}

@@ -1,0 +1,55 @@
+"""Answers that one Triton's engine failed: what each means, and when there are so many that it must be started anew."""
+
+import logging
+from collections.abc import Callable
+
+from bento_trtllm.errors import TritonError
+from bento_trtllm.triton.wire import complaint
+from bento_trtllm.triton.wire.deadlines import EngineUnavailable
+
+LOGGER = logging.getLogger("bento_trtllm.triton")
+
+
+class RequestRefused(TritonError):
+    """The engine does not take the request, and that is the request's fault; the message says what is wrong."""
+
+
+class Failures:
+    """Counts failures in a row, one for each try: all that fails together, in one step of the engine, counts once."""
+
+    def __init__(self, limit: int = 0, condemn: Callable[[str], None] = lambda reason: None) -> None:
+        """`condemn` is called with the reason, once, at the `limit`th failure in a row (0: never), or at the first
+        that says that the engine can do nothing any more."""
+        self._limit = limit
+        self._condemn = condemn
+        self._row = self._counted = 0
+        self._condemned = False
+
+    def meaning(self) -> Callable[[str], TritonError]:
+        """For a request that is sent now: makes a typed error of the message with which Triton ends it."""
+        before = self._counted
+
+        def meaning(message: str) -> TritonError:
+            if wrong := complaint.fault(message):
+                return RequestRefused(wrong)
+            if complaint.is_away(message):
+                return EngineUnavailable("The engine takes no requests now.")
+            LOGGER.error("the engine failed a request: %s", message)
+            if self._counted == before:  # else it may have begun before another failure, and ended with it
+                self._count(lost=complaint.is_lost(message))
+            return EngineUnavailable("The engine failed: see the server's log.")
+
+        return meaning
+
+    def forget(self) -> None:
+        """An answer was well."""
+        self._row = 0
+
+    def _count(self, lost: bool) -> None:
+        self._counted += 1
+        self._row += 1
+        if self._condemned or not (lost or self._row == self._limit):
+            return
+        self._condemned = True
+        many = f"{self._row} requests in a row" if self._row > 1 else "a request"
+        self._condemn(f"The engine failed {many}" + (", and its GPU can do nothing any more." if lost else "."))

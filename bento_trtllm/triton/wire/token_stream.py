@@ -1,0 +1,150 @@
+"""One stream's messages, taken from gRPC as they come and read in batches.
+
+A message costs grpc-python some 40 µs whatever is done with it, so what can be saved is all that comes after:
+messages that have piled up become one batch of tokens, one decoding, one chunk to the client. A stream hands over a
+batch at once, but no sooner than its pace after the one before. The pace is for each stream that is open, so that one
+alone comes token by token, and many cost their gateway hardly more than the messages themselves.
+
+What piles up for a client that reads slowly is kept as numbers, 4 bytes a token (8 with log probabilities): at most the
+model's context, and nobody else waits for it.
+"""
+
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Callable, Sequence, Sized
+from typing import NamedTuple, TypeAlias
+
+import grpc.aio
+from tritonclient.grpc import service_pb2 as pb
+
+from bento_trtllm.errors import TritonError
+from bento_trtllm.triton.wire.deadlines import Watch
+
+# Seconds a stream that is open: a chunk costs the gateway some 200 µs, so all streams together leave it room.
+PACE_S = 0.0006
+# From here on more streams make no difference: text still moves ten times a second.
+SLOWEST_PACE_S = 0.1
+# More messages than this are not kept as they came, some 400 bytes each.
+MOST_MESSAGES = 64
+# A client that was slow gets the rest in chunks of some kilobytes, so that no more waits in its connection.
+MOST_TOKENS = 256
+FINAL = "triton_final_response"
+IDS = "output_ids"
+SCORES = "output_log_probs"
+
+Call: TypeAlias = "grpc.aio.UnaryStreamCall[bytes, bytes]"
+
+
+class Tokens(NamedTuple):
+    """Tokens as they come, in one batch; their log probabilities where the request asked for them."""
+
+    ids: Sequence[int]
+    log_probs: Sequence[float]
+
+
+class Inbox:
+    """Collects what comes back on a call. `close` it, whatever happens."""
+
+    def __init__(
+        self, call: Call, watch: Watch, meaning: Callable[[str], TritonError], others: Sized, alone: bool = False
+    ) -> None:
+        """`meaning` makes an error of the message with which Triton refuses or fails a request.
+
+        `others` are all streams that are open. `alone` says that output_ids is all that the request asks for.
+        """
+        self._call = call
+        self._watch = watch
+        self._meaning = meaning
+        self._others = others
+        self._alone = alone
+        self._messages: list[bytes] = []
+        self._ids = array("i")
+        self._log_probs = array("f")
+        self._arrived = asyncio.Event()
+        self._final = self._gave = False
+        self._error: TritonError | None = None
+        """Why no more will come, unless the final response has."""
+        self._collecting = asyncio.create_task(self._collect())
+
+    @property
+    def well(self) -> bool:
+        """Whether tokens have come, and no error."""
+        return self._error is None and self._gave
+
+    def close(self) -> None:
+        """Cancel the request, if it still runs."""
+        self._collecting.cancel()
+        self._call.cancel()
+
+    async def batches(self) -> AsyncIterator[Tokens]:
+        """The tokens that have piled up, again and again; ends without an error only after Triton's final response."""
+        loop = asyncio.get_running_loop()
+        due = 0.0
+        while True:
+            while not (self._messages or self._ids or self._final or self._error):
+                self._arrived.clear()
+                await self._arrived.wait()
+            if (early := due - loop.time()) > 0:
+                await asyncio.sleep(early)
+            self._read()
+            if self._ids:
+                due = loop.time() + min(PACE_S * len(self._others), SLOWEST_PACE_S)
+                self._gave = True
+                yield self._take()
+            elif self._final:
+                return
+            elif self._error:
+                raise self._error
+
+    async def _collect(self) -> None:
+        watch = self._watch
+        try:
+            while (message := await self._call.read()) is not grpc.aio.EOF:
+                self._messages.append(message)
+                if len(self._messages) >= MOST_MESSAGES:
+                    self._read()
+                watch.progressed()
+                self._arrived.set()
+            self._end("The engine ended the stream before its last token.")
+        except grpc.aio.AioRpcError as error:
+            self._end(f"The engine stopped answering: {error.details()}")
+        except asyncio.CancelledError:
+            # What a call raises that the watch has cancelled; or this task's own end, which nobody waits for.
+            self._end("The request was cancelled.")
+
+    def _end(self, reason: str) -> None:
+        """Nothing more will come: for this reason, unless what has come says another."""
+        self._read()
+        self._error = self._error or self._watch.why(reason)
+        self._arrived.set()
+
+    def _take(self) -> Tokens:
+        """The oldest tokens, as many as go into one chunk."""
+        ids, self._ids = self._ids[:MOST_TOKENS], self._ids[MOST_TOKENS:]
+        log_probs, self._log_probs = self._log_probs[:MOST_TOKENS], self._log_probs[MOST_TOKENS:]
+        return Tokens(ids, log_probs)
+
+    def _read(self) -> None:
+        """Take what the messages say: tokens (output_ids, int32 [1, 1, n]), an error, or that they are all."""
+        messages, self._messages = self._messages, []
+        for message in messages:
+            reply = pb.ModelStreamInferResponse.FromString(message)
+            if reply.error_message:
+                self._error = self._error or self._meaning(reply.error_message)
+                continue
+            response = reply.infer_response
+            contents = response.raw_output_contents
+            ids = scores = b""
+            if self._alone:  # names cost a microsecond
+                ids = contents[0] if contents else b""
+            else:
+                for output, raw in zip(response.outputs, contents, strict=False):
+                    if output.name == IDS:
+                        ids = raw
+                    elif output.name == SCORES:
+                        scores = raw
+            self._ids.frombytes(ids)
+            if ids and scores:
+                # The latest, a float32 for each int32: TensorRT-LLM may send those before them again.
+                self._log_probs.frombytes(scores[-len(ids) :])
+            self._final = response.parameters[FINAL].bool_param
