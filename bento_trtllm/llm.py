@@ -12,7 +12,6 @@ from bento_trtllm.bento.shutdown import Drain
 from bento_trtllm.config import Settings
 from bento_trtllm.engines.tensorrt import provenance
 from bento_trtllm.engines.tensorrt.settings import scheduler_fault
-from bento_trtllm.engines.tensorrt.versions import RENAMED
 from bento_trtllm.errors import EngineError, StoreError, TritonError
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.generator import TextStreams
@@ -27,6 +26,7 @@ from bento_trtllm.triton.process.run_folder import Status
 from bento_trtllm.triton.process.supervisor import Supervisor
 from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.deadlines import Deadlines
+from bento_trtllm.triton.wire.dialects import RENAMED
 from bento_trtllm.triton.wire.failures import Failures
 from bento_trtllm.triton.wire.tensors import REQUESTED
 

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bento_trtllm import inventory
-from bento_trtllm.engines.tensorrt.versions import DialectName
 from bento_trtllm.errors import StoreError
 from bento_trtllm.inventory import Inventory
 
+DialectName = Literal["0.10.0", "0.12.0", "0.15.0", "1.x"]
+"""How the tensors of an engine's release are called: by the first release that calls them so."""
 FILE = "manifest.json"
 FORMAT: Literal[2] = 2
 """1 had no inventory."""

@@ -15,10 +15,11 @@ from bento_trtllm.engines.tensorrt import guided
 from bento_trtllm.engines.tensorrt.engine import PLAN_TIMING
 from bento_trtllm.engines.tensorrt.releases import DEFAULT, RELEASES
 from bento_trtllm.engines.tensorrt.settings import PRESETS
-from bento_trtllm.engines.tensorrt.versions import RENAMED, VERSIONS, DialectName
+from bento_trtllm.engines.tensorrt.versions import VERSIONS
+from bento_trtllm.manifest import DialectName
 from bento_trtllm.packing.repository import configurations, place_repository, read_config, write_repository
 from bento_trtllm.triton.wire.client import TokenRequest, encode
-from bento_trtllm.triton.wire.dialects import DIALECTS
+from bento_trtllm.triton.wire.dialects import DIALECTS, RENAMED
 from bento_trtllm.triton.wire.tensors import REQUESTED
 from tests.llamas import LLAMA3_8B, llama
 
@@ -229,7 +230,7 @@ def test_every_container_was_compared() -> None:
     assert files == set(READ)
     assert {name for version in VERSIONS.values() for name in version.built_with} == BUILD.keys() - {"about"}
     assert max(RELEASES) == DEFAULT == "26.07" and RELEASES[DEFAULT].tensorrt_llm == "1.2.1"
-    # Whose names are not known: see tensorrt_versions.py.
+    # Whose names are not known: see versions.py.
     assert not {"25.02", "25.04", "25.05", "25.06", "25.07", "25.08"} & RELEASES.keys()
 
 

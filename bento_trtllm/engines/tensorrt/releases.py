@@ -9,7 +9,8 @@ The last is 26.07: upstream then took out trtllm-build, the conversion and the e
 
 from dataclasses import dataclass
 
-from bento_trtllm.engines.tensorrt.versions import VERSIONS, DialectName, Version
+from bento_trtllm.engines.tensorrt.versions import VERSIONS, Version
+from bento_trtllm.manifest import DialectName
 from bento_trtllm.errors import EngineError
 
 

@@ -9,15 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-DialectName = Literal["0.10.0", "0.12.0", "0.15.0", "1.x"]
-
-RENAMED: Mapping[DialectName, Mapping[str, str]] = {
-    "0.10.0": {"seed": "random_seed", "min_tokens": "min_length"},
-    "0.12.0": {"seed": "random_seed", "min_tokens": "min_length"},
-    "0.15.0": {"seed": "random_seed", "min_tokens": "min_length"},
-    "1.x": {},
-}
-"""Tensors of the 1.x dialect, the one that the rest of the project speaks, and what others call them."""
+from bento_trtllm.manifest import DialectName
 
 
 @dataclass(frozen=True)

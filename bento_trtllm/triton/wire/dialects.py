@@ -4,13 +4,23 @@ From the configurations of NVIDIA's inflight_batcher_llm at each release; tests/
 and shape with them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bento_trtllm.engines.tensorrt.versions import RENAMED, DialectName
+from bento_trtllm.manifest import DialectName
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInput, ModelOutput
+
+
+RENAMED: Mapping[DialectName, Mapping[str, str]] = {
+    "0.10.0": {"seed": "random_seed", "min_tokens": "min_length"},
+    "0.12.0": {"seed": "random_seed", "min_tokens": "min_length"},
+    "0.15.0": {"seed": "random_seed", "min_tokens": "min_length"},
+    "1.x": {},
+}
+"""Tensors of the 1.x dialect, the one that the rest of the project speaks, and what others call them."""
 
 
 @dataclass(frozen=True)
