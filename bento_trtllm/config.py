@@ -247,7 +247,7 @@ class Settings(BaseSettings, OpenVINOSettings, TensorRTRunSettings, TritonSettin
         """Parameters of the Triton model that replace those it was packed with. Raises EngineError."""
         if engine == "openvino":
             if self.enable_kv_cache_reuse:
-                # OpenVINO GenAI 2026.4.1; cause and canary are in tests/e2e/test_prefix_cache.py.
+                # OpenVINO GenAI 2026.4.1; cause and canary are in tests/triton/test_prefix_cache.py.
                 raise EngineError(
                     "enable_kv_cache_reuse=true is refused with the OpenVINO engine: OpenVINO GenAI's prefix cache "
                     "gives prompts that share their beginning each other's answers; leave it out, or set it to false"

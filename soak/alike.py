@@ -12,7 +12,7 @@ import httpx
 from soak.asking import Cut, ServerError, Told, ask, leave
 from soak.margin import Margin
 from soak.questions import Question
-from tests.e2e.serving import Service
+from tests.support.serving import Service
 
 # Of the clients, how many leave before the end.
 LEAVING = 0.2

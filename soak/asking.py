@@ -7,7 +7,7 @@ from contextlib import aclosing
 import httpx
 
 from soak.questions import Question
-from tests.e2e.serving import SSE
+from tests.support.serving import SSE
 
 JSON = {"content-type": "application/json"}
 COME_AGAIN = (429, 503)

@@ -13,8 +13,8 @@ from bento_trtllm.text.tokenizer import PromptTokenizer
 from soak import alike, storm
 from soak.margin import Margin
 from soak.questions import questions
-from tests.e2e.serving import DEMO, Service, pack, serve
-from tests.reference import Llama
+from tests.support.reference import Llama
+from tests.support.serving import DEMO, Service, pack, serve
 
 DESCRIPTION = """Drive a real service with the demo model, and count what should be zero.
 

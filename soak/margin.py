@@ -3,7 +3,7 @@
 import numpy as np
 
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from tests.reference import Llama
+from tests.support.reference import Llama
 
 
 class Margin:

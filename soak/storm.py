@@ -16,8 +16,8 @@ import httpx
 import psutil
 from bentoml.exceptions import BentoMLException
 
-from tests.e2e.serving import SSE, Service
-from tests.e2e.test_generate import ANSWERS, PROMPT, SCRIPTS
+from tests.service.test_generate import ANSWERS, PROMPT, SCRIPTS
+from tests.support.serving import SSE, Service
 
 PROMPTS = [*SCRIPTS.values(), PROMPT, "What is Triton?"]
 KINDS = ("sse", "sse", "bare", "client", "chat", "whole", "leaves", "slow", "bad", "crowd")

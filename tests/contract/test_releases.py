@@ -21,7 +21,7 @@ from bento_trtllm.packing.repository import configurations, place_repository, re
 from bento_trtllm.triton.wire.client import TokenRequest, encode
 from bento_trtllm.triton.wire.dialects import DIALECTS, RENAMED
 from bento_trtllm.triton.wire.tensors import REQUESTED
-from tests.llamas import LLAMA3_8B, llama
+from tests.support.llamas import LLAMA3_8B, llama
 
 HERE = Path(__file__).parent
 READ = sorted({name for release in RELEASES.values() for name in release.version.read})

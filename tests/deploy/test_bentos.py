@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from bento_trtllm.engines.tensorrt.releases import DEFAULT, find_release
-from tests.checkpoints import write_checkpoint
-from tests.e2e.serving import ROOT, environment, free_port, pack, serve
-from tests.e2e.test_generate import ANSWERS, PROMPT, read_events, stream_events
-from tests.fakes.container import Container
+from tests.service.test_generate import ANSWERS, PROMPT, read_events, stream_events
+from tests.support.checkpoints import write_checkpoint
+from tests.support.fakes.container import Container
+from tests.support.serving import ROOT, environment, free_port, pack, serve
 
 GPU, CPU = ROOT / "bentofile.yaml", ROOT / "bentofile.cpu.yaml"
 OF_THE_IMAGE = ("torch", "tensorrt", "tensorrt-llm", "transformers", "triton", "nvidia-pytriton")

@@ -14,7 +14,7 @@ from bento_trtllm.checkpoint.checkpoint import LlamaConfig, read_checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine, make_tensorrt
 from bento_trtllm.errors import CheckpointError, EngineError
-from tests.checkpoints import encode, write_checkpoint, write_safetensors
+from tests.support.checkpoints import encode, write_checkpoint, write_safetensors
 
 
 def edit(path: Path, **keys: Any) -> None:

@@ -1,4 +1,4 @@
-"""What an engine's words mean. They are upstream's, as tests/standin writes them."""
+"""What an engine's words mean. They are upstream's, as tests/support/standin writes them."""
 
 import pytest
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bento_trtllm.text.ends import turn_end_first
-from tests.checkpoints import CHATML_TEMPLATE, LLAMA3_TEMPLATE, write_tokenizer
+from tests.support.checkpoints import CHATML_TEMPLATE, LLAMA3_TEMPLATE, write_tokenizer
 
 NAMES = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
 

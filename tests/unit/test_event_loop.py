@@ -24,7 +24,7 @@ from bento_trtllm.bento import garbage
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from tests.heavy import ABUSE
+from tests.support.heavy import ABUSE
 
 DEMO = Path(__file__).parents[2] / "assets" / "demo-llama"
 LIMIT_S = 0.05

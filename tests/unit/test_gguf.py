@@ -16,9 +16,9 @@ from gguf import GGUFReader, TokenType
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine
 from bento_trtllm.errors import CheckpointError
-from tests.checkpoints import byte_alphabet, encode, write_checkpoint, write_llama3_8b, write_safetensors
-from tests.checkpoints import write_smollm2_135m as write_smollm2
-from tests.reference import Llama
+from tests.support.checkpoints import byte_alphabet, encode, write_checkpoint, write_llama3_8b, write_safetensors
+from tests.support.checkpoints import write_smollm2_135m as write_smollm2
+from tests.support.reference import Llama
 
 ROOT = Path(__file__).parent.parent.parent
 

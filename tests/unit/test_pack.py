@@ -22,8 +22,8 @@ from bento_trtllm.manifest import Manifest
 from bento_trtllm.packing.pack import pack
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from tests.checkpoints import write_checkpoint, write_smollm2_135m
-from tests.hub import COMMIT, serve_hub
+from tests.support.checkpoints import write_checkpoint, write_smollm2_135m
+from tests.support.hub import COMMIT, serve_hub
 
 ROOT = Path(__file__).parent.parent.parent
 REPOSITORY = {"preprocessing", "tensorrt_llm", "postprocessing", "ensemble"}

@@ -6,7 +6,7 @@ import sys
 import tempfile
 
 from bento_trtllm.bento.privacy import keep_private
-from tests.e2e.strangers import as_a_stranger, needs_root
+from tests.support.strangers import as_a_stranger, needs_root
 
 LOOK = """
 import os, sys, tempfile

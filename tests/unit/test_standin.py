@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.standin.rules import RULES
+from tests.support.standin.rules import RULES
 
 TESTS = Path(__file__).parents[1]
-sys.path.append(str(TESTS / "standin/backend"))
+sys.path.append(str(TESTS / "support/standin/backend"))
 
 from checks import Limits, check_fetched  # noqa: E402  as Triton finds them
 from tensors import Request  # noqa: E402
@@ -48,7 +48,7 @@ def test_no_restart(tmp_path: Path) -> None:
 
 def test_each_rule_has_a_test() -> None:
     """By its name, so that a rule cannot be told without being shown."""
-    files = TESTS / "e2e/test_standin.py", TESTS / "unit/test_standin.py"
+    files = TESTS / "triton/test_standin.py", TESTS / "unit/test_standin.py"
     text = "".join(file.read_text() for file in files)
     assert [name for name in RULES if f"def test_{name}(" not in text] == []
     assert all(rule.new and rule.old for rule in RULES.values())

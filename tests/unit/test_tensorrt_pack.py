@@ -1,4 +1,4 @@
-"""pack_model.py --engine tensorrt as a user runs it, in a stand-in for NVIDIA's container (tests/fakes)."""
+"""pack_model.py --engine tensorrt as a user runs it, in a stand-in for NVIDIA's container (tests/support/fakes)."""
 
 import json
 import os
@@ -18,9 +18,9 @@ from bento_trtllm.errors import EngineError
 from bento_trtllm.llm import check
 from bento_trtllm.manifest import Manifest
 from pack_model import main
-from tests.checkpoints import write_checkpoint
-from tests.fakes import pynvml
-from tests.fakes.container import Container
+from tests.support.checkpoints import write_checkpoint
+from tests.support.fakes import pynvml
+from tests.support.fakes.container import Container
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ from bento_trtllm.engines.tensorrt.engine import TensorRTEngine
 from bento_trtllm.engines.tensorrt.releases import RELEASES, find_release, same_version
 from bento_trtllm.engines.tensorrt.settings import TensorRTSettings
 from bento_trtllm.errors import BentoTRTLLMError, CheckpointError, EngineError
-from tests.llamas import CONFIGS, LLAMA3_8B, LLAMA3_70B, LLAMA31_8B, LLAMA31_405B, SMOLLM2_135M, llama
+from tests.support.llamas import CONFIGS, LLAMA3_8B, LLAMA3_70B, LLAMA31_8B, LLAMA31_405B, SMOLLM2_135M, llama
 
 PARAMETERS = {
     LLAMA3_8B: 8_030_261_248,

@@ -43,7 +43,7 @@ class EngineSettings:
         Raises ValueError for what this engine must not do.
         """
         text = {name: value["string_value"] for name, value in parameters.items()}
-        # OpenVINO GenAI 2026.4.1; cause and canary are in tests/e2e/test_prefix_cache.py.
+        # OpenVINO GenAI 2026.4.1; cause and canary are in tests/triton/test_prefix_cache.py.
         if text["enable_kv_cache_reuse"] != "false":
             raise ValueError(
                 "enable_kv_cache_reuse must be false: OpenVINO GenAI's prefix cache gives prompts that share their "

@@ -1,0 +1,82 @@
+"""One service of each engine for all tests that do not break it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.support.checkpoints import write_slow
+from tests.support.serving import MACHINES, Service, pack, serve
+from tests.support.standin.place import ENGINES, Standin
+
+OPENVINO = "openvino"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test, or a file of tests, marked `engines` states a promise that all of them keep; others take the CPU's."""
+    of_its_own = any("engine" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "engine" in metafunc.fixturenames and not of_its_own:
+        marker = metafunc.definition.get_closest_marker("engines")
+        engines = (marker.args or (OPENVINO, *ENGINES)) if marker else (OPENVINO,)
+        metafunc.parametrize("engine", engines, scope="session", indirect=True)
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest) -> str:
+    """OPENVINO, or one of the stand-in's."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A BentoML home for each engine, with the demo model packed as demo-llama:test."""
+
+    @cache
+    def made(engine: str) -> Path:
+        home = tmp_path_factory.mktemp("bentoml-home")
+        if engine != OPENVINO:
+            MACHINES[home] = Standin(tmp_path_factory.mktemp("standin"), ENGINES[engine])
+        pack(home)
+        return home
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def home(engine: str, homes: Callable[[str], Path]) -> Path:
+    return homes(engine)
+
+
+@pytest.fixture(scope="session")
+def services(
+    homes: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Service]]:
+    """A service for each engine, started when it is first asked for; all of them stay to the end."""
+    with ExitStack() as stack:
+
+        @cache
+        def started(engine: str) -> Service:
+            log = tmp_path_factory.mktemp("service") / "log.txt"
+            service = stack.enter_context(serve(homes(engine), log))
+            service.wait_ready()
+            return service
+
+        yield started
+
+
+@pytest.fixture(scope="session")
+def service(engine: str, services: Callable[[str], Service]) -> Service:
+    return services(engine)
+
+
+@pytest.fixture(scope="session")
+def slow_models(homes: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    return cache(lambda engine: pack(homes(engine), "slow-llama:test", write_slow(tmp_path_factory.mktemp("slow"))))
+
+
+@pytest.fixture(scope="session")
+def slow_model(engine: str, slow_models: Callable[[str], str]) -> str:
+    """The tag of a model that takes milliseconds a token and does not end by itself."""
+    return slow_models(engine)

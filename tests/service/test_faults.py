@@ -1,0 +1,169 @@
+"""Streams that never lie: whatever dies, a client sees an error or a whole answer."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service.test_generate import PROMPT
+from tests.support.serving import SSE, Service, serve
+
+pytestmark = pytest.mark.engines
+LONG = {"prompt": PROMPT, "max_tokens": 1024}
+STALL_S = 2
+
+
+@pytest.fixture(scope="module")
+def victim(home: Path, slow_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service to break, again and again: what is ready for a second has its past forgiven."""
+    options = ("--arg", f"model={slow_model}", "--arg", f"stall_limit_s={STALL_S}", "--arg", "restart_max_delay_s=1")
+    with serve(home, tmp_path_factory.mktemp("victim") / "log.txt", *options) as service:
+        service.wait_ready()
+        yield service
+
+
+async def events(client: httpx.AsyncClient, body: dict[str, Any]) -> AsyncIterator[tuple[str, Any]]:
+    """The events of an answer, as (type, data); raises httpx.TransportError where the connection breaks."""
+    async with client.stream("POST", "/generate", json=body, headers=SSE) as response:
+        assert response.status_code == 200, await response.aread()
+        kind = "message"
+        async for line in response.aiter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                data = line.removeprefix("data: ")
+                yield kind, data if data == "[DONE]" else json.loads(data)
+                kind = "message"
+
+
+@asynccontextmanager
+async def timeout(limit_s: float) -> AsyncIterator[None]:
+    """Fail if the block takes longer; it must wait for something."""
+    task = asyncio.current_task()
+    assert task
+    timer = asyncio.get_running_loop().call_later(limit_s, task.cancel, f"longer than {limit_s} s")
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def kill_triton(service: Service) -> None:
+    for triton in service.tritons():
+        triton.kill()
+
+
+def kill_stub(service: Service) -> None:
+    service.engine().kill()
+
+
+def stop_triton(service: Service) -> None:
+    for triton in service.tritons():
+        triton.send_signal(signal.SIGSTOP)
+
+
+def stop_stub(service: Service) -> None:
+    service.engine().send_signal(signal.SIGSTOP)
+
+
+@pytest.mark.parametrize(
+    ("fault", "noticed_s"), [(kill_triton, 0), (kill_stub, 0), (stop_triton, STALL_S), (stop_stub, STALL_S)]
+)
+async def test_fault_in_the_engine(victim: Service, fault: Any, noticed_s: float) -> None:
+    """Open streams end with an error that clients see, readiness follows, and the engine comes back."""
+    before = victim.tritons()[0].pid
+    async with httpx.AsyncClient(base_url=victim.url, timeout=30) as client:
+        started: list[str] = []
+
+        async def sse(name: str) -> list[tuple[str, Any]]:
+            seen = []
+            async for event in events(client, LONG):
+                seen.append(event)
+                started.append(name)
+            return seen
+
+        async def bare(name: str) -> str:
+            text = ""
+            async with client.stream("POST", "/generate", json=LONG) as response:
+                async for piece in response.aiter_text():
+                    text += piece
+                    started.append(name)
+            return text
+
+        streams = [asyncio.create_task(sse("a")), asyncio.create_task(sse("b"))]
+        texts = [asyncio.create_task(bare("c"))]
+        async with timeout(20):
+            while set(started) != {"a", "b", "c"}:
+                await asyncio.sleep(0.01)
+        struck = time.monotonic()
+        fault(victim)
+        async with timeout(noticed_s + 1):
+            while (await client.get("/readyz")).status_code == 200:
+                await asyncio.sleep(0.02)
+        down = time.monotonic()
+        refused = await client.post("/generate", json={"prompt": "hi"}, headers=SSE)
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) > 0
+        assert refused.json()["error"]["type"] == "engine_unavailable"
+        assert (await client.get("/livez")).status_code == 200
+        results = await asyncio.wait_for(asyncio.gather(*streams, *texts, return_exceptions=True), 20)
+        for result in results[:2]:
+            assert isinstance(result, list), result
+            kind, data = result[-1]
+            assert kind == "error"
+            assert data["error"]["type"] == "engine_unavailable"
+            assert all(kind == "message" for kind, _ in result[:-1])
+        assert isinstance(results[2], httpx.RemoteProtocolError), results[2]
+        assert time.monotonic() - struck < noticed_s + 5
+        victim.wait_ready(down + 10 - time.monotonic())
+        again = [event async for event in events(client, {"prompt": PROMPT, "max_tokens": 3})]
+        assert again[-1] == ("message", "[DONE]")
+    assert len(victim.tritons()) == 1
+    assert victim.tritons()[0].pid != before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_is_stopped_for_a_while_ends_no_stream(home: Path, tmp_path: Path, workers: int) -> None:
+    """The engine, twice, and Triton, three seconds each: with streams open, new ones coming in, clients that leave."""
+    with serve(home, tmp_path / "log.txt", "--arg", f"workers={workers}") as service:
+        service.wait_ready()
+        triton, engine = service.tritons()[0], service.engine()
+        done = asyncio.Event()
+        whole = 0
+
+        async def ask(client: httpx.AsyncClient, number: int) -> None:
+            nonlocal whole
+            seen = []
+            body = {"prompt": f"Count to {number}", "max_tokens": 40, "temperature": 1.5}
+            async for event in events(client, body):
+                seen.append(event)
+                if number % 8 == 0 and len(seen) == 2:
+                    break  # leaves
+            assert all(kind == "message" for kind, _ in seen), seen[-1]
+            whole += seen[-1] == ("message", "[DONE]")
+
+        async def keep_asking(client: httpx.AsyncClient, number: int) -> None:
+            while not done.is_set():
+                await ask(client, number)
+
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as client:
+            clients = [asyncio.create_task(keep_asking(client, number)) for number in range(32)]
+            for victim in (engine, engine, triton):
+                await asyncio.sleep(2)
+                victim.suspend()
+                clients += [asyncio.create_task(ask(client, number)) for number in range(1, 8)]
+                await asyncio.sleep(3)
+                victim.resume()
+            await asyncio.sleep(2)
+            done.set()
+            await asyncio.wait_for(asyncio.gather(*clients), 60)
+        assert whole >= 3 * 7
+        assert (service.tritons(), service.engine()) == ([triton], engine)

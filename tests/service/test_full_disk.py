@@ -1,0 +1,144 @@
+"""A disk that becomes full under a service: no worker dies of it, and with room again all is as before."""
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service.test_generate import ANSWERS, PROMPT, read_events, stream_events
+from tests.service.test_workers import owner, workers
+from tests.support.serving import Service, serve
+
+COUNT = 2
+CHAT = {"model": "demo-llama", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+COMPLETION = {"model": "demo-llama", "prompt": "hi", "max_tokens": 2}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    (folder := tmp_path / "disk").mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"only who may mount a disk can fill one without harm: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def full(disk: Path) -> Iterator[None]:
+    """Nothing more fits on it until the end of the block, whatever is removed meanwhile."""
+    ballast, empty = disk / "ballast", threading.Event()
+
+    def fill() -> None:
+        with ballast.open("wb", buffering=0) as file:
+            while not empty.wait(0.005):
+                with contextlib.suppress(OSError):
+                    while file.write(b"x" * 4096):
+                        pass
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    until(lambda: not os.statvfs(disk).f_bavail)
+    yield
+    empty.set()
+    filling.join()
+    ballast.unlink()
+
+
+def until(holds: Callable[[], bool], limit_s: float = 30) -> None:
+    deadline = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.1)
+
+
+def ask_all(service: Service, times: int) -> None:
+    """Every route, new connections each time, so that every worker comes to have all of its metrics."""
+    for _ in range(times):
+        assert read_events(stream_events(service, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
+        for path, body in (("/v1/chat/completions", CHAT), ("/v1/completions", COMPLETION)):
+            assert httpx.post(service.url + path, json=body, timeout=30).status_code == 200
+            assert httpx.post(service.url + path, json={}, timeout=30).status_code == 400
+        assert httpx.get(f"{service.url}/metrics", timeout=30).status_code == 200
+
+
+def chats(service: Service) -> int:
+    """Answers at /v1/chat/completions, as the metrics have them."""
+    lines = httpx.get(f"{service.url}/metrics", timeout=30).text.splitlines()
+    wanted = [line for line in lines if line.startswith("trtllm_requests_total{") and "/v1/chat/completions" in line]
+    return int(sum(float(line.rpartition(" ")[2]) for line in wanted if "invalid" not in line))
+
+
+def test_metrics(home: Path, disk: Path, tmp_path: Path) -> None:
+    """The files are mapped: writing where there is no room is a SIGBUS, to a worker and to each in its place."""
+    (disk / "models").symlink_to(home / "models")
+    log = tmp_path / "log.txt"
+    with serve(disk, log, "--arg", f"workers={COUNT}") as service:
+        service.wait_ready()
+        until(lambda: len(workers(service)) == COUNT)
+        before = workers(service)
+        with full(disk):
+            ask_all(service, 8)
+            assert workers(service) == before
+            victim = min(before)
+            os.kill(victim, 9)
+            until(lambda: len(workers(service) - {victim}) == COUNT)
+            service.wait_ready()
+            new = workers(service)
+            ask_all(service, 8)
+            assert workers(service) == new
+            assert "No room for" in log.read_text()
+        until(lambda: "There is room for" in log.read_text() or bool(ask_all(service, 1)))
+        ask_all(service, 4)
+        counted = chats(service)
+        ask_all(service, 4)
+        assert chats(service) == counted + 4
+        assert workers(service) == new
+        assert service.stop() == 0
+    assert "Traceback" not in log.read_text()
+
+
+def test_run_folder(home: Path, disk: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    options = (f"workers={COUNT}", "restart_first_delay_s=1", "restart_max_delay_s=1")
+    arguments = [word for option in options for word in ("--arg", option)]
+    with serve(home, log, *arguments, TMPDIR=str(disk)) as service:
+        service.wait_ready()
+        until(lambda: len(workers(service)) == COUNT)
+        before = workers(service)
+        with full(disk):
+            ask_all(service, 4)
+            service.tritons()[0].kill()
+            until(lambda: "No space left on device" in httpx.get(f"{service.url}/readyz", timeout=10).text)
+            response = httpx.post(f"{service.url}/v1/completions", json=COMPLETION, timeout=10)
+            assert response.status_code == 503
+            assert int(response.headers["retry-after"]) >= 1
+            time.sleep(3)
+            assert workers(service) == before
+        service.wait_ready()
+        # The other worker as well: it was told late, if at all, while the disk was full.
+        until(lambda: all(httpx.get(f"{service.url}/readyz").status_code == 200 for _ in range(20)))
+        ask_all(service, 4)
+        assert workers(service) == before
+        assert "No space left on device" in log.read_text()
+
+        with full(disk):
+            owner(service).kill()
+            until(lambda: len(workers(service) & before) == 1)
+            until(lambda: httpx.get(f"{service.url}/readyz", timeout=10).status_code == 503)
+        service.wait_ready()
+        until(lambda: len(workers(service)) == COUNT)
+        until(lambda: all(httpx.get(f"{service.url}/readyz").status_code == 200 for _ in range(20)))
+        ask_all(service, 4)
+        assert len(service.tritons()) == 1
+        assert service.stop() == 0
+    assert "Traceback" not in log.read_text()

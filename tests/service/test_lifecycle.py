@@ -1,0 +1,336 @@
+"""Commands from start to end: what they start, what they say, and that nothing is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from bento_trtllm.bento.shutdown import SAME_SIGNAL_S
+from bento_trtllm.manifest import Manifest
+from tests.service.test_generate import ANSWERS, PROMPT, read_events, stream_events
+from tests.support.serving import DEMO, ROOT, SSE, Service, environment, free_port, pack, serve
+
+
+def left_over(marker: str) -> list[psutil.Process]:
+    """Processes whose environment holds the marker."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and marker in process.environ().values():
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def traces(folder: Path, triton: str) -> list[str]:
+    """What a Triton of that id, of a service with that $TMPDIR, has left: all but the folders that services share."""
+    shared = [p.name for p in Path("/dev/shm").iterdir() if p.name.startswith(triton)]
+    run = folder / f"bento-trtllm-{os.getuid()}" / "run"
+    return shared + [str(p) for p in folder.rglob("*") if p not in (run, run.parent)]
+
+
+def listening(pids: set[int] | None = None) -> set[int]:
+    """TCP ports that somebody, or one of these processes, listens on."""
+    sockets = psutil.net_connections("tcp")
+    return {c.laddr.port for c in sockets if c.status == psutil.CONN_LISTEN and (pids is None or c.pid in pids)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_everything(home: Path, tmp_path: Path, number: int) -> None:
+    """Ctrl-C, as a terminal sends it to the whole process group, and `kill`."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with serve(home, tmp_path / "log.txt", TMPDIR=str(temporary), TEST_MARKER=str(tmp_path)) as service:
+        service.wait_ready()
+        family = left_over(str(tmp_path))
+        ports = listening({p.pid for p in family})
+        assert {int(url.rpartition(":")[2]) for url in (service.url, service.grpc_address())} < ports
+        (triton,) = (a.partition("=")[2] for a in service.tritons()[0].cmdline() if a.startswith("--id="))
+        assert traces(temporary, triton)
+        assert len(family) >= 6  # bentoml, a worker, Triton, its models
+        if number == signal.SIGINT:
+            os.killpg(service.process.pid, number)
+            code = service.process.wait(30)
+        else:
+            code = service.stop(number)
+    assert code == 0
+    assert left_over(str(tmp_path)) == []
+    assert traces(temporary, triton) == []
+    assert not ports & listening()
+    assert "Traceback" not in (tmp_path / "log.txt").read_text()
+
+
+def test_nothing_but_the_api_listens_beyond_loopback(home: Path, tmp_path: Path) -> None:
+    with serve(home, tmp_path / "log.txt") as service:
+        service.wait_ready()
+        family = {service.process.pid} | {p.pid for p in service.process.children(recursive=True)}
+        sockets = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid in family]
+        assert len(sockets) >= 3
+        assert {c.laddr.ip.removeprefix("::ffff:") for c in sockets} <= {"127.0.0.1", "::1"}
+
+
+def test_serving_only_reads_the_packed_model(home: Path, tmp_path: Path) -> None:
+    packed = home / "models" / "demo-llama" / "test"
+
+    def state() -> dict[str, tuple[int, int]]:
+        return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in packed.rglob("*")}
+
+    before = state()
+    with serve(home, tmp_path / "log.txt") as service:
+        service.wait_ready()
+        assert read_events(stream_events(service, {"max_tokens": 2}))[0]
+    assert state() == before
+
+
+def test_missing_model_is_one_line_that_says_how_to_pack_it(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "bentoml", "serve", "service:TRTLLM", "--port", str(free_port())]
+    result = subprocess.run(
+        [*argv, "--arg", "model=not-there"],
+        cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 2
+    output = result.stdout + result.stderr
+    assert "Traceback" not in output
+    (line,) = (line for line in output.splitlines() if "not-there" in line)
+    assert "pack_model.py --engine openvino --checkpoint" in line
+
+
+def test_wrong_setting_is_named(home: Path) -> None:
+    argv = [sys.executable, "-m", "bentoml", "serve", "service:TRTLLM", "--port", str(free_port())]
+    result = subprocess.run(
+        [*argv, "--arg", "workers=none"],
+        cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "workers" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_setting_that_the_engine_must_not_have_is_refused_at_once(home: Path) -> None:
+    argv = [sys.executable, "-m", "bentoml", "serve", "service:TRTLLM", "--port", str(free_port())]
+    result = subprocess.run(
+        [*argv, "--arg", "model=demo-llama:test", "--arg", "enable_kv_cache_reuse=true"],
+        cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 2
+    output = result.stdout + result.stderr
+    assert "Traceback" not in output
+    (line,) = (line for line in output.splitlines() if "enable_kv_cache_reuse" in line)
+    assert line.startswith("error: enable_kv_cache_reuse=true is refused with the OpenVINO engine: ")
+
+
+def test_model_that_cannot_be_loaded_is_reported_in_its_own_words(home: Path, tmp_path: Path) -> None:
+    """Not a damaged one, which is refused, but one that was packed so. Tried a few times it has failed."""
+    tag = pack(home, "broken-llama:test")
+    packed = home / "models" / "broken-llama" / "test"
+    (packed / "engine" / "model.gguf").write_bytes(b"GGUF, it says")
+    Manifest.read(packed).write(packed)
+    log = tmp_path / "log.txt"
+    delays = ("--arg", "restart_first_delay_s=0.1", "--arg", "restart_max_delay_s=1")
+    with serve(home, log, "--arg", f"model={tag}", *delays, "--arg", "restart_failures_before_failed=2") as service:
+        deadline = time.monotonic() + 30
+        while "failed: 2 times in a row" not in log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert "failed: 2 times in a row; next start in 1 s" in log.read_text()
+        assert "could not load model tensorrt_llm" in log.read_text()
+        assert "gguf" in log.read_text()
+        response = httpx.get(f"{service.url}/readyz", timeout=30)
+        assert response.status_code == 503
+        assert "(failed)" in response.text
+        assert "could not load model tensorrt_llm" in response.text
+        assert httpx.get(f"{service.url}/livez").status_code == 200
+        assert httpx.post(f"{service.url}/generate", json={}).status_code == 503
+        assert service.stop() == 0
+
+
+def test_scripts_serve_sets_up_packs_and_serves(tmp_path: Path) -> None:
+    """The README's first command, in this checkout, with an empty model store."""
+    port = free_port()
+    argv = [str(ROOT / "scripts" / "serve"), "--port", str(port), "--host", "127.0.0.1", "--workers", "2"]
+    log = tmp_path / "log.txt"
+    with log.open("wb") as output:
+        env = environment(tmp_path / "home", TEST_MARKER=str(tmp_path))
+        process = psutil.Popen(argv, cwd=tmp_path, env=env, stdout=output, stderr=output, start_new_session=True)
+    service = Service(f"http://127.0.0.1:{port}", process, log)
+    try:
+        service.wait_ready(120)
+        text, _ = read_events(stream_events(service, {"prompt": PROMPT}))
+        assert text == ANSWERS[PROMPT]
+        assert len(service.tritons()) == 1
+    finally:
+        code = service.stop(signal.SIGTERM)
+    assert code == 0
+    assert left_over(str(tmp_path)) == []
+
+
+def test_open_streams_may_finish_while_the_service_stops(home: Path, slow_model: str, tmp_path: Path) -> None:
+    with serve(home, tmp_path / "log.txt", "--arg", f"model={slow_model}") as service:
+        service.wait_ready()
+        body = {"prompt": PROMPT, "max_tokens": 60}
+        with httpx.stream("POST", f"{service.url}/generate", json=body, headers=SSE, timeout=60) as response:
+            lines = response.iter_lines()
+            next(lines)
+            service.process.send_signal(signal.SIGTERM)
+            rest = list(lines)
+        assert rest[-2] == "data: [DONE]"
+        assert service.process.wait(30) == 0
+
+
+def test_streams_are_cut_with_an_error_after_the_grace_time(home: Path, slow_model: str, tmp_path: Path) -> None:
+    options = ("--arg", f"model={slow_model}", "--arg", "drain_timeout_s=1")
+    with serve(home, tmp_path / "log.txt", *options) as service:
+        service.wait_ready()
+        body = {"prompt": PROMPT, "max_tokens": 1024}
+        with httpx.stream("POST", f"{service.url}/generate", json=body, headers=SSE, timeout=60) as response:
+            lines = response.iter_lines()
+            next(lines)
+            service.process.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line]
+        assert rest[-2] == "event: error"
+        assert "stopping" in rest[-1]
+        assert service.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("everybody", [False, True], ids=["first", "all"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_whoever_comes_while_the_service_stops_is_told(
+    home: Path, slow_model: str, tmp_path: Path, workers: int, everybody: bool
+) -> None:
+    """On new connections and old ones, as long as an answer is open; and then there is nobody to connect to.
+
+    A SIGTERM to all processes at once, as systemd sends it, is one to the first.
+    """
+    grace_s = 5
+    options = ("--arg", f"model={slow_model}", "--arg", f"workers={workers}", "--arg", f"drain_timeout_s={grace_s}")
+    with serve(home, tmp_path / "log.txt", *options, TEST_MARKER=str(tmp_path)) as service:
+        service.wait_ready()
+        chat = {"model": "slow-llama", "messages": [{"role": "user", "content": PROMPT}]}
+        questions = [("/generate", {"prompt": PROMPT}), ("/v1/chat/completions", chat), ("/readyz", None)]
+
+        def ask(client: httpx.Client, path: str, body: object) -> httpx.Response:
+            return client.get(path) if body is None else client.post(path, json=body)
+
+        with (
+            httpx.Client(base_url=service.url, timeout=5) as kept,
+            httpx.stream(
+                "POST", f"{service.url}/generate", json={"max_tokens": 1024}, headers=SSE, timeout=60
+            ) as open_,
+        ):
+            lines = open_.iter_lines()
+            next(lines)
+            assert kept.get("/readyz").status_code == 200
+            for process in [service.process, *service.process.children(recursive=True)] if everybody else ():
+                process.send_signal(signal.SIGTERM)
+            if not everybody:
+                service.process.send_signal(signal.SIGTERM)
+            signalled = time.monotonic()
+            while (old := kept.get("/readyz")).status_code == 200 and time.monotonic() - signalled < 1:
+                time.sleep(0.02)
+            assert old.status_code == 503
+            assert "stopping" in old.text
+            refused, gone = 0, False
+            while not gone and time.monotonic() - signalled < grace_s + 5:
+                for path, body in questions:
+                    asked = time.monotonic()
+                    try:
+                        with httpx.Client(base_url=service.url, timeout=5) as client:
+                            response = ask(client, path, body)
+                    except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError):
+                        gone = True
+                        break
+                    assert response.status_code == 503, path
+                    assert "stopping" in response.text
+                    if body:
+                        assert int(response.headers["retry-after"]) >= 1
+                        assert response.headers["connection"] == "close"
+                    assert time.monotonic() - asked < 1
+                    refused += 1
+                time.sleep(0.05)
+            closed = time.monotonic()
+            rest = [line for line in lines if line]
+        assert gone
+        assert refused >= len(questions)
+        assert grace_s - 0.5 < closed - signalled < grace_s + 3
+        assert rest[-2] == "event: error"
+        assert "stopping" in rest[-1]
+        deadline = time.monotonic() + 20
+        while service.process.poll() is None and time.monotonic() < deadline:
+            with pytest.raises((httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError)):
+                httpx.get(f"{service.url}/livez", timeout=2)
+            time.sleep(0.05)
+        assert service.process.wait(1) == 0
+    assert left_over(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_is_told_alone_leaves_the_others_their_socket(home: Path, tmp_path: Path, workers: int) -> None:
+    """And the one in its place, which serves at the same socket."""
+    with serve(home, tmp_path / "log.txt", "--arg", f"workers={workers}") as service:
+        service.wait_ready()
+        victim = next(p for p in service.process.children() if any("worker.service" in a for a in p.cmdline()))
+        victim.terminate()
+        victim.wait(20)
+        service.wait_ready()
+        for _ in range(10):
+            assert read_events(stream_events(service, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
+        assert service.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal_cuts_open_streams_at_once(home: Path, slow_model: str, tmp_path: Path, number: int) -> None:
+    """`kill` twice, and Ctrl-C twice, which a terminal sends to the whole process group."""
+    options = ("--arg", f"model={slow_model}", "--arg", "drain_timeout_s=60")
+    with serve(home, tmp_path / "log.txt", *options, TEST_MARKER=str(tmp_path)) as service:
+        service.wait_ready()
+
+        def send() -> float:
+            if number == signal.SIGINT:
+                os.killpg(service.process.pid, number)
+            else:
+                service.process.send_signal(number)
+            return time.monotonic()
+
+        body = {"prompt": PROMPT, "max_tokens": 1024}
+        with (
+            httpx.stream("POST", f"{service.url}/generate", json=body, headers=SSE, timeout=60) as response,
+            httpx.stream("POST", f"{service.url}/generate", json=body, timeout=60) as bare,
+        ):
+            lines, pieces = response.iter_lines(), bare.iter_text()
+            next(lines)
+            next(pieces)
+            send()
+            # What comes within a second is the same signal by another way. The streams go on meanwhile.
+            going_on_s, began = SAME_SIGNAL_S + 0.5, time.monotonic()
+            while time.monotonic() - began < going_on_s:
+                assert next(lines) != "event: error"
+            second = send()
+            rest = [line for line in lines if line]
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(pieces)
+            assert time.monotonic() - second < 2
+        assert rest[-2] == "event: error"
+        assert "stopping" in rest[-1]
+        assert service.process.wait(10) == 0
+    assert left_over(str(tmp_path)) == []
+
+
+def test_killing_bentoml_itself_ends_everything(home: Path, tmp_path: Path) -> None:
+    """Its workers would live on: nobody is left to tell them."""
+    with serve(home, tmp_path / "log.txt", TEST_MARKER=str(tmp_path)) as service:
+        service.wait_ready()
+        service.process.kill()
+        deadline = time.monotonic() + 20
+        while left_over(str(tmp_path)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert left_over(str(tmp_path)) == []
+
+
+def test_demo_is_small() -> None:
+    assert sum(path.stat().st_size for path in DEMO.iterdir()) <= 6_000_000

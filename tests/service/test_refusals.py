@@ -1,0 +1,213 @@
+"""What cannot be served ends `bentoml serve` with one sentence and exit code 2, before anything listens.
+
+And what is damaged or replaced under a service that runs is never served.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from bento_trtllm.manifest import Manifest
+from tests.service.test_generate import ANSWERS, PROMPT, read_events, stream_events
+from tests.service.test_workers import workers
+from tests.support.checkpoints import write_checkpoint
+from tests.support.serving import ROOT, SSE, Service, environment, free_port, pack, serve
+from tests.support.tiny import listens, until
+
+LIMIT_S = 90
+"""To end; a few seconds on an idle machine, most of which are imports."""
+AGAIN = "; pack it again with python pack_model.py --engine openvino --checkpoint "
+
+
+@pytest.fixture
+def store(home: Path, tmp_path: Path) -> Path:
+    """A BentoML home of one's own, with demo-llama:test."""
+    shutil.copytree(home / "models" / "demo-llama", tmp_path / "bentoml" / "models" / "demo-llama")
+    return tmp_path / "bentoml"
+
+
+@pytest.fixture
+def packed(store: Path) -> Path:
+    return store / "models" / "demo-llama" / "test"
+
+
+def refused(command: list[str], home: Path, **env: str) -> str:
+    """The one sentence with which a service ends. Its port never accepts anybody."""
+    port = free_port()
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        cwd=ROOT, env=environment(home, **env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + LIMIT_S
+        while process.poll() is None and time.monotonic() < deadline:
+            assert not listens(port)
+            time.sleep(0.02)
+        assert process.poll() == 2
+    finally:
+        process.kill()
+        out, err = process.communicate()
+    assert out == "", out
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    return err
+
+
+def bentoml(*arguments: str) -> list[str]:
+    options = [option for argument in arguments for option in ("--arg", argument)]
+    return [sys.executable, "-m", "bentoml", "serve", "service:TRTLLM", *options]
+
+
+def cut(packed: Path) -> None:
+    os.truncate(packed / "engine/model.gguf", 1_000_000)
+
+
+def exchange(packed: Path) -> None:
+    size = (packed / "engine/model.gguf").stat().st_size
+    (packed / "engine/model.gguf").write_bytes(b"GGUF" + bytes(size - 4))
+
+
+def older(packed: Path) -> None:
+    data = json.loads((packed / "manifest.json").read_text()) | {"format": 1}
+    (packed / "manifest.json").write_text(json.dumps(data))
+
+
+def spoil(packed: Path) -> None:
+    (packed / "repository/tensorrt_llm/config.pbtxt").write_text("backend: ")
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda packed: (packed / "manifest.json").unlink(), "has no manifest.json: pack it again"),
+        (lambda packed: (packed / "tokenizer/tokenizer.json").unlink(), "tokenizer/tokenizer.json is missing" + AGAIN),
+        (spoil, "repository/tensorrt_llm/config.pbtxt has 9 bytes, and was packed with"),
+        (cut, "engine/model.gguf has 1,000,000 bytes, and was packed with 4,990,784" + AGAIN),
+        (exchange, "engine/model.gguf has other content than was packed" + AGAIN),
+        (older, "was packed by an older version of pack_model.py (format 1, and this one reads 2)"),
+    ],
+    ids=["no manifest", "no tokenizer", "bad config.pbtxt", "cut engine", "exchanged engine", "older format"],
+)
+def test_a_damaged_pack(store: Path, packed: Path, damage: Callable[[Path], None], sentence: str) -> None:
+    damage(packed)
+    said = refused(bentoml("model=demo-llama:test"), store)
+    assert said.startswith("error: the model demo-llama:test ") and sentence in said
+
+
+def test_scripts_serve_says_the_same(store: Path, packed: Path) -> None:
+    subprocess.run([ROOT / "scripts/venv", "cpu"], env=environment(store), check=True, capture_output=True, timeout=300)
+    cut(packed)
+    said = refused([str(ROOT / "scripts/serve"), "--model", "demo-llama:test"], store)
+    assert "engine/model.gguf has 1,000,000 bytes" in said
+
+
+def test_a_model_that_is_not_in_the_store(store: Path) -> None:
+    assert "the model store has no model none:1: pack one with" in refused(bentoml("model=none:1"), store)
+    assert "is no model's tag: give a name or name:version" in refused(bentoml("model=a b"), store)
+
+
+def test_settings(store: Path) -> None:
+    model = "model=demo-llama:test"
+    assert "--arg workers=none cannot be used: " in refused(bentoml(model, "workers=none"), store)
+    assert "there is no setting worker (did you mean workers?)" in refused(bentoml(model, "worker=2"), store)
+    assert "TRTLLM_THREADS=-1 cannot be used: " in refused(bentoml(model), store, TRTLLM_THREADS="-1")
+    keys = refused(bentoml(model), store, TRTLLM_API_KEYS_FILE="/nowhere")
+    assert "the file of API keys, /nowhere, cannot be read: No such file or directory" in keys
+
+
+def test_an_empty_variable_is_none(home: Path, tmp_path: Path) -> None:
+    with serve(home, tmp_path / "log.txt", TRTLLM_WORKERS="", TRTLLM_API_KEYS="") as service:
+        service.wait_ready()
+        assert read_events(stream_events(service, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
+
+
+@pytest.fixture
+def running(store: Path, tmp_path: Path) -> Iterator[Service]:
+    delays = ("--arg", "restart_first_delay_s=0.1", "--arg", "restart_max_delay_s=1")
+    with serve(store, tmp_path / "log.txt", *delays) as service:
+        service.wait_ready()
+        yield service
+
+
+def why_not_ready(service: Service) -> str:
+    try:
+        response = httpx.get(f"{service.url}/readyz", timeout=30)
+    except httpx.TransportError:
+        return ""
+    return response.text if response.status_code == 503 else ""
+
+
+def test_an_engine_damaged_under_a_service_is_not_started_again(running: Service, packed: Path, tmp_path: Path) -> None:
+    whole = shutil.copy(packed / "engine/model.gguf", tmp_path / "whole.gguf")
+    exchange(packed)
+    # What is loaded is not touched.
+    assert read_events(stream_events(running, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
+    running.tritons()[0].kill()
+    until(lambda: "engine/model.gguf has other content than was packed" in why_not_ready(running), 30)
+    assert httpx.post(f"{running.url}/generate", json={}, timeout=30).status_code == 503
+    assert running.tritons() == []
+    shutil.copy(whole, packed / "engine/model.gguf")
+    running.wait_ready()
+    assert read_events(stream_events(running, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
+
+
+def test_an_engine_packed_anew_under_a_service_is_not_its_engine(running: Service, store: Path, tmp_path: Path) -> None:
+    """Another model of the same tag: its tokens would be read with the vocabulary of the first."""
+    pack(store, "demo-llama:test", write_checkpoint(tmp_path / "other"), "--force")
+    assert read_events(stream_events(running, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
+    running.tritons()[0].kill()
+    until(lambda: "demo-llama:test was packed anew since the service was started" in why_not_ready(running), 30)
+    assert running.tritons() == []
+
+
+def test_a_worker_that_cannot_come_back_ends_the_service(
+    store: Path, slow_model: str, home: Path, tmp_path: Path
+) -> None:
+    """Its port does not go on accepting; what the other worker was answering is answered, and the exit code is 2."""
+    name, version = slow_model.split(":")
+    packed = store / "models" / name / version
+    shutil.copytree(home / "models" / name / version, packed)
+    log = tmp_path / "log.txt"
+    with serve(store, log, "--arg", f"model={slow_model}", "--arg", "workers=2") as service:
+        service.wait_ready(2 * LIMIT_S)
+        until(lambda: len(workers(service)) == 2, 30)
+        (triton,) = service.tritons()
+        owner = triton.parents()[1].pid
+        (packed / "tokenizer/tokenizer.json").unlink()
+        (other,) = workers(service) - {owner}
+        body = {"prompt": PROMPT, "max_tokens": 100}
+        psutil.Process(other).suspend()  # so that the owner takes the request
+        with httpx.stream("POST", f"{service.url}/generate", json=body, headers=SSE, timeout=60) as response:
+            lines = response.iter_lines()
+            assert json.loads(next(lines).removeprefix("data: "))["text"]
+            psutil.Process(other).send_signal(signal.SIGKILL)
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]" and json.loads(rest[-2].removeprefix("data: "))["finish_reason"] == "length"
+        assert service.process.wait(LIMIT_S) == 2
+    said = log.read_text()
+    sentence = f"error: the model {slow_model} is damaged: tokenizer/tokenizer.json is missing; pack it again with"
+    assert sum(line.startswith(sentence) for line in said.splitlines()) == 1
+    assert "Traceback" not in said
+
+
+def test_a_name_without_a_version_stays_the_version_it_was(store: Path, home: Path, tmp_path: Path) -> None:
+    """A worker that comes later serves what the others do, though `demo-llama` means another version by then."""
+    (store / "models" / "demo-llama" / "latest").write_text("test")
+    with serve(store, tmp_path / "log.txt", "--arg", "model=demo-llama") as service:
+        service.wait_ready()
+        pack(store, "demo-llama:newer", write_checkpoint(tmp_path / "other"))
+        assert Manifest.read(store / "models" / "demo-llama" / "newer").vocab_size == 512
+        (worker,) = workers(service)
+        psutil.Process(worker).kill()
+        until(lambda: workers(service) not in ({worker}, set()), 60)
+        service.wait_ready()
+        assert read_events(stream_events(service, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]

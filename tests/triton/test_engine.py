@@ -1,0 +1,328 @@
+"""The Triton model `tensorrt_llm` on OpenVINO, tensor by tensor, over plain tritonclient."""
+
+import json
+import re
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bento_trtllm.text.prompt import SYSTEM_PROMPT
+from bento_trtllm.text.template import ChatTemplate
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from tests.support.inference import Reply, infer, open_stream
+from tests.support.serving import DEMO, Service
+
+TOKENIZER = PromptTokenizer(DEMO)
+EOT = TOKENIZER.special_ids["<|eot_id|>"]
+FIXTURE = json.loads((Path(__file__).parents[1] / "data" / "greedy.json").read_text())
+
+
+def ids(prompt: str = "Say hello in French") -> list[int]:
+    return ChatTemplate(DEMO, TOKENIZER).prompt(prompt, SYSTEM_PROMPT)
+
+
+def words(*sequences: list[int]) -> np.ndarray[Any, Any]:
+    """TensorRT-LLM's layout for stop_words_list and bad_words_list."""
+    flat = [token for sequence in sequences for token in sequence]
+    ends = np.cumsum([len(sequence) for sequence in sequences])
+    table = np.full((1, 2, len(flat)), -1, dtype=np.int32)
+    table[0, 0] = flat
+    table[0, 1, : len(ends)] = ends
+    return table
+
+
+def one(value: float, dtype: Any = np.int32) -> np.ndarray[Any, Any]:
+    return np.array([[value]], dtype=dtype)
+
+
+def request(input_ids: list[int], max_tokens: int = 100, **inputs: Any) -> dict[str, Any]:
+    return {
+        "input_ids": np.array([input_ids], dtype=np.int32),
+        "input_lengths": one(len(input_ids)),
+        "request_output_len": one(max_tokens),
+        "streaming": one(True, bool),
+        "end_id": one(EOT),
+        **inputs,
+    }
+
+
+@pytest.fixture(scope="module")
+def address(service: Service) -> str:
+    return service.grpc_address()
+
+
+@pytest.fixture(scope="module")
+def greedy(address: str) -> list[int]:
+    """The answer to the default prompt of these tests."""
+    return generate(address).tokens()
+
+
+def generate(address: str, prompt: list[int] | None = None, **inputs: Any) -> Reply:
+    reply = infer(address, "tensorrt_llm", request(prompt or ids(), **inputs))
+    assert reply.error is None, reply.error
+    return reply
+
+
+def test_greedy_tokens_equal_transformers(address: str) -> None:
+    assert len(FIXTURE["cases"]) >= 5
+    for case in FIXTURE["cases"]:
+        inputs = request(case["input_ids"], len(case["output_ids"]))
+        del inputs["end_id"]
+        assert infer(address, "tensorrt_llm", inputs).tokens() == case["output_ids"]
+
+
+def test_end_id_ends_the_sequence_and_is_its_last_token(address: str, greedy: list[int]) -> None:
+    assert greedy[-1] == EOT
+    assert EOT not in greedy[:-1]
+    other = greedy[3]
+    assert generate(address, end_id=one(other)).tokens() == greedy[: greedy.index(other) + 1]
+
+
+def test_without_end_id_only_the_length_ends_it(address: str) -> None:
+    inputs = request(ids(), 60)
+    del inputs["end_id"]
+    assert len(infer(address, "tensorrt_llm", inputs).tokens()) == 60
+
+
+def test_responses_stream_and_count(address: str, greedy: list[int]) -> None:
+    reply = generate(address)
+    assert len(reply.outputs) > 3
+    for output in reply.outputs:
+        assert output["output_ids"].dtype == np.int32
+        assert output["output_ids"].shape[:2] == (1, 1)
+        assert output["sequence_length"].reshape(-1)[0] == output["output_ids"].shape[2]
+        assert output["num_input_tokens"].reshape(-1)[0] == len(ids())
+
+
+def test_without_streaming_there_is_one_response(address: str, greedy: list[int]) -> None:
+    reply = generate(address, streaming=one(False, bool))
+    assert len(reply.outputs) == 1
+    assert reply.tokens() == greedy
+    echoed = generate(address, streaming=one(False, bool), exclude_input_in_output=one(False, bool))
+    assert echoed.tokens() == ids() + greedy
+
+
+def test_stop_words_of_one_and_of_several_tokens(address: str, greedy: list[int]) -> None:
+    single = generate(address, stop_words_list=words([greedy[4]])).tokens()
+    assert single == greedy[: greedy.index(greedy[4]) + 1]
+    several = generate(address, stop_words_list=words([greedy[0], 5], greedy[2:5])).tokens()
+    assert several == greedy[:5]
+
+
+def test_bad_words_of_one_and_of_several_tokens(address: str, greedy: list[int]) -> None:
+    single = generate(address, bad_words_list=words([greedy[0]], [greedy[5]])).tokens()
+    assert single
+    assert greedy[0] not in single
+    assert greedy[5] not in single
+    several = generate(address, bad_words_list=words(greedy[2:4])).tokens()
+    assert several[:3] == greedy[:3]
+    assert several[3] != greedy[3]
+    assert tuple(greedy[2:4]) not in pairwise(several)
+
+
+def test_bad_words_leave_the_end_and_the_length_alone(address: str, greedy: list[int]) -> None:
+    unused = [i for i in range(200) if i not in greedy][:3]
+    assert generate(address, bad_words_list=words(*[[i] for i in unused])).tokens() == greedy
+    assert generate(address, bad_words_list=words([unused[0]]), request_output_len=one(4)).tokens() == greedy[:4]
+    longer = generate(address, bad_words_list=words([unused[0]]), min_tokens=one(len(greedy) + 5)).tokens()
+    assert len(longer) >= len(greedy) + 5
+
+
+def test_min_tokens_puts_the_end_off(address: str, greedy: list[int]) -> None:
+    longer = generate(address, min_tokens=one(len(greedy) + 10)).tokens()
+    assert longer[: len(greedy) - 1] == greedy[:-1]
+    assert len(longer) >= len(greedy) + 10
+
+
+def test_temperature_zero_or_no_top_k_is_greedy(address: str, greedy: list[int]) -> None:
+    assert generate(address, temperature=one(0, np.float32), runtime_top_k=one(50)).tokens() == greedy
+    assert generate(address, temperature=one(2, np.float32)).tokens() == greedy
+    assert generate(address, temperature=one(2, np.float32), runtime_top_k=one(1)).tokens() == greedy
+    for least in (1e-40, 1e-38, 9e-6):
+        sampled = {"temperature": one(least, np.float32), "runtime_top_p": one(1, np.float32)}
+        assert generate(address, **sampled).tokens() == greedy, least
+
+
+def test_seed_decides_what_is_sampled(address: str) -> None:
+    sampled = {"temperature": one(50, np.float32), "runtime_top_p": one(1, np.float32)}
+
+    def sample(seed: int) -> list[int]:
+        return generate(address, seed=one(seed, np.uint64), **sampled).tokens()
+
+    assert sample(1) == sample(1)
+    assert sample(1) != sample(2)
+    assert sample(2**64 - 1) == sample(2**64 - 1)
+    top = {**sampled, "runtime_top_k": one(2), "seed": one(3, np.uint64)}
+    del top["runtime_top_p"]
+    assert generate(address, **top).tokens() != sample(3)
+
+
+@pytest.mark.parametrize("name", ["repetition_penalty", "presence_penalty", "frequency_penalty"])
+def test_penalties_change_the_text(address: str, name: str) -> None:
+    """Past its end the demo model has no text to be sure of."""
+    beyond = {"request_output_len": one(400), "min_tokens": one(400)}
+    plain = generate(address, **beyond).tokens()
+    changed = generate(address, **beyond, **{name: one(2.0, np.float32)}).tokens()
+    assert changed != plain
+
+
+def test_log_probs_come_with_each_token(address: str, greedy: list[int]) -> None:
+    reply = generate(address, return_log_probs=one(True, bool))
+    scores = [float(s) for output in reply.outputs for s in output["output_log_probs"].reshape(-1)]
+    assert len(scores) == len(greedy)
+    assert all(score <= 0 for score in scores)
+    assert sum(scores) == pytest.approx(float(reply.outputs[-1]["cum_log_probs"].reshape(-1)[0]), abs=1e-3)
+
+
+def test_several_sequences_of_one_prompt(address: str) -> None:
+    sampled = {"temperature": one(50, np.float32), "runtime_top_p": one(1, np.float32), "seed": one(9, np.uint64)}
+    reply = generate(address, num_return_sequences=one(3), **sampled)
+    texts = [reply.tokens(sequence) for sequence in range(3)]
+    assert all(texts)
+    assert len(set(map(tuple, texts))) == 3
+    assert texts[0] == generate(address, **sampled).tokens()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("beam_width", one(4)),
+        ("len_penalty", one(2, np.float32)),
+        ("early_stopping", one(True, bool)),
+        ("embedding_bias", np.zeros((1, 10), dtype=np.float32)),
+        ("return_context_logits", one(True, bool)),
+        ("return_generation_logits", one(True, bool)),
+        ("temperature", one(np.nan, np.float32)),
+        ("temperature", one(-1, np.float32)),
+        ("runtime_top_p", one(1.5, np.float32)),
+        ("runtime_top_k", one(-1)),
+        ("presence_penalty", one(3, np.float32)),
+        ("repetition_penalty", one(0, np.float32)),
+        ("request_output_len", one(0)),
+        ("num_return_sequences", one(0)),
+        ("input_lengths", one(1)),
+        ("input_ids", np.array([[99999]], dtype=np.int32)),
+        ("input_ids", np.array([[-1]], dtype=np.int32)),
+        ("input_ids", np.zeros((1, 0), dtype=np.int32)),
+        ("stop_words_list", np.array([[[1, 2], [5, 9]]], dtype=np.int32)),
+        ("bad_words_list", words([99999])),
+        ("lora_task_id", one(1, np.uint64)),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(address: str, name: str, value: Any) -> None:
+    inputs = request(ids())
+    if name == "input_ids":
+        inputs["input_lengths"] = one(value.shape[1])
+    reply = infer(address, "tensorrt_llm", {**inputs, name: value})
+    assert reply.error is not None
+    assert name in reply.error
+    assert "Traceback" not in reply.error
+    assert not reply.outputs
+
+
+def test_values_that_ask_for_nothing_are_accepted(address: str, greedy: list[int]) -> None:
+    neutral = {"beam_width": one(1), "len_penalty": one(1, np.float32), "pad_id": one(EOT), "min_tokens": one(0)}
+    assert generate(address, **neutral).tokens() == greedy
+
+
+def test_prompt_over_the_context_is_refused_with_both_lengths(address: str) -> None:
+    reply = infer(address, "tensorrt_llm", request([5] * 5000))
+    assert reply.error is not None
+    assert "5000" in reply.error
+    assert "4096" in reply.error
+
+
+def test_stop_ends_the_request_of_that_id(address: str) -> None:
+    with open_stream(address) as stream:
+        stream.send("tensorrt_llm", request(ids(), 3900, min_tokens=one(3900)), "long")
+        stream.next()
+        stream.send("tensorrt_llm", request(ids(), 1, stop=one(True, bool)), "long")
+        began = time.monotonic()
+        finals, failed = 0, False
+        while finals < 2 and not failed:
+            try:
+                finals += stream.next()[2]
+            except Exception as error:
+                failed = "cancelled" in str(error)
+                assert failed, error
+        assert time.monotonic() - began < 5
+
+
+def test_a_slow_reader_does_not_hold_up_another(address: str) -> None:
+    """One stream is never read while another runs to its end; what piled up for it is whole afterwards."""
+    long = request(ids("Tell me a long story"), 400, min_tokens=one(400))
+    with open_stream(address) as slow:
+        slow.send("tensorrt_llm", long, "slow")
+        assert len(generate(address).tokens()) > 5
+        tokens: list[int] = []
+        final = False
+        while not final:
+            _, outputs, final = slow.next()
+            tokens += outputs["output_ids"].reshape(-1).tolist() if outputs else []
+    assert len(tokens) == 400
+
+
+def text(value: str) -> np.ndarray[Any, Any]:
+    return np.array([[value.encode()]], dtype=np.object_)
+
+
+def guided(kind: str, guide: str = "", **inputs: Any) -> dict[str, Any]:
+    tensors = {"guided_decoding_guide_type": text(kind), **inputs}
+    return tensors | ({"guided_decoding_guide": text(guide)} if guide else {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "guide", "pattern"),
+    [
+        ("regex", "[0-9]{3}-[a-c]{2}", r"[0-9]{3}-[a-c]{2}"),
+        ("ebnf_grammar", 'root ::= answer "!"\nanswer ::= "yes" | "non, ä"', "(yes|non, ä)!"),
+        ("json_schema", '{"type": "integer", "minimum": 0, "maximum": 9}', r"\s*[0-9]\s*"),
+        ("json_schema", '{"enum": ["a", "b"]}', r"\s*\"[ab]\"\s*"),
+        ("json", "", r"(?s).+"),
+    ],
+)
+def test_guides(address: str, kind: str, guide: str, pattern: str) -> None:
+    for sampling in ({}, {"temperature": one(2, np.float32), "runtime_top_p": one(1, np.float32)}):
+        for seed in range(3):
+            inputs = guided(kind, guide, seed=one(seed, np.uint64), **sampling)
+            tokens = generate(address, **inputs).tokens()
+            answer = TOKENIZER.decode(tokens)
+            if kind != "json" or tokens[-1] == EOT:
+                assert tokens[-1] == EOT
+                assert re.fullmatch(pattern, answer), answer
+            if kind == "json" and tokens[-1] == EOT:
+                json.loads(answer)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "named"),
+    [
+        (guided("xml", "x"), "guided_decoding_guide_type"),
+        (guided("structural_tag", "{}"), "guided_decoding_guide_type"),
+        (guided("regex"), "guided_decoding_guide"),
+        (guided("regex", "(["), "guided_decoding_guide"),
+        (guided("json_schema", "{"), "guided_decoding_guide"),
+        (guided("json_schema", "[]"), "guided_decoding_guide"),
+        (guided("ebnf_grammar", 'start ::= "a"'), "root"),
+        (guided("ebnf_grammar", 'root ::= "a" foo'), "foo"),
+        ({"guided_decoding_guide": text("x")}, "guided_decoding_guide_type"),
+        (guided("json", bad_words_list=words([5])), "bad_words_list"),
+        (guided("json", min_tokens=one(5)), "min_tokens"),
+        (guided("json", end_id=one(-1)), "end_id"),
+    ],
+)
+def test_wrong_guides_are_refused_and_nothing_else_suffers(address: str, inputs: dict[str, Any], named: str) -> None:
+    with open_stream(address) as other:
+        other.send("tensorrt_llm", request(ids(), 300, min_tokens=one(300)), "other")
+        reply = infer(address, "tensorrt_llm", request(ids(), **inputs))
+        assert reply.error is not None
+        assert named in reply.error
+        count, final = 0, False
+        while not final:
+            _, outputs, final = other.next()
+            count += outputs["output_ids"].size if outputs else 0
+        assert count == 300

@@ -1,0 +1,118 @@
+"""The text face of the repository: NVIDIA's ensemble over plain tritonclient."""
+
+import queue
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpcclient
+
+from bento_trtllm.text.prompt import PROMPT_TEMPLATE, SYSTEM_PROMPT
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from tests.service.test_generate import ANSWERS, PROMPT, SCRIPTS
+from tests.support.inference import infer
+from tests.support.serving import DEMO, Service
+
+pytestmark = pytest.mark.engines
+TOKENIZER = PromptTokenizer(DEMO)
+
+
+def tensor(name: str, value: Any, dtype: str) -> grpcclient.InferInput:
+    array = np.array([[value]], dtype=object if dtype == "BYTES" else {"INT32": np.int32, "BOOL": bool}[dtype])
+    entry = grpcclient.InferInput(name, [1, 1], dtype)
+    entry.set_data_from_numpy(array)
+    return entry
+
+
+def text_input(prompt: str) -> str:
+    """What the ensemble takes: the whole prompt, without the first token, which preprocessing adds."""
+    text = PROMPT_TEMPLATE.format(system_prompt=SYSTEM_PROMPT, user_prompt=prompt)
+    return text.removeprefix("<|begin_of_text|>")
+
+
+def ask(address: str, texts: list[str], *, stream: bool = True, max_tokens: int = 1024) -> list[list[bytes]]:
+    """All texts at once over one connection; the responses to each, in the order they came."""
+    replies: queue.Queue[Any] = queue.Queue()
+    with grpcclient.InferenceServerClient(address) as client:
+        client.start_stream(lambda result, error: replies.put((result, error)))
+        for i, text in enumerate(texts):
+            inputs = [
+                tensor("text_input", text.encode(), "BYTES"),
+                tensor("max_tokens", max_tokens, "INT32"),
+                tensor("stream", stream, "BOOL"),
+            ]
+            client.async_stream_infer("ensemble", inputs, request_id=str(i), enable_empty_final_response=True)
+        pieces: list[list[bytes]] = [[] for _ in texts]
+        open_streams = len(texts)
+        while open_streams:
+            result, error = replies.get(timeout=60)
+            assert error is None, error
+            response = result.get_response()
+            output = result.as_numpy("text_output")
+            if output is not None:
+                pieces[int(response.id)].append(output.reshape(-1)[0])
+            open_streams -= response.parameters["triton_final_response"].bool_param
+        client.stop_stream()
+    return pieces
+
+
+@pytest.mark.parametrize("prompt", SCRIPTS.values(), ids=SCRIPTS.keys())
+def test_pieces_put_together_are_the_text(service: Service, prompt: str) -> None:
+    (pieces,) = ask(service.grpc_address(), [text_input(prompt)])
+    assert len(pieces) > 1
+    assert b"".join(pieces).decode() == ANSWERS[prompt]
+
+
+def test_many_streams_keep_their_order(service: Service) -> None:
+    prompts = [*SCRIPTS.values(), PROMPT] * 3
+    replies = ask(service.grpc_address(), [text_input(prompt) for prompt in prompts])
+    for prompt, pieces in zip(prompts, replies, strict=True):
+        assert b"".join(pieces).decode() == ANSWERS[prompt]
+
+
+def test_without_streaming_the_text_comes_in_one_response(service: Service) -> None:
+    (pieces,) = ask(service.grpc_address(), [text_input(PROMPT)], stream=False)
+    assert [piece.decode() for piece in pieces if piece] == [ANSWERS[PROMPT]]
+
+
+def inputs(prompt: str, **others: Any) -> dict[str, Any]:
+    return {
+        "text_input": np.array([[text_input(prompt).encode()]], object),
+        "max_tokens": np.array([[1024]], np.int32),
+        "stream": np.array([[True]]),
+        **others,
+    }
+
+
+@pytest.mark.parametrize("end", ["<|eot_id|>", "<|end_of_text|>"])
+def test_an_answer_ends_well_by_whatever_ends_it(service: Service, end: str) -> None:
+    """TensorRT-LLM's last response after its end token has no tokens, and after a stop word has one."""
+    one = inputs(PROMPT, end_id=np.array([[TOKENIZER.special_ids[end]]], np.int32))
+    reply = infer(service.grpc_address(), "ensemble", one, ["text_output"])
+    assert reply.error is None
+    assert b"".join(output["text_output"].reshape(-1)[0] for output in reply.outputs).decode() == ANSWERS[PROMPT]
+
+
+def test_an_answer_that_nothing_ends_has_its_length(service: Service) -> None:
+    endless = inputs(PROMPT, end_id=np.array([[-1]], np.int32), max_tokens=np.array([[400]], np.int32))
+    reply = infer(service.grpc_address(), "ensemble", endless, ["text_output"])
+    assert reply.error is None
+    text = b"".join(output["text_output"].reshape(-1)[0] for output in reply.outputs).decode()
+    assert text.startswith(ANSWERS[PROMPT]) and len(text) > len(ANSWERS[PROMPT])
+
+
+@pytest.mark.engines("openvino", "tensorrt-1.x")  # 0.10.0 does not have it
+def test_several_sequences(service: Service) -> None:
+    two = inputs(PROMPT, num_return_sequences=np.array([[2]], np.int32))
+    reply = infer(service.grpc_address(), "ensemble", two, ["text_output", "sequence_index"])
+    assert reply.error is None
+    texts = [b"", b""]
+    for output in reply.outputs:
+        texts[output["sequence_index"].item()] += output["text_output"].reshape(-1)[0]
+    assert [text.decode() for text in texts] == [ANSWERS[PROMPT]] * 2
+
+
+def test_several_prompts_are_refused(service: Service) -> None:
+    two = {name: np.repeat(value, 2, 0) for name, value in inputs(PROMPT).items()}
+    reply = infer(service.grpc_address(), "ensemble", two)
+    assert str(reply.error).endswith("text_input holds 2 prompts: send one a request.")

@@ -1,0 +1,345 @@
+"""One Triton for several worker processes: there is always one, never two, and none without a worker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bento_trtllm.config import TritonSettings
+from bento_trtllm.errors import TritonError
+from bento_trtllm.triton.process.run_folder import RunFolder
+from bento_trtllm.triton.process.supervisor import Supervisor
+from tests.support import tiny
+
+SETTINGS = TritonSettings(
+    startup_timeout_s=20,
+    stop_timeout_s=2,
+    health_interval_s=0.1,
+    stall_limit_s=1,
+    restart_first_delay_s=0.1,
+    restart_max_delay_s=0.5,
+    restart_failures_before_failed=3,
+)
+READY_S = 15.0
+SEEN_S = 1.0
+"""All workers must know of a change by then."""
+
+
+class Worker:
+    """One worker process, and what it says about Triton."""
+
+    def __init__(self, repository: Path, run: Path, settings: TritonSettings) -> None:
+        argv = [sys.executable, "-m", "tests.support.supervised"]
+        argv += [str(repository), str(run), settings.model_dump_json()]
+        with (repository.parent / "workers.log").open("a") as log:
+            self.process = psutil.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True)
+        self.statuses: list[dict[str, Any]] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.statuses.append(json.loads(line))
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return self.statuses[-1] if self.statuses else {"state": None, "owner": None, "generation": 0}
+
+    def is_ready(self, generation: int) -> bool:
+        return bool(self.status["state"] == "ready" and self.status["generation"] >= generation)
+
+    def owns(self) -> bool:
+        return bool(self.status["owner"] == self.process.pid)
+
+
+class Workers:
+    """The workers of one service, and a watch that there are never two Tritons."""
+
+    def __init__(self, repository: Path, run: Path, settings: TritonSettings = SETTINGS) -> None:
+        self.repository, self.run, self.settings = repository, run, settings
+        self.all: list[Worker] = []
+        self.most = 0
+        self._over = threading.Event()
+        self._counting = threading.Thread(target=self._count)
+
+    def _count(self) -> None:
+        while not self._over.wait(0.05):
+            self.most = max(self.most, len(tiny.tritons(str(self.run))))
+
+    def add(self, number: int = 1) -> list[Worker]:
+        new = [Worker(self.repository, self.run, self.settings) for _ in range(number)]
+        self.all += new
+        return new
+
+    def living(self) -> list[Worker]:
+        return [w for w in self.all if w.process.poll() is None]
+
+    def owner(self) -> Worker:
+        (owner,) = (w for w in self.living() if w.owns())
+        return owner
+
+    def wait_ready(self, generation: int, limit_s: float = READY_S) -> None:
+        """All workers know a Triton of that generation or later, the same one, and it works."""
+        tiny.until(lambda: all(w.is_ready(generation) for w in self.living()), limit_s)
+        (address,) = {w.status["address"] for w in self.living()}
+        assert list(tiny.echo(address, [3, 1, 4])) == [3, 1, 4]
+        assert len(tiny.tritons(str(self.run))) == 1
+
+    def wait_state(self, *states: str, limit_s: float = SEEN_S) -> None:
+        tiny.until(lambda: all(w.status["state"] in states for w in self.living()), limit_s)
+
+    def triton(self) -> psutil.Process:
+        (triton,) = tiny.tritons(str(self.run))
+        return triton
+
+    def __enter__(self) -> "Workers":
+        self._counting.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.living():
+            worker.process.kill()
+            worker.process.wait()
+        self._over.set()
+        self._counting.join()
+        tiny.until(lambda: not tiny.family(str(self.run)), 3)
+        assert self.most <= 1
+
+
+@contextmanager
+def service(tmp_path: Path, number: int, settings: TritonSettings = SETTINGS) -> Iterator[Workers]:
+    repository = tiny.repository(tmp_path / "repository")
+    with Workers(repository, tmp_path / "run/service", settings) as workers:
+        workers.add(number)
+        workers.wait_ready(1)
+        yield workers
+
+
+def test_workers_share_one_triton_through_every_end_of_it(tmp_path: Path) -> None:
+    with service(tmp_path, 3) as workers:
+        pids = {workers.triton().pid}
+        for generation, victim in enumerate(("triton", "stub", "reaper", "stalled triton"), 2):
+            if victim == "stub":
+                tiny.stubs(str(workers.run))[0].kill()
+            elif victim == "reaper":
+                tiny.reapers(str(workers.run))[0].kill()
+            elif victim == "stalled triton":
+                workers.triton().suspend()
+            else:
+                workers.triton().kill()
+                workers.wait_state("restarting", "ready")
+            workers.wait_ready(generation)
+            pids.add(workers.triton().pid)
+        assert len(pids) == 5
+        assert workers.all[0].status["restarts"] == 4
+        reasons = [status["reason"] for status in workers.all[0].statuses if status["reason"]]
+        for part in ("killed by SIGKILL", "a Python model died", "did not answer for 1 s"):
+            assert any(part in reason for reason in reasons), reasons
+
+
+def test_an_engine_that_stands_still_is_found_on_suspicion(tmp_path: Path) -> None:
+    """Triton calls itself ready, and the model too, whose process neither died nor was stopped."""
+    flag = tmp_path / "stand-still"
+    repository = tiny.engine(tiny.repository(tmp_path / "repository"), f"os.path.exists({str(flag)!r})")
+    with Workers(repository, tmp_path / "run/service") as workers:
+        workers.add(2)
+        workers.wait_ready(1)
+        folder = RunFolder(workers.run)
+        folder.suspect()
+        tiny.until((repository / "tensorrt_llm/1/model.py.answered").exists)
+        flag.touch()
+        time.sleep(SETTINGS.stall_limit_s + 3 * SETTINGS.health_interval_s)
+        assert workers.all[0].status["restarts"] == 0, "the suspicion was unfounded, and now there is none"
+        folder.suspect()
+        workers.wait_state("restarting", limit_s=SETTINGS.stall_limit_s + SEEN_S)
+        assert workers.all[0].status["reason"] == "The engine did not answer for 1 s."
+        flag.unlink()
+        workers.wait_ready(2)
+
+
+def test_an_engine_that_fails_its_requests_is_started_anew_once(tmp_path: Path) -> None:
+    with service(tmp_path, 2) as workers:
+        folder = RunFolder(workers.run)
+        folder.condemn(1, "The engine failed 3 requests in a row.")
+        workers.wait_state("restarting", limit_s=SEEN_S + 2)
+        assert workers.all[0].status["reason"] == "The engine failed 3 requests in a row."
+        workers.wait_ready(2)
+        folder.condemn(1, "That was the one before.")
+        time.sleep(3 * SETTINGS.health_interval_s + SEEN_S)
+        assert workers.all[0].status["restarts"] == 1
+
+
+def test_an_owner_that_stops_waits_for_the_answers_of_others(tmp_path: Path) -> None:
+    """Longer than Triton has for its own end, and no longer than they take."""
+    repository = tiny.repository(tmp_path / "repository", pause_s=0.1)
+    settings = SETTINGS.model_copy(update={"stop_timeout_s": 20})
+    with Workers(repository, tmp_path / "run/service", settings) as workers:
+        workers.add(1)
+        workers.wait_ready(1)
+        other = RunFolder(workers.run)
+        other.join()
+        other.occupy(True)
+        answer = tiny.echo(str(workers.all[0].status["address"]), list(range(50)))
+        assert next(answer) == 0
+        workers.all[0].process.terminate()
+        assert list(answer) == list(range(1, 50))
+        other.occupy(False)
+        workers.all[0].process.wait(10)
+        other.leave()
+
+
+def test_another_worker_takes_over_from_a_killed_owner(tmp_path: Path) -> None:
+    with service(tmp_path, 3) as workers:
+        for generation in (2, 3):
+            owner = workers.owner()
+            before = workers.triton().pid
+            owner.process.kill()
+            owner.process.wait()
+            # A worker that is told by nobody must not think that all is well.
+            workers.wait_state("restarting", limit_s=SEEN_S)
+            workers.wait_ready(generation)
+            assert workers.owner() is not owner
+            assert workers.triton().pid != before
+            workers.add()  # as circus does
+            workers.wait_ready(generation)
+        assert len(workers.living()) == 3
+        assert len({w.owns() for w in workers.living()}) == 2
+
+
+def test_another_worker_takes_over_from_an_owner_that_stops(tmp_path: Path) -> None:
+    with service(tmp_path, 2) as workers:
+        owner = workers.owner()
+        owner.process.terminate()
+        owner.process.wait(SETTINGS.stop_timeout_s + 3)
+        assert owner.status["state"] == "stopped"
+        workers.wait_ready(2)
+        assert workers.owner() is not owner
+
+
+def test_a_worker_that_does_not_own_triton_may_come_and_go(tmp_path: Path) -> None:
+    with service(tmp_path, 2) as workers:
+        before = workers.triton().pid
+        follower = next(w for w in workers.all if not w.owns())
+        follower.process.terminate()
+        assert follower.process.wait(2) == 0
+        workers.add()
+        workers.wait_ready(1)
+        assert workers.triton().pid == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_all_workers_end(tmp_path: Path, number: int) -> None:
+    with service(tmp_path, 3) as workers:
+        triton = next(workers.run.glob("triton-*"))
+        for worker in workers.all:
+            worker.process.send_signal(number)
+        for worker in workers.all:
+            worker.process.wait(SETTINGS.stop_timeout_s + 4)
+        tiny.assert_gone(triton)
+    if number == signal.SIGTERM:
+        assert list(workers.run.parent.iterdir()) == []
+    else:  # nobody could tidy up: the next service does
+        other = RunFolder(workers.run.parent / "other")
+        other.join()
+        assert list(workers.run.parent.iterdir()) == [other.path]
+        other.leave()
+        assert list(workers.run.parent.iterdir()) == []
+
+
+def test_what_outlives_owner_and_reaper_is_swept_up(tmp_path: Path) -> None:
+    with service(tmp_path, 2) as workers:
+        triton = next(workers.run.glob("triton-*"))
+        stub = tiny.stubs(str(workers.run))[0]
+        stub.suspend()  # or it might notice by itself
+        owner = workers.owner()
+        owner.process.suspend()
+        tiny.reapers(str(workers.run))[0].kill()
+        owner.process.kill()
+        owner.process.wait()
+        workers.wait_ready(2)
+        tiny.assert_gone(triton, 0)
+        assert stub not in tiny.family(str(tmp_path))
+
+
+def test_a_service_recovers_from_a_model_that_could_not_be_loaded(tmp_path: Path) -> None:
+    flag = tmp_path / "weights"
+    line = f"if not os.path.exists({str(flag)!r}): raise ValueError('no weights')"
+    repository = tiny.repository(tmp_path / "repository", initialize=line)
+    with Workers(repository, tmp_path / "run/service") as workers:
+        workers.add(2)
+        workers.wait_state("failed", limit_s=15)
+        for worker in workers.all:
+            assert worker.status["reason"] == "Triton could not load model echo: ValueError: no weights"
+            assert worker.status["address"] is None
+            states = [s["state"] for s in worker.statuses if s["failures"] < 3]
+            assert set(states) <= {"starting", "restarting"}
+        flag.touch()
+        workers.wait_ready(1)
+
+
+def test_failures_are_forgotten_after_a_while(tmp_path: Path) -> None:
+    with service(tmp_path, 1) as workers:
+        for generation in (2, 3, 4, 5):
+            time.sleep(SETTINGS.restart_max_delay_s + 0.2)
+            workers.triton().kill()
+            workers.wait_ready(generation)
+        assert "failed" not in {s["state"] for s in workers.all[0].statuses}
+        assert max(s["failures"] for s in workers.all[0].statuses) == 1
+
+
+async def test_in_process(tmp_path: Path) -> None:
+    repository = tiny.repository(tmp_path / "repository")
+    supervisor = Supervisor(lambda _: repository, SETTINGS, folder=RunFolder(tmp_path / "run/service"))
+    seen: list[str] = []
+    unsubscribe = supervisor.subscribe(lambda status: seen.append(status.state))
+    assert (supervisor.state, supervisor.endpoint) == ("starting", None)
+    await supervisor.start()
+    with pytest.raises(TritonError, match=r"not ready \(starting\): Triton is loading the model"):
+        await supervisor.wait_ready(0.01)
+    status = await supervisor.wait_ready(READY_S)
+    assert supervisor.endpoint == status.address
+    unsubscribe()
+    await supervisor.stop()
+    await supervisor.stop()
+    assert (supervisor.state, supervisor.endpoint) == ("stopped", None)
+    assert seen == ["starting", "ready"]
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+async def test_stops_while_triton_still_loads(tmp_path: Path) -> None:
+    repository = tiny.repository(tmp_path / "repository", initialize="time.sleep(60)")
+    supervisor = Supervisor(lambda _: repository, SETTINGS, folder=RunFolder(tmp_path / "run/service"))
+    await supervisor.start()
+    with suppress(TritonError):
+        await supervisor.wait_ready(0.5)
+    began = time.monotonic()
+    await supervisor.stop()
+    assert time.monotonic() - began < 1
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_workers_of_one_parent_share_a_folder_and_others_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    here = RunFolder.of_this_service("one")
+    assert here.path == RunFolder.of_this_service("one").path
+    assert here.path != RunFolder.of_this_service("two").path
+    code = "from bento_trtllm.triton.process.run_folder import RunFolder as F; print(F.of_this_service('one').path)"
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    children = [
+        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    (path,) = {child.stdout.strip() for child in children}
+    assert Path(path) != here.path
+    assert here.path.parents[1].stat().st_mode & 0o777 == 0o700
