@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from tests.service.test_generate import ANSWERS, PROMPT
+from tests.support.demo import ANSWERS, PROMPT
 
 MODEL = "demo-llama"
 # Of OpenVINO's KV cache (bento_trtllm/triton_models/openvino/settings.py).

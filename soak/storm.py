@@ -16,7 +16,7 @@ import httpx
 import psutil
 from bentoml.exceptions import BentoMLException
 
-from tests.service.test_generate import ANSWERS, PROMPT, SCRIPTS
+from tests.support.demo import ANSWERS, PROMPT, SCRIPTS
 from tests.support.serving import SSE, Service
 
 PROMPTS = [*SCRIPTS.values(), PROMPT, "What is Triton?"]

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from bento_trtllm.engines.tensorrt.releases import DEFAULT, find_release
-from tests.service.test_generate import ANSWERS, PROMPT, read_events, stream_events
+from tests.support.asking import read_events, stream_events
 from tests.support.checkpoints import write_checkpoint
+from tests.support.demo import ANSWERS, PROMPT
 from tests.support.fakes.container import Container
 from tests.support.serving import ROOT, environment, free_port, pack, serve
 

@@ -16,10 +16,10 @@ import bentoml
 import httpx
 import pytest
 
-from tests.service.test_generate import ANSWERS, SCRIPTS
+from tests.support.demo import ANSWERS, SCRIPTS
+from tests.support.ensemble import ask, text_input
 from tests.support.serving import DEMO, SSE, Service, pack, serve
 from tests.support.walk import Walk, write_walk
-from tests.triton.test_ensemble import ask, text_input
 
 CROWD = 64
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.test_faults import timeout
-from tests.service.test_generate import PROMPT
+from tests.support.asking import timeout
+from tests.support.demo import PROMPT
 from tests.support.serving import SSE, Service, serve
 
 LONG = {"prompt": PROMPT, "max_tokens": 1024}

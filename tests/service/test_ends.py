@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from tests.service.test_generate import ANSWERS, PROMPT
+from tests.support.demo import ANSWERS, PROMPT
 from tests.support.serving import DEMO, MACHINES, Service
 
 pytestmark = pytest.mark.engines

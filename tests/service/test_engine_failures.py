@@ -15,8 +15,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.service.test_faults import timeout
-from tests.service.test_generate import PROMPT
+from tests.support.asking import timeout
+from tests.support.demo import PROMPT
 from tests.support.inference import infer
 from tests.support.serving import MACHINES, SSE, Service, serve
 from tests.support.standin.place import Standin

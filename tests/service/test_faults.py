@@ -5,18 +5,17 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.service.test_generate import PROMPT
+from tests.support.asking import LONG, timeout
+from tests.support.demo import PROMPT
 from tests.support.serving import SSE, Service, serve
 
 pytestmark = pytest.mark.engines
-LONG = {"prompt": PROMPT, "max_tokens": 1024}
 STALL_S = 2
 
 
@@ -41,18 +40,6 @@ async def events(client: httpx.AsyncClient, body: dict[str, Any]) -> AsyncIterat
                 data = line.removeprefix("data: ")
                 yield kind, data if data == "[DONE]" else json.loads(data)
                 kind = "message"
-
-
-@asynccontextmanager
-async def timeout(limit_s: float) -> AsyncIterator[None]:
-    """Fail if the block takes longer; it must wait for something."""
-    task = asyncio.current_task()
-    assert task
-    timer = asyncio.get_running_loop().call_later(limit_s, task.cancel, f"longer than {limit_s} s")
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def kill_triton(service: Service) -> None:

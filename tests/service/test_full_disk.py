@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.test_generate import ANSWERS, PROMPT, read_events, stream_events
-from tests.service.test_workers import owner, workers
+from tests.support.asking import read_events, stream_events
+from tests.support.demo import ANSWERS, PROMPT
+from tests.support.processes import owner, workers
 from tests.support.serving import Service, serve
 
 COUNT = 2

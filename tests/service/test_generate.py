@@ -10,61 +10,16 @@ from typing import Any
 import bentoml
 import httpx
 import pytest
-from httpx_sse import aconnect_sse, connect_sse
+from httpx_sse import aconnect_sse
 
 from bento_trtllm.text.prompt import SYSTEM_PROMPT
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
+from tests.support.asking import read_events, stream_events
+from tests.support.demo import ANSWERS, PROMPT, SCRIPTS
 from tests.support.serving import DEMO, SSE, Service
 
 pytestmark = pytest.mark.engines
-PROMPT = "Explain superconductors in plain English"
-SCRIPTS = {
-    "Chinese": "Say hello in Chinese",
-    "Japanese": "Say hello in Japanese",
-    "Korean": "Say hello in Korean",
-    "Arabic": "Say hello in Arabic",
-    "Hindi": "Say hello in Hindi",
-    "Thai": "Say hello in Thai",
-    "accents": "Say hello in French",
-    "all accents": "Show me accented letters",
-    "emoji": "Show me some emoji",
-    "joined emoji": "Show me ZWJ emoji",
-    "flags": "Show me flag emoji",
-    "skin tones": "Show me skin tone emoji",
-    "combining": "Show me combining marks",
-    "stacked marks": "Show me Zalgo text",
-    "right to left": "Show me right-to-left text",
-    "four bytes": "Show me rare characters",
-    "tabs": "Write a Python function with tabs",
-    "CRLF": "Show me a CSV with CRLF line endings",
-}
-
-
-def answers() -> dict[str, str]:
-    """What the demo model has memorised, by question."""
-    lines = (line for path in (DEMO.parent / "demo-corpus").glob("*.jsonl") for line in path.open(encoding="utf-8"))
-    pairs = map(json.loads, lines)
-    return {question: pair["answer"] for pair in pairs for question in pair["questions"]}
-
-
-ANSWERS = answers()
-
-
-def stream_events(service: Service, body: dict[str, Any]) -> list[str]:
-    """The data of each server-sent event of an answer."""
-    with (
-        httpx.Client(base_url=service.url, timeout=60) as client,
-        connect_sse(client, "POST", "/generate", json=body, headers=SSE) as source,
-    ):
-        return [event.data for event in source.iter_sse()]
-
-
-def read_events(data: list[str]) -> tuple[str, dict[str, Any]]:
-    """The text, and the event that ends it."""
-    *texts, finish, done = data
-    assert done == "[DONE]"
-    return "".join(json.loads(item)["text"] for item in texts), json.loads(finish)
 
 
 def test_curl_reads_server_sent_events(service: Service) -> None:

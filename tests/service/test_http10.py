@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.test_generate import PROMPT
+from tests.support.demo import PROMPT
 from tests.support.serving import SSE, Service, serve
 from tests.support.wire import ask, connect, parse, post, receive
 

@@ -11,8 +11,8 @@ import pytest
 
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.triton.process.metrics import iterations, scrape
-from tests.service.test_faults import timeout
-from tests.service.test_generate import PROMPT
+from tests.support.asking import timeout
+from tests.support.demo import PROMPT
 from tests.support.serving import SSE, Service, pack, serve
 
 STALL_S = 4

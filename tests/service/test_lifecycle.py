@@ -13,27 +13,10 @@ import pytest
 
 from bento_trtllm.bento.shutdown import SAME_SIGNAL_S
 from bento_trtllm.manifest import Manifest
-from tests.service.test_generate import ANSWERS, PROMPT, read_events, stream_events
+from tests.support.asking import read_events, stream_events
+from tests.support.demo import ANSWERS, PROMPT
+from tests.support.processes import left_over, traces
 from tests.support.serving import DEMO, ROOT, SSE, Service, environment, free_port, pack, serve
-
-
-def left_over(marker: str) -> list[psutil.Process]:
-    """Processes whose environment holds the marker."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and marker in process.environ().values():
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
-
-
-def traces(folder: Path, triton: str) -> list[str]:
-    """What a Triton of that id, of a service with that $TMPDIR, has left: all but the folders that services share."""
-    shared = [p.name for p in Path("/dev/shm").iterdir() if p.name.startswith(triton)]
-    run = folder / f"bento-trtllm-{os.getuid()}" / "run"
-    return shared + [str(p) for p in folder.rglob("*") if p not in (run, run.parent)]
 
 
 def listening(pids: set[int] | None = None) -> set[int]:

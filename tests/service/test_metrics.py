@@ -12,7 +12,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.service.test_generate import PROMPT, read_events, stream_events
+from tests.support.asking import read_events, stream_events
+from tests.support.demo import PROMPT
 from tests.support.serving import ROOT, SSE, Service, serve
 
 COUNT = 24

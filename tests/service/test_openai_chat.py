@@ -12,20 +12,11 @@ from httpx_sse import aconnect_sse
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from bento_trtllm.text.template import ChatTemplate
-from bento_trtllm.text.tokenizer import PromptTokenizer
-from tests.service.test_generate import ANSWERS, PROMPT, SCRIPTS
-from tests.support.serving import DEMO, Service
+from tests.support.asking import ask
+from tests.support.demo import ANSWERS, MODEL, PROMPT, SCRIPTS, TEMPLATE, TOKENIZER
+from tests.support.serving import Service
 
 pytestmark = pytest.mark.engines
-MODEL = "demo-llama"
-TOKENIZER = PromptTokenizer(DEMO)
-TEMPLATE = ChatTemplate(DEMO, TOKENIZER)
-
-
-def ask(question: str, **fields: Any) -> dict[str, Any]:
-    """A request's body."""
-    return {"model": MODEL, "messages": [{"role": "user", "content": question}], **fields}
 
 
 @pytest.fixture

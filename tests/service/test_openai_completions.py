@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from openai import BadRequestError, OpenAI
 
-from tests.service.test_generate import ANSWERS, PROMPT
-from tests.service.test_openai_chat import MODEL, TEMPLATE, TOKENIZER
+from tests.support.demo import ANSWERS, MODEL, PROMPT, TEMPLATE, TOKENIZER
 from tests.support.serving import Service
 
 pytestmark = pytest.mark.engines

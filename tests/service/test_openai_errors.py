@@ -9,7 +9,8 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.service.test_openai_chat import MODEL, ask
+from tests.support.asking import ask
+from tests.support.demo import MODEL
 from tests.support.serving import Service, serve
 
 MESSAGES = [{"role": "user", "content": "Hi"}]

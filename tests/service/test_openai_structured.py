@@ -12,10 +12,10 @@ from langchain_openai import ChatOpenAI
 from openai import BadRequestError, OpenAI
 from pydantic import BaseModel, Field
 
-from tests.service.test_generate import ANSWERS, PROMPT
-from tests.service.test_openai_chat import MODEL, TEMPLATE, ask
+from tests.support.asking import ask
+from tests.support.demo import ANSWERS, MODEL, PROMPT, TEMPLATE
+from tests.support.schemas import SCHEMAS
 from tests.support.serving import Service
-from tests.unit.test_grammar import SCHEMAS
 
 pytestmark = pytest.mark.engines("openvino", "tensorrt-1.x")  # 0.10.0 has no guided decoding
 

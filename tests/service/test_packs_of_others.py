@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.test_generate import ANSWERS, PROMPT, read_events, stream_events
+from tests.support.asking import read_events, stream_events
+from tests.support.demo import ANSWERS, PROMPT
 from tests.support.serving import Service, serve
 
 NOBODY = 65534

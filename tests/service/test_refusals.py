@@ -18,9 +18,10 @@ import psutil
 import pytest
 
 from bento_trtllm.manifest import Manifest
-from tests.service.test_generate import ANSWERS, PROMPT, read_events, stream_events
-from tests.service.test_workers import workers
+from tests.support.asking import read_events, stream_events
 from tests.support.checkpoints import write_checkpoint
+from tests.support.demo import ANSWERS, PROMPT
+from tests.support.processes import workers
 from tests.support.serving import ROOT, SSE, Service, environment, free_port, pack, serve
 from tests.support.tiny import listens, until
 

@@ -12,9 +12,9 @@ import httpx
 import psutil
 import pytest
 
-from tests.service.test_workers import workers
 from tests.support import tiny
 from tests.support.checkpoints import write_checkpoint
+from tests.support.processes import workers
 from tests.support.serving import SSE, Service, pack, serve
 
 READERS, TOKENS = 8, 3000

@@ -12,9 +12,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.service.test_generate import PROMPT
-from tests.service.test_lifecycle import left_over
-from tests.service.test_workers import triton_id, workers
+from tests.support.demo import PROMPT
+from tests.support.processes import left_over, triton_id, workers
 from tests.support.serving import ROOT, SSE, Service, serve
 from tests.support.strangers import as_a_stranger, listening, needs_root, obeying, readable
 

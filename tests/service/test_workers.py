@@ -7,27 +7,10 @@ import httpx
 import psutil
 
 from bento_trtllm.triton.wire.probe import GRPC_ENVIRONMENT
-from tests.service.test_faults import LONG, timeout
-from tests.service.test_generate import ANSWERS, PROMPT, read_events, stream_events
-from tests.service.test_lifecycle import left_over, traces
+from tests.support.asking import LONG, read_events, stream_events, timeout
+from tests.support.demo import ANSWERS, PROMPT
+from tests.support.processes import left_over, owner, traces, triton_id, workers
 from tests.support.serving import SSE, Service, serve
-from tests.support.tiny import cmdline_of
-
-
-def workers(service: Service) -> set[int]:
-    return {p.pid for p in service.process.children() if any("worker.service" in a for a in cmdline_of(p))}
-
-
-def owner(service: Service) -> psutil.Process:
-    """The worker that has Triton: between them is the reaper."""
-    (triton,) = service.tritons()
-    return triton.parents()[1]
-
-
-def triton_id(service: Service) -> str:
-    """What the names of all that Triton leaves begin with."""
-    (triton,) = service.tritons()
-    return next(a.partition("=")[2] for a in triton.cmdline() if a.startswith("--id="))
 
 
 def talking(service: Service) -> set[int]:

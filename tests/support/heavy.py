@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.unit.test_grammar import ADMITTED, LARGE, doubled, many, nested
+from tests.support.schemas import ADMITTED, LARGE, doubled, many, nested
 
 CHAT: dict[str, Any] = {"model": "demo-llama", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}
 

@@ -10,7 +10,11 @@ import numpy as np
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import np_to_triton_dtype
 
+from bento_trtllm.text.prompt import SYSTEM_PROMPT
+from tests.support.demo import TEMPLATE, TOKENIZER
+
 LIMIT_S = 60
+EOT = TOKENIZER.special_ids["<|eot_id|>"]
 
 
 @dataclass
@@ -81,3 +85,32 @@ def infer(address: str, model: str, inputs: dict[str, Any], outputs: list[str] |
             if found:
                 reply.outputs.append(found)
     return reply
+
+
+def ids(prompt: str = "Say hello in French") -> list[int]:
+    return TEMPLATE.prompt(prompt, SYSTEM_PROMPT)
+
+
+def words(*sequences: list[int]) -> np.ndarray[Any, Any]:
+    """TensorRT-LLM's layout for stop_words_list and bad_words_list."""
+    flat = [token for sequence in sequences for token in sequence]
+    ends = np.cumsum([len(sequence) for sequence in sequences])
+    table = np.full((1, 2, len(flat)), -1, dtype=np.int32)
+    table[0, 0] = flat
+    table[0, 1, : len(ends)] = ends
+    return table
+
+
+def one(value: float, dtype: Any = np.int32) -> np.ndarray[Any, Any]:
+    return np.array([[value]], dtype=dtype)
+
+
+def request(input_ids: list[int], max_tokens: int = 100, **inputs: Any) -> dict[str, Any]:
+    return {
+        "input_ids": np.array([input_ids], dtype=np.int32),
+        "input_lengths": one(len(input_ids)),
+        "request_output_len": one(max_tokens),
+        "streaming": one(True, bool),
+        "end_id": one(EOT),
+        **inputs,
+    }

@@ -10,44 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bento_trtllm.text.prompt import SYSTEM_PROMPT
-from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from tests.support.inference import Reply, infer, open_stream
+from tests.support.inference import EOT, Reply, ids, infer, one, open_stream, request, words
 from tests.support.serving import DEMO, Service
 
 TOKENIZER = PromptTokenizer(DEMO)
-EOT = TOKENIZER.special_ids["<|eot_id|>"]
 FIXTURE = json.loads((Path(__file__).parents[1] / "data" / "greedy.json").read_text())
-
-
-def ids(prompt: str = "Say hello in French") -> list[int]:
-    return ChatTemplate(DEMO, TOKENIZER).prompt(prompt, SYSTEM_PROMPT)
-
-
-def words(*sequences: list[int]) -> np.ndarray[Any, Any]:
-    """TensorRT-LLM's layout for stop_words_list and bad_words_list."""
-    flat = [token for sequence in sequences for token in sequence]
-    ends = np.cumsum([len(sequence) for sequence in sequences])
-    table = np.full((1, 2, len(flat)), -1, dtype=np.int32)
-    table[0, 0] = flat
-    table[0, 1, : len(ends)] = ends
-    return table
-
-
-def one(value: float, dtype: Any = np.int32) -> np.ndarray[Any, Any]:
-    return np.array([[value]], dtype=dtype)
-
-
-def request(input_ids: list[int], max_tokens: int = 100, **inputs: Any) -> dict[str, Any]:
-    return {
-        "input_ids": np.array([input_ids], dtype=np.int32),
-        "input_lengths": one(len(input_ids)),
-        "request_output_len": one(max_tokens),
-        "streaming": one(True, bool),
-        "end_id": one(EOT),
-        **inputs,
-    }
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,10 @@ from bento_trtllm.packing.repository import place_repository
 from bento_trtllm.triton.process.launch import Ports
 from bento_trtllm.triton.wire.client import TokenRequest, TritonClient
 from bento_trtllm.triton.wire.deadlines import Deadlines
-from tests.support.inference import Reply, infer, open_stream
+from tests.support.inference import Reply, ids, infer, one, open_stream, request, words
 from tests.support.serving import MACHINES, Service
 from tests.support.standin.place import ENGINES, Standin
 from tests.support.tiny import until
-from tests.triton.test_engine import ids, one, request, words
 
 pytestmark = pytest.mark.engines(*ENGINES)
 new = pytest.mark.engines("tensorrt-1.x")

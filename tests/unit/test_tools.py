@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bento_trtllm.api.openai.tools import MAX_CALLS, CallableTool, CallDelta, ToolCallParser, calls
 from bento_trtllm.grammar.grammar import ROOT, Grammar, GrammarError
 from bento_trtllm.grammar.json import Rules
-from tests.unit.test_grammar import write
+from tests.support.schemas import write
 
 NAMES = {"get_weather", "add"}
 

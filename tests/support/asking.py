@@ -1,0 +1,48 @@
+"""Requests to a service, and its answers put together."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from httpx_sse import connect_sse
+
+from tests.support.demo import MODEL, PROMPT
+from tests.support.serving import SSE, Service
+
+LONG = {"prompt": PROMPT, "max_tokens": 1024}
+
+
+def stream_events(service: Service, body: dict[str, Any]) -> list[str]:
+    """The data of each server-sent event of an answer."""
+    with (
+        httpx.Client(base_url=service.url, timeout=60) as client,
+        connect_sse(client, "POST", "/generate", json=body, headers=SSE) as source,
+    ):
+        return [event.data for event in source.iter_sse()]
+
+
+def read_events(data: list[str]) -> tuple[str, dict[str, Any]]:
+    """The text, and the event that ends it."""
+    *texts, finish, done = data
+    assert done == "[DONE]"
+    return "".join(json.loads(item)["text"] for item in texts), json.loads(finish)
+
+
+def ask(question: str, **fields: Any) -> dict[str, Any]:
+    """A request's body."""
+    return {"model": MODEL, "messages": [{"role": "user", "content": question}], **fields}
+
+
+@asynccontextmanager
+async def timeout(limit_s: float) -> AsyncIterator[None]:
+    """Fail if the block takes longer; it must wait for something."""
+    task = asyncio.current_task()
+    assert task
+    timer = asyncio.get_running_loop().call_later(limit_s, task.cancel, f"longer than {limit_s} s")
+    try:
+        yield
+    finally:
+        timer.cancel()
