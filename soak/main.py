@@ -37,7 +37,9 @@ ORPHANS = "ORPHANS"
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="scripts/soak", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--answers", type=int, metavar="N", help="compare so many answers, and break little")
     parser.add_argument("--streams", type=int, help="clients at once (default: 12, and 64 with --answers)")

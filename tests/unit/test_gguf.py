@@ -122,7 +122,7 @@ def test_llama3_8b_scaled_down(tmp_path: Path) -> None:
 def test_demo_answers_as_transformers_does(tmp_path: Path) -> None:
     demo, fixture = ROOT / "assets" / "demo-llama", json.loads((ROOT / "tests/data/greedy.json").read_text())
     weights = hashlib.sha256((demo / "model.safetensors").read_bytes()).hexdigest()
-    assert weights == fixture["weights_sha256"], "the demo has changed: run scripts/make_greedy_fixture"
+    assert weights == fixture["weights_sha256"], "the demo has changed: run scripts/make_greedy_fixture.py"
     cases = fixture["cases"]
     assert max(len(case["input_ids"]) for case in cases) >= 600
     answers = generate(build(demo, tmp_path / "engine"), [case["input_ids"] for case in cases], 64)

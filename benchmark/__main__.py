@@ -1,0 +1,5 @@
+"""`python -m benchmark`: what scripts/bench runs."""
+
+from benchmark.main import main
+
+raise SystemExit(main())
