@@ -122,7 +122,10 @@ def test_places_and_words_with_spaces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--release", "25.08", "true"], "there is no release 25.08 here: choose one of 24.06, 24.07"),
+        (
+            ["--release", "25.08", "true"],
+            "there is no release 25.08 here: choose one of 24.06 (0.10.0), 24.07 (0.11.0)",
+        ),
         (["--release"], "--release needs a value"),
         (["--mount", "/nowhere", "true"], "there is no folder /nowhere to mount"),
         (["--gpu", "0", "true"], "there is no option --gpu"),
@@ -149,8 +152,16 @@ def test_runs_what_it_prints(tmp_path: Path) -> None:
     assert (tmp_path / "home/bentoml").is_dir() and (tmp_path / "home/.cache/huggingface").is_dir()
 
 
+def test_releases_are_told_by_a_python_without_packages() -> None:
+    """-S: without site-packages, as on a machine that has Docker and nothing of ours."""
+    argv = ["python3", "-S", "-m", "bento_trtllm.engines.tensorrt.releases"]
+    for arguments, tag in (([], DEFAULT), (["24.06"], "24.06")):
+        done = subprocess.run([*argv, *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+        assert done.stdout == f"{tag} {RELEASES[tag].image}\n"
+
+
 def test_without_docker(tmp_path: Path) -> None:
-    for name in ("bash", "sed", "grep", "id", "dirname", "env"):
+    for name in ("bash", "python3", "cat", "id", "dirname", "env"):
         (tmp_path / name).symlink_to(f"/usr/bin/{name}")
     done = run("true", PATH=str(tmp_path))
     assert done.returncode == 2 and done.stderr.startswith("error: docker is not installed")

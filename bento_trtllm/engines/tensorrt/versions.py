@@ -5,11 +5,14 @@ came between: tensorrt_llm/commands/build.py and plugin/plugin.py (options), mod
 quantization/quantize_by_modelopt.py (data sets), builder.py (what goes together). tests/contract has the data.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from bento_trtllm.manifest import DialectName
+if TYPE_CHECKING:
+    from bento_trtllm.manifest import DialectName
 
 
 @dataclass(frozen=True)
