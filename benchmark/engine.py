@@ -12,9 +12,9 @@ from typing import Literal
 from google.protobuf import text_format
 
 from bento_trtllm.manifest import Manifest
-from bento_trtllm.packing.repository import read_config
 from bento_trtllm.text.prompt import PROMPT_TEMPLATE, SYSTEM_PROMPT
 from bento_trtllm.text.tokenizer import PromptTokenizer
+from bento_trtllm.triton.process.repository import read_config
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "assets" / "demo-llama"

@@ -5,14 +5,13 @@
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from bento_trtllm.errors import EngineError
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:
@@ -33,45 +32,66 @@ def default_workers(cores: int) -> int:
     return max(1, min(cores // 4, 8))
 
 
-class OpenVINOSettings(BaseModel):
-    """How the OpenVINO engine runs; 0 leaves the choice to the machine it runs on."""
+@dataclass(frozen=True, init=False)
+class For:
+    """The engines that a setting is for, by name. One that says nothing is for all of them."""
 
-    max_tokens_in_paged_kv_cache: int = Field(
+    engines: tuple[str, ...]
+
+    def __init__(self, *engines: str) -> None:
+        object.__setattr__(self, "engines", engines)
+
+
+class EngineSettings(BaseModel):
+    """How an engine runs. Where one of TensorRT's is not given, the engine runs as it was packed.
+
+    TensorRT's are parameters of TensorRT-LLM's Triton model, docs/model_config.md of tensorrtllm_backend.
+    """
+
+    max_tokens_in_paged_kv_cache: Annotated[int, For("openvino", "tensorrt")] = Field(
         0, ge=0, description="KV cache in tokens. 0: a quarter of the free memory, at most 64 whole contexts."
     )
-    max_num_tokens: int = Field(
+    max_num_tokens: Annotated[int, For("openvino")] = Field(
         0, ge=0, description="Most tokens of a step, prefill included. 0: 128 a core, from 256 to 2048."
     )
-    max_num_sequences: int = Field(
+    max_num_sequences: Annotated[int, For("openvino")] = Field(
         256, ge=1, description="Most sequences in the batch; further ones wait. OpenVINO GenAI's own default."
     )
-    enable_chunked_context: bool = Field(
+    enable_chunked_context: Annotated[bool, For("openvino", "tensorrt")] = Field(
         True, description="Split long prompts over steps, so that other streams go on meanwhile."
     )
-    enable_kv_cache_reuse: bool = Field(
+    enable_kv_cache_reuse: Annotated[bool, For("openvino", "tensorrt")] = Field(
         False,
         description="Keep the KV cache of prompts, so that a shared beginning is not computed again. "
-        "TensorRT only; left out, as packed. OpenVINO GenAI's mixes prompts up.",
+        "Refused with OpenVINO: OpenVINO GenAI's mixes prompts up.",
     )
-    threads: int = Field(0, ge=0, description="CPU threads. 0: OpenVINO's choice, one a physical core.")
-    inference_precision: Literal["f32", "bf16", "f16"] = Field(
+    threads: Annotated[int, For("openvino")] = Field(
+        0, ge=0, description="CPU threads. 0: OpenVINO's choice, one a physical core."
+    )
+    inference_precision: Annotated[Literal["f32", "bf16", "f16"], For("openvino")] = Field(
         "f32", description="f32: greedy tokens equal transformers'. bf16 is faster where the CPU has AMX."
     )
-    kv_cache_precision: Literal["f32", "f16", "bf16", "u8"] = Field(
+    kv_cache_precision: Annotated[Literal["f32", "f16", "bf16", "u8"], For("openvino")] = Field(
         "f32", description="f32: as above. f16 halves the memory, u8 quarters it; a close call may go the other way."
     )
-    dynamic_quantization_group_size: int = Field(
+    dynamic_quantization_group_size: Annotated[int, For("openvino")] = Field(
         0, ge=0, description="0: activations stay exact. OpenVINO's own default, 32, is faster with q8_0 weights."
     )
-    cancellation_check_period_ms: int = Field(
+    cancellation_check_period_ms: Annotated[int, For("openvino", "tensorrt")] = Field(
         20,
         ge=1,
         description="A cancelled request leaves the batch after this. TensorRT-LLM's default is 100; it counts whole "
         "milliseconds.",
     )
+    kv_cache_free_gpu_mem_fraction: Annotated[float | None, For("tensorrt")] = Field(
+        None, gt=0, lt=1, description="KV cache, as a part of the GPU memory that the engine leaves free."
+    )
+    batch_scheduler_policy: Annotated[Literal["max_utilization", "guaranteed_no_evict"] | None, For("tensorrt")] = (
+        Field(None, description="Whether a running request may be paused when the KV cache is full.")
+    )
 
     @model_validator(mode="after")
-    def _precisions_go_together(self) -> "OpenVINOSettings":
+    def _precisions_go_together(self) -> "EngineSettings":
         """Found with OpenVINO GenAI 2026.4.1 by loading a model with every pair; it fails with others."""
         inference, cache = self.inference_precision, self.kv_cache_precision
         if cache in ("f32", "bf16") and cache != inference:
@@ -81,33 +101,12 @@ class OpenVINOSettings(BaseModel):
             )
         return self
 
-    def parameters(self) -> dict[str, str]:
-        """As parameters of the model's config.pbtxt."""
-        return _texts({name: getattr(self, name) for name in OpenVINOSettings.model_fields})
-
-
-class TensorRTRunSettings(BaseModel):
-    """What a packed TensorRT engine can do otherwise without a new build; None is as packed.
-
-    These and the OpenVINO settings of the same names (RUN_PARAMETERS) count only when they are given.
-    """
-
-    kv_cache_free_gpu_mem_fraction: float | None = Field(
-        None, gt=0, lt=1, description="TensorRT: KV cache, as a part of the GPU memory that the engine leaves free."
-    )
-    batch_scheduler_policy: Literal["max_utilization", "guaranteed_no_evict"] | None = Field(
-        None, description="TensorRT: whether a running request may be paused when the KV cache is full."
-    )
-
-
-RUN_PARAMETERS = (
-    *TensorRTRunSettings.model_fields,
-    "max_tokens_in_paged_kv_cache",
-    "enable_chunked_context",
-    "enable_kv_cache_reuse",
-    "cancellation_check_period_ms",
-)
-"""Parameters of TensorRT-LLM's Triton model, docs/model_config.md of tensorrtllm_backend."""
+    def parameters(self, engine: str, *, given: bool = False) -> dict[str, str]:
+        """An engine's settings as parameters of its config.pbtxt; with `given` without those that are left open."""
+        names = [name for name in EngineSettings.model_fields if engine in engines_of(name)]
+        values = {name: getattr(self, name) for name in names if not given or name in self.model_fields_set}
+        # 0 and None leave the choice open.
+        return _texts({name: value for name, value in values.items() if not given or value or value is False})
 
 
 class TritonSettings(BaseModel):
@@ -130,7 +129,7 @@ class TritonSettings(BaseModel):
         gt=0,
         description="Triton is killed and restarted after this long without an answer, or a step of its engine.",
     )
-    step_limit_s: float = Field(
+    step_limit_s: Annotated[float, For("openvino")] = Field(
         60,
         gt=0,
         description="A step of an engine that computes on the CPU may take so long, whatever stall_limit_s is.",
@@ -227,7 +226,7 @@ class ServingSettings(BaseModel):
         return _list(self.allowed_origins)
 
 
-class Settings(BaseSettings, OpenVINOSettings, TensorRTRunSettings, TritonSettings, ServingSettings):
+class Settings(BaseSettings, EngineSettings, TritonSettings, ServingSettings):
     """All settings of the service."""
 
     # An empty variable is as good as none: deployments write one for what is left open.
@@ -243,15 +242,16 @@ class Settings(BaseSettings, OpenVINOSettings, TensorRTRunSettings, TritonSettin
         "then a quarter of them, at most 8 (docs/performance.md).",
     )
 
-    def overrides(self, engine: str) -> dict[str, str]:
-        """Parameters of the Triton model that replace those it was packed with. Raises EngineError."""
-        if engine == "openvino":
-            if self.enable_kv_cache_reuse:
-                # OpenVINO GenAI 2026.4.1; cause and canary are in tests/triton/test_prefix_cache.py.
-                raise EngineError(
-                    "enable_kv_cache_reuse=true is refused with the OpenVINO engine: OpenVINO GenAI's prefix cache "
-                    "gives prompts that share their beginning each other's answers; leave it out, or set it to false"
-                )
-            return self.parameters()
-        given = {name: getattr(self, name) for name in RUN_PARAMETERS if name in self.model_fields_set}
-        return _texts({name: value for name, value in given.items() if value or value is False})
+    def ignored_by(self, engine: str) -> list[str]:
+        """The settings that were given, and that an engine has no use for."""
+        return [name for name in type(self).model_fields if name in self.model_fields_set if not _is_for(name, engine)]
+
+
+def engines_of(name: str) -> tuple[str, ...]:
+    """The engines that a setting is for; none where it is for all of them."""
+    return next((each.engines for each in Settings.model_fields[name].metadata if isinstance(each, For)), ())
+
+
+def _is_for(name: str, engine: str) -> bool:
+    engines = engines_of(name)
+    return not engines or engine in engines

@@ -10,25 +10,21 @@ from bento_trtllm.api.errors import unavailable
 from bento_trtllm.bento.pinned import open_pinned, pin, verify
 from bento_trtllm.bento.shutdown import Drain
 from bento_trtllm.config import Settings
-from bento_trtllm.engines.tensorrt import provenance
-from bento_trtllm.engines.tensorrt.settings import scheduler_fault
+from bento_trtllm.engines import make_runtime
 from bento_trtllm.errors import EngineError, StoreError, TritonError
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.generator import TextStreams
 from bento_trtllm.manifest import FILE as MANIFEST
 from bento_trtllm.metrics.prometheus import Telemetry
-from bento_trtllm.packing.repository import place_repository, read_config
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.process.ranks import launcher
+from bento_trtllm.triton.process.repository import engine_config, place_repository, read_parameters
 from bento_trtllm.triton.process.run_folder import Status
 from bento_trtllm.triton.process.supervisor import Supervisor
 from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.deadlines import Deadlines
-from bento_trtllm.triton.wire.dialects import RENAMED
 from bento_trtllm.triton.wire.failures import Failures
-from bento_trtllm.triton.wire.tensors import REQUESTED
 
 FIRST_WAIT_S = 10
 
@@ -38,13 +34,7 @@ def check(packed: Path, settings: Settings) -> None:
 
     Raises StoreError, or EngineError for settings it must not have.
     """
-    engine = pin(packed).engine
-    overrides = settings.overrides(engine)
-    if engine == "tensorrt":
-        parameters = read_config(packed / "repository" / "tensorrt_llm").parameters
-        values = {name: parameter.string_value for name, parameter in parameters.items()} | overrides
-        if fault := scheduler_fault(values["batch_scheduler_policy"], values["enable_chunked_context"] == "true"):
-            raise EngineError(fault)
+    make_runtime(pin(packed)).parameters(settings, read_parameters(engine_config(packed)))
 
 
 class LLM:
@@ -68,10 +58,10 @@ class LLM:
             settings.first_token_timeout_s, settings.between_tokens_timeout_s, settings.request_timeout_s
         )
         self.telemetry = Telemetry(self.admission)
-        self._overrides = settings.overrides(self.manifest.engine)
-        config = read_config(packed / "repository" / "tensorrt_llm")
+        self._runtime = make_runtime(self.manifest)
+        config = engine_config(packed)
         inputs = {tensor.name for tensor in config.input}
-        parameters = {name: value.string_value for name, value in config.parameters.items()} | self._overrides
+        self._parameters = self._runtime.parameters(settings, read_parameters(config))
         self.streams = TextStreams(
             self.manifest,
             self.tokenizer,
@@ -80,15 +70,14 @@ class LLM:
             deadlines,
             inputs,
             self.telemetry,
-            self.manifest.longest_prompt(chunked_context=parameters.get("enable_chunked_context") == "true"),
+            self._runtime.longest_prompt(self._parameters),
         )
         self._client: TritonClient | None = None
         self._generation = 0
         self._closing: asyncio.Future[None] | None = None
         self._packed = packed
-        ranks = self.manifest.ranks
         self._supervisor = Supervisor(
-            self._place, settings, gpu=self.manifest.gpu, launcher=launcher(ranks), verify=self._verify
+            self._place, settings, gpu=self._runtime.gpu, launcher=self._runtime.launcher, verify=self._verify
         )
         self._supervisor.subscribe(self._follow)
         self._failure_limit = settings.engine_errors_before_restart
@@ -97,10 +86,10 @@ class LLM:
     def _place(self, folder: Path) -> Path:
         """The repository for one start of Triton. Raises TritonError for an engine that cannot run here."""
         try:
-            provenance.check(self.manifest)
+            self._runtime.check_machine()
         except EngineError as error:
             raise TritonError(str(error)) from error
-        return place_repository(self._packed, folder, self._overrides)
+        return place_repository(self._packed, folder, self._parameters)
 
     def _verify(self) -> None:
         """Raise TritonError where the pack is not, or no longer, the one that this worker reads and writes text for."""
@@ -162,7 +151,7 @@ class LLM:
             self._closing = asyncio.ensure_future(old.close(f"The engine stopped: {status.reason}"))
 
     def _connect(self, address: str, generation: int) -> TritonClient:
-        names, outputs = RENAMED[self.manifest.dialect], REQUESTED[self.manifest.engine]
+        names, outputs = self._runtime.renamed, self._runtime.requested
         # A channel belongs to one Triton: what fails on it says nothing of the next.
         failures = Failures(self._failure_limit, partial(self._supervisor.condemn, generation))
         return TritonClient(address, names, outputs, self._supervisor.suspect, self._supervisor.occupy, failures)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from bento_trtllm import inventory
 from bento_trtllm.errors import StoreError
@@ -20,34 +20,14 @@ FORMAT: Literal[2] = 2
 """1 had no inventory."""
 
 
-class TensorRTBuild(BaseModel):
-    """What a TensorRT engine was built with and for: it runs on nothing else. Lengths are in tokens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    release: str
-    tensorrt_llm: str
-    gpu: str
-    compute_capability: str
-    tp_size: int
-    pp_size: int
-    preset: str
-    dtype: str
-    quantization: str
-    kv_cache_dtype: str
-    max_batch_size: int
-    max_input_len: int
-    max_seq_len: int
-    max_num_tokens: int
-
-
 class Manifest(BaseModel):
     """One packed model. Lengths are in tokens; ids are those of the checkpoint's tokenizer.
 
     `source` is a Hugging Face id, then `revision` is its commit; or a directory, then `checksum` is the
     SHA-256 of its files (with a TensorRT engine always). `dtype` is the checkpoint's, `precision` the engine's;
-    `dialect` says how the engine's tensors are called, `files` what the pack consists of; `seal` is the SHA-256 of
-    everything else in here, and so a name for exactly this pack. Both are of `write`'s making.
+    `dialect` says how the engine's tensors are called; `build` is what the engine's Runtime must know of how it was
+    built, `options` what pack_model.py was told besides the checkpoint; `files` is what the pack consists of; `seal`
+    is the SHA-256 of everything else in here, and so a name for exactly this pack. Both are of `write`'s making.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,27 +47,16 @@ class Manifest(BaseModel):
     eos_ids: list[int]
     versions: dict[str, str]
     dialect: DialectName = "1.x"
-    tensorrt: TensorRTBuild | None = None
+    # Once named for the one engine that had it.
+    build: dict[str, JsonValue] | None = Field(None, validation_alias=AliasChoices("build", "tensorrt"))
+    options: dict[str, str] = {}
     files: Inventory = {}
     seal: str = ""
 
     @property
     def gpu(self) -> bool:
         """Whether the engine runs on GPUs."""
-        return self.tensorrt is not None
-
-    @property
-    def ranks(self) -> int:
-        """Processes of Triton that the engine takes."""
-        return self.tensorrt.tp_size * self.tensorrt.pp_size if self.tensorrt else 1
-
-    def longest_prompt(self, chunked_context: bool) -> int:
-        """Tokens that a prompt may have: with a token of the answer they fill the context.
-
-        A TensorRT engine that does not split prompts takes no more than fit one step (trtGptModel.h, 1.3.0rc3).
-        """
-        longest = self.context_length - 1
-        return longest if chunked_context or not self.tensorrt else min(longest, self.tensorrt.max_num_tokens)
+        return self.build is not None
 
     def write(self, directory: Path) -> None:
         """Take the inventory of a directory with everything else in it, and write manifest.json there."""
@@ -155,8 +124,10 @@ def _again(tag: str, manifest: Mapping[str, Any] | None = None) -> str:
     known = manifest or {}
     source = shlex.quote(str(known.get("source", "DIR_OR_HUGGING_FACE_ID")))
     command = f"--engine {known.get('engine', 'ENGINE')} --checkpoint {source}"
-    if known.get("engine") == "openvino":
-        command += f" --precision {known.get('precision')}"
+    # Where they were not kept yet, an engine without a build of its own had this one.
+    fallback = {} if known.get("tensorrt") or "precision" not in known else {"precision": known["precision"]}
+    for name, value in (known.get("options") or fallback).items():
+        command += f" --{name} {shlex.quote(str(value))}"
     return f"pack it again with python pack_model.py {command} --tag {tag} --force"
 
 

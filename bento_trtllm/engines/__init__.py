@@ -6,14 +6,28 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from bento_trtllm.errors import EngineError
+from bento_trtllm.manifest import Manifest
 
 if TYPE_CHECKING:
     from bento_trtllm.engines.base import Engine
+    from bento_trtllm.engines.runtime import Runtime
 
 ENGINES = {
     "openvino": "bento_trtllm.engines.openvino.engine:OpenVINOEngine",
     "tensorrt": "bento_trtllm.engines.tensorrt.engine:TensorRTEngine",
 }
+RUNTIMES = {
+    "openvino": "bento_trtllm.engines.openvino.runtime:OpenVINORuntime",
+    "tensorrt": "bento_trtllm.engines.tensorrt.runtime:TensorRTRuntime",
+}
+
+
+def make_runtime(manifest: Manifest) -> "Runtime":
+    """What runs a packed model. Raises EngineError for one of an engine that is not here."""
+    if manifest.engine not in RUNTIMES:
+        raise EngineError(f"the packed model is for the engine {manifest.engine}, which this version does not have")
+    runtime: Runtime = resolve_name(RUNTIMES[manifest.engine])(manifest)
+    return runtime
 
 
 def make_engine(name: str, precision: str | None = None) -> "Engine":

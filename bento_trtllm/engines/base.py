@@ -14,8 +14,6 @@ from bento_trtllm.triton.wire.dialects import DIALECTS, Dialect
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-    from bento_trtllm.manifest import TensorRTBuild
-
 
 class Plan(TypedDict):
     """An engine that would be built: `files` gives sizes in bytes, `settings` whatever else shapes it."""
@@ -83,9 +81,13 @@ class Engine(ABC):
         """Tokens that a prompt and its answer may have together."""
         return checkpoint.config.max_position_embeddings
 
-    def describe(self, checkpoint: Checkpoint) -> "TensorRTBuild | None":
-        """What a service must compare with its machine before it runs the engine; None for one that runs anywhere."""
+    def describe(self, checkpoint: Checkpoint) -> dict[str, JsonValue] | None:
+        """What the engine's Runtime must know of how it was built; None for one that runs anywhere."""
         return None
+
+    def options(self) -> dict[str, str]:
+        """What to give pack_model.py, besides the checkpoint, for the same again."""
+        return {}
 
     @abstractmethod
     def model_sources(self) -> list[Path]:

@@ -81,7 +81,8 @@ def pack(
     try:
         with draft(new, force=force) as model:
             _fill(model.directory, checkpoint, engine, manifest)
-            facts = manifest.model_dump(exclude={"format", "files", "seal"}, exclude_none=True)
+            facts = manifest.model_dump(exclude={"format", "files", "seal", "build", "options"}, exclude_none=True)
+            facts |= {engine.name: manifest.build} if manifest.build else {}
             labels = {key: str(facts[key]) for key in ("engine", "precision", "architecture")}
             model.publish(labels, facts, dict(manifest.versions))
     except OSError as error:
@@ -120,7 +121,8 @@ def _describe(checkpoint: Checkpoint, engine: Engine) -> Manifest:
         eos_ids=list(checkpoint.eos_ids),
         versions=engine.versions(),
         dialect=engine.dialect.name,
-        tensorrt=engine.describe(checkpoint),
+        build=engine.describe(checkpoint),
+        options=engine.options(),
     )
 
 

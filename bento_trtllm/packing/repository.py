@@ -1,9 +1,7 @@
-"""Triton's model repository: written once at pack time, given absolute paths at each launch.
+"""Triton's model repository, as it is packed; triton/process/repository.py places it at each launch.
 
 Four models, NVIDIA's inflight_batcher_llm: the service talks to `tensorrt_llm` with token ids; `ensemble`
-(preprocessing → tensorrt_llm → postprocessing) is for any other gRPC client that wants text. A packed
-repository names no absolute path, so that it can move between machines: path parameters are relative to
-the packed model's directory.
+(preprocessing → tensorrt_llm → postprocessing) is for any other gRPC client that wants text.
 """
 
 import shutil
@@ -15,7 +13,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.engines.base import Engine
-from bento_trtllm.triton.process.plain import plain
+from bento_trtllm.triton.process.repository import CONFIG
 from bento_trtllm.triton.wire.tensors import (
     BOOL,
     FP32,
@@ -30,8 +28,6 @@ from bento_trtllm.triton.wire.tensors import (
 
 MODELS = Path(__file__).parent.parent / "triton_models"
 VOCABULARY = Path(__file__).parent.parent / "text" / "vocabulary.py"
-CONFIG = "config.pbtxt"
-PATH_PARAMETERS = ("gpt_model_path", "tokenizer_dir", "xgrammar_tokenizer_info_path")
 
 
 def write_repository(directory: Path, engine: Engine, checkpoint: Checkpoint) -> None:
@@ -64,36 +60,6 @@ def _without_what_the_engine_lacks(whole: pb.ModelConfig, known: set[str]) -> pb
     del whole.input[:]
     whole.input.extend(kept)
     return whole
-
-
-def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str]) -> Path:
-    """Make a repository that Triton can load from a packed model, and return its path.
-
-    The models' few small files are copied, their configurations written anew: paths made absolute (or plain.py's),
-    and the parameters of `tensorrt_llm` that `overrides` names replaced.
-    """
-    repository = directory / "repository"
-    told = plain(packed, directory, "packed")
-    for source in sorted((packed / "repository").iterdir()):
-        config = read_config(source)
-        if config.name == "tensorrt_llm":
-            for name, value in overrides.items():
-                config.parameters[name].string_value = value
-        for name in PATH_PARAMETERS:
-            if name in config.parameters:
-                relative = config.parameters[name].string_value
-                config.parameters[name].string_value = str(told / relative)
-        model = repository / source.name
-        model.mkdir(parents=True)
-        # Copied, since Python leaves __pycache__ beside what it imports, and the store is only to be read.
-        shutil.copytree(source / "1", model / "1")
-        (model / CONFIG).write_text(text_format.MessageToString(config), "utf-8")
-    return repository
-
-
-def read_config(model: Path) -> pb.ModelConfig:
-    """A model's config.pbtxt."""
-    return text_format.Parse((model / CONFIG).read_text("utf-8"), pb.ModelConfig())
 
 
 def preprocessing(checkpoint: Checkpoint) -> pb.ModelConfig:

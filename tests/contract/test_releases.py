@@ -14,13 +14,14 @@ from bento_trtllm.engines.base import Engine
 from bento_trtllm.engines.tensorrt import guided
 from bento_trtllm.engines.tensorrt.engine import PLAN_TIMING
 from bento_trtllm.engines.tensorrt.releases import DEFAULT, RELEASES
+from bento_trtllm.engines.tensorrt.runtime import TensorRTRuntime
 from bento_trtllm.engines.tensorrt.settings import PRESETS
 from bento_trtllm.engines.tensorrt.versions import VERSIONS
 from bento_trtllm.manifest import DialectName
-from bento_trtllm.packing.repository import configurations, place_repository, read_config, write_repository
+from bento_trtllm.packing.repository import configurations, write_repository
+from bento_trtllm.triton.process.repository import place_repository, read_config
 from bento_trtllm.triton.wire.client import TokenRequest, encode
 from bento_trtllm.triton.wire.dialects import DIALECTS, RENAMED
-from bento_trtllm.triton.wire.tensors import REQUESTED
 from tests.support.llamas import LLAMA3_8B, llama
 
 HERE = Path(__file__).parent
@@ -127,7 +128,7 @@ def test_the_client_asks_by_the_names_of_the_release(dialect: DialectName, confi
         frequency_penalty=1, seed=1, min_tokens=1, bad_words=[[6]], embedding_bias=[0.5], log_probs=True,
         guide=None if dialect != "1.x" else ("ebnf_grammar", "root ::= \"é\""),
     )  # fmt: skip
-    message = encode(request, RENAMED[dialect], REQUESTED["tensorrt"])
+    message = encode(request, RENAMED[dialect], TensorRTRuntime.requested)
     inputs = {tensor.name: tensor for tensor in configs["tensorrt_llm"].input}
     for sent in message.inputs:
         assert sent.datatype == pb.DataType.Name(inputs[sent.name].data_type).removeprefix("TYPE_").replace(

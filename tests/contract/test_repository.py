@@ -10,7 +10,8 @@ from tritonclient.grpc import model_config_pb2 as pb
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines.base import Engine
 from bento_trtllm.engines.openvino.engine import OpenVINOEngine
-from bento_trtllm.packing.repository import place_repository, read_config, write_repository
+from bento_trtllm.packing.repository import write_repository
+from bento_trtllm.triton.process.repository import place_repository, read_config
 
 MODELS = ("preprocessing", "tensorrt_llm", "postprocessing", "ensemble")
 UPSTREAM = json.loads((Path(__file__).parent / "inflight_batcher_llm-1.3.0rc3.json").read_text())["models"]

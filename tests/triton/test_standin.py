@@ -16,8 +16,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bento_trtllm.errors import TritonError
-from bento_trtllm.packing.repository import place_repository
 from bento_trtllm.triton.process.launch import Ports
+from bento_trtllm.triton.process.repository import place_repository
 from bento_trtllm.triton.wire.client import TokenRequest, TritonClient
 from bento_trtllm.triton.wire.deadlines import Deadlines
 from tests.support.inference import Reply, ids, infer, one, open_stream, request, words

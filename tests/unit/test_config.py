@@ -4,8 +4,26 @@ import os
 
 import pytest
 
-from bento_trtllm.config import OpenVINOSettings, Settings, cores, default_workers
+from bento_trtllm.config import EngineSettings, Settings, cores, default_workers, engines_of
+from bento_trtllm.engines import ENGINES, make_runtime
 from bento_trtllm.errors import EngineError
+from bento_trtllm.manifest import Manifest
+
+OPENVINO = Manifest(
+    engine="openvino", precision="f16", source="llama", revision=None, checksum=None, architecture="LlamaForCausalLM",
+    parameters=1, dtype="F16", vocab_size=512, context_length=2048, bos_id=None, eos_ids=[0], versions={},
+)  # fmt: skip
+TENSORRT = OPENVINO.model_copy(
+    update={
+        "engine": "tensorrt",
+        "build": {
+            "release": "26.07", "tensorrt_llm": "1.2.1", "gpu": "H100", "compute_capability": "9.0", "tp_size": 1,
+            "pp_size": 1, "preset": "tutorial", "dtype": "bfloat16", "quantization": "none", "kv_cache_dtype": "auto",
+            "max_batch_size": 8, "max_input_len": 1024, "max_seq_len": 2048, "max_num_tokens": 1024,
+        },
+    }
+)  # fmt: skip
+PACKED = {"batch_scheduler_policy": "guaranteed_no_evict", "enable_chunked_context": "true"}
 
 
 @pytest.mark.parametrize(
@@ -28,10 +46,10 @@ def test_workers_are_the_machines_unless_given(monkeypatch: pytest.MonkeyPatch) 
 def test_precisions_that_the_engine_cannot_combine_are_refused(inference: str, cache: str) -> None:
     values = {"inference_precision": inference, "kv_cache_precision": cache}
     if cache in ("f16", "u8") or cache == inference:
-        assert OpenVINOSettings.model_validate(values).parameters()["kv_cache_precision"] == cache
+        assert EngineSettings.model_validate(values).parameters("openvino")["kv_cache_precision"] == cache
     else:
         with pytest.raises(ValueError, match=f"kv_cache_precision={cache} does not go with inference_precision="):
-            OpenVINOSettings.model_validate(values)
+            EngineSettings.model_validate(values)
 
 
 @pytest.mark.parametrize("value", ["0", "0.5", "-1", "2.5"])
@@ -41,16 +59,57 @@ def test_cancellations_are_looked_for_every_whole_millisecond(value: str, monkey
     with pytest.raises(ValueError, match="cancellation_check_period_ms"):
         Settings()
     monkeypatch.setenv("TRTLLM_CANCELLATION_CHECK_PERIOD_MS", "1")
-    assert Settings().overrides("tensorrt") == {"cancellation_check_period_ms": "1"}
-    assert Settings().overrides("openvino")["cancellation_check_period_ms"] == "1"
+    assert Settings().parameters("tensorrt", given=True) == {"cancellation_check_period_ms": "1"}
+    assert Settings().parameters("openvino")["cancellation_check_period_ms"] == "1"
 
 
 def test_openvinos_prefix_cache_is_off_and_refused() -> None:
-    assert OpenVINOSettings().parameters()["enable_kv_cache_reuse"] == "false"
+    assert EngineSettings().parameters("openvino")["enable_kv_cache_reuse"] == "false"
     with pytest.raises(
         EngineError, match=r"enable_kv_cache_reuse=true is refused with the OpenVINO engine: .*leave it"
     ):
-        Settings(enable_kv_cache_reuse=True).overrides("openvino")
+        make_runtime(OPENVINO).parameters(Settings(enable_kv_cache_reuse=True), {})
+
+
+@pytest.mark.parametrize(
+    ("manifest", "name", "value", "other"),
+    [
+        (TENSORRT, "threads", "2", "openvino"),
+        (TENSORRT, "kv_cache_precision", "f16", "openvino"),
+        (TENSORRT, "step_limit_s", "30", "openvino"),
+        (OPENVINO, "kv_cache_free_gpu_mem_fraction", "0.5", "tensorrt"),
+        (OPENVINO, "batch_scheduler_policy", "max_utilization", "tensorrt"),
+    ],
+)
+def test_a_setting_that_the_engine_ignores_is_refused(
+    manifest: Manifest, name: str, value: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = make_runtime(manifest)
+    sentence = f"the setting {name} is for the engine {other}, and the packed model's is {manifest.engine}"
+    with pytest.raises(EngineError, match=sentence):
+        runtime.parameters(Settings.model_validate({name: value}), PACKED)
+    monkeypatch.setenv(f"TRTLLM_{name.upper()}", value)
+    with pytest.raises(EngineError, match=sentence):
+        runtime.parameters(Settings(), PACKED)
+    monkeypatch.setenv(f"TRTLLM_{name.upper()}", "")
+    assert runtime.parameters(Settings(), PACKED).items() >= PACKED.items()
+
+
+def test_every_setting_of_an_engine_says_whose_it_is() -> None:
+    for name in EngineSettings.model_fields:
+        assert engines_of(name) and set(engines_of(name)) <= set(ENGINES), name
+    assert engines_of("workers") == ()
+
+
+def test_what_runs_a_model() -> None:
+    openvino, tensorrt = make_runtime(OPENVINO), make_runtime(TENSORRT)
+    assert (openvino.gpu, openvino.masks_only_end_id, openvino.ranks) == (False, False, 1)
+    assert (tensorrt.gpu, tensorrt.masks_only_end_id, tensorrt.ranks) == (True, True, 1)
+    assert openvino.longest_prompt({"enable_chunked_context": "false"}) == 2047
+    assert tensorrt.longest_prompt({"enable_chunked_context": "false"}) == 1024
+    assert tensorrt.longest_prompt(PACKED) == 2047
+    with pytest.raises(EngineError, match="is for the engine vllm, which this version does not have"):
+        make_runtime(OPENVINO.model_copy(update={"engine": "vllm"}))
 
 
 def test_a_proxy_has_room_for_all_requests() -> None:

@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from bento_trtllm.config import Settings
-from bento_trtllm.engines.tensorrt import guided, provenance
+from bento_trtllm.engines import make_runtime
+from bento_trtllm.engines.tensorrt import guided, runtime
+from bento_trtllm.engines.tensorrt.provenance import TensorRTBuild
 from bento_trtllm.errors import EngineError
 from bento_trtllm.llm import check
 from bento_trtllm.manifest import Manifest
@@ -98,8 +100,7 @@ def test_packs(desk: Desk, tiny: Path) -> None:
     manifest = Manifest.read(packed)
     assert (manifest.engine, manifest.precision, manifest.dialect) == ("tensorrt", "bfloat16", "1.x")
     assert manifest.versions == {"tensorrt_llm": "1.2.1"} and manifest.context_length == 2048
-    built = manifest.tensorrt
-    assert built is not None
+    built = TensorRTBuild.model_validate(manifest.build)
     assert (built.gpu, built.compute_capability) == ("NVIDIA H100 80GB HBM3", "9.0")
     assert (built.release, built.tensorrt_llm, built.tp_size, built.pp_size) == ("26.07", "1.2.1", 1, 1)
     metadata = yaml.safe_load((packed / "model.yaml").read_text())["metadata"]
@@ -119,7 +120,7 @@ def test_quantises_and_shards(desk: Desk, tiny: Path, tmp_path: Path) -> None:
     assert {path.name for path in (packed / "engine").iterdir()} == {
         *("config.json", "rank0.engine", "rank1.engine", guided.FILE)
     }
-    assert Manifest.read(packed).ranks == 2
+    assert make_runtime(Manifest.read(packed)).ranks == 2
 
 
 def test_the_tutorials_release(
@@ -191,10 +192,8 @@ def test_nvfp4(desk: Desk, tiny: Path) -> None:
     quantize, _ = calls(desk)
     assert (quantize["third"], quantize["calib_dataset"]) == (["NVFP4", "FP8"], "pileval")
     manifest = Manifest.read(packed)
-    assert manifest.tensorrt is not None
-    assert (manifest.precision, manifest.tensorrt.quantization, manifest.tensorrt.kv_cache_dtype) == (
-        *("nvfp4", "nvfp4", "fp8"),
-    )
+    built = TensorRTBuild.model_validate(manifest.build)
+    assert (manifest.precision, built.quantization, built.kv_cache_dtype) == (*("nvfp4", "nvfp4", "fp8"),)
 
 
 def test_refused_before_anything_is_paid_for(desk: Desk, tiny: Path) -> None:
@@ -341,16 +340,16 @@ def test_a_service_compares_the_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     manifest = Manifest.read(desk.packed(tiny))
-    monkeypatch.setattr(provenance.gpus, "installed", lambda: fake_gpus(gpus))
-    monkeypatch.setattr(provenance.TensorRTPython, "version", lambda self: version)
+    monkeypatch.setattr(runtime.gpus, "installed", lambda: fake_gpus(gpus))
+    monkeypatch.setattr(runtime.TensorRTPython, "version", lambda self: version)
     if not message:
-        provenance.check(manifest)
+        make_runtime(manifest).check_machine()
         return
     with pytest.raises(EngineError) as caught:
-        provenance.check(manifest)
+        make_runtime(manifest).check_machine()
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def fake_gpus(text: str) -> list[provenance.gpus.GPU]:
+def fake_gpus(text: str) -> list[runtime.gpus.GPU]:
     found = [gpu.split(":") for gpu in text.split(",") if gpu]
-    return [provenance.gpus.GPU(name, int(gib) << 30, (int(sm[0]), int(sm[2]))) for name, gib, sm in found]
+    return [runtime.gpus.GPU(name, int(gib) << 30, (int(sm[0]), int(sm[2]))) for name, gib, sm in found]

@@ -313,12 +313,16 @@ def test_gpus_by_name() -> None:
 
 
 def test_run_time_settings_replace_only_what_is_given() -> None:
-    assert Settings().overrides("tensorrt") == {}
+    assert Settings().parameters("tensorrt", given=True) == {}
     given = Settings(kv_cache_free_gpu_mem_fraction=0.5, enable_kv_cache_reuse=True, threads=3)
-    assert given.overrides("tensorrt") == {"kv_cache_free_gpu_mem_fraction": "0.5", "enable_kv_cache_reuse": "true"}
-    assert Settings(enable_chunked_context=False).overrides("tensorrt") == {"enable_chunked_context": "false"}
-    assert Settings().overrides("openvino")["threads"] == "0"
-    assert Settings().overrides("openvino")["enable_kv_cache_reuse"] == "false"
+    assert given.parameters("tensorrt", given=True) == {
+        "kv_cache_free_gpu_mem_fraction": "0.5",
+        "enable_kv_cache_reuse": "true",
+    }
+    settings = Settings(enable_chunked_context=False)
+    assert settings.parameters("tensorrt", given=True) == {"enable_chunked_context": "false"}
+    assert Settings().parameters("openvino")["threads"] == "0"
+    assert Settings().parameters("openvino")["enable_kv_cache_reuse"] == "false"
 
 
 def test_make_engine_is_for_one_precision() -> None:

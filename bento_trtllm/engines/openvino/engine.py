@@ -70,7 +70,7 @@ class OpenVINOEngine(Engine):
         # Imported here: --help answers at once.
         from tritonclient.grpc import model_config_pb2 as pb  # noqa: PLC0415
 
-        from bento_trtllm.config import OpenVINOSettings  # noqa: PLC0415
+        from bento_trtllm.config import EngineSettings  # noqa: PLC0415
         from bento_trtllm.triton.wire import tensors as contract  # noqa: PLC0415
 
         config = checkpoint.config
@@ -80,7 +80,7 @@ class OpenVINOEngine(Engine):
             "context_length": str(config.max_position_embeddings),
             "kv_values_per_token": str(2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim),
             "exclude_input_in_output": "true",
-            **OpenVINOSettings().parameters(),
+            **EngineSettings().parameters(self.name),
         }
         return pb.ModelConfig(
             name="tensorrt_llm",
@@ -92,6 +92,9 @@ class OpenVINOEngine(Engine):
             model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),
             instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],
         )
+
+    def options(self) -> dict[str, str]:
+        return {"precision": self.precision}
 
     def model_sources(self) -> list[Path]:
         return sorted(path for path in MODEL.glob("*.py") if path.name != "__init__.py")

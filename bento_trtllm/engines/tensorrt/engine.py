@@ -13,11 +13,11 @@ from bento_trtllm.engines.tensorrt.build import Builder, ConvertCall, build_argv
 from bento_trtllm.engines.tensorrt.calibration import dataset_fault
 from bento_trtllm.engines.tensorrt.fit import division_fault, gpu_fault, quantization_fault
 from bento_trtllm.engines.tensorrt.gpus import GPU
+from bento_trtllm.engines.tensorrt.provenance import TensorRTBuild
 from bento_trtllm.engines.tensorrt.python import TensorRTPython
 from bento_trtllm.engines.tensorrt.releases import Release, find_release, same_version
 from bento_trtllm.engines.tensorrt.settings import TensorRTSettings
 from bento_trtllm.errors import CheckpointError, EngineError
-from bento_trtllm.manifest import TensorRTBuild
 from bento_trtllm.triton.wire.dialects import DIALECTS
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class TensorRTEngine(Engine):
         shortest = min(settings.max_input_len, (longest or context) - 1)
         return settings.model_copy(update={"max_seq_len": longest, "max_input_len": shortest})
 
-    def describe(self, checkpoint: Checkpoint) -> TensorRTBuild:
+    def describe(self, checkpoint: Checkpoint) -> dict[str, JsonValue]:
         gpu, settings = self._gpus[0], self._fit(checkpoint)
         return TensorRTBuild(
             release=self.release.tag,
@@ -187,7 +187,7 @@ class TensorRTEngine(Engine):
             max_input_len=settings.max_input_len,
             max_seq_len=self.context_length(checkpoint),
             max_num_tokens=settings.max_num_tokens,
-        )
+        ).model_dump()
 
     def model_config(self, checkpoint: Checkpoint) -> "ModelConfig":
         # Imported here: --help answers at once.

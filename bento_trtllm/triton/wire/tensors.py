@@ -109,12 +109,3 @@ OUTPUTS = (
     tensor_out("batch_index", INT32),
     tensor_out("sequence_index", INT32),
 )
-
-REQUESTED: Mapping[str, tuple[str, ...]] = {
-    # A further tensor a message costs Triton's Python backend some 50 µs of the cores that the engine computes on.
-    "openvino": ("output_ids",),
-    # The C++ backend throws for each response of a request that does not name both (fillTritonResponse in
-    # model_instance_state.cc, 0.10.0 to 1.3.0rc3), and the engine goes on for nobody.
-    "tensorrt": ("output_ids", "sequence_length"),
-}
-"""Outputs that every request to an engine must ask for, by the engine's name."""

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine
+from bento_trtllm.engines.tensorrt.provenance import TensorRTBuild
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.triton.process import installation
 from tests.support.fakes.container import Container
@@ -94,8 +95,7 @@ class Standin:
         gguf = self.folder / "gguf" / packed.parent.name / packed.name
         gguf.mkdir(parents=True)
         make_engine("openvino").build(find_checkpoint(str(checkpoint)), gguf)
-        built = manifest.tensorrt
-        assert built
+        built = TensorRTBuild.model_validate(manifest.build)
         files: Mapping[str, Any] = {
             "rank0.engine": str(gguf / "model.gguf"),
             "config.json": json.dumps(

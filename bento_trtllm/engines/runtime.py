@@ -1,0 +1,67 @@
+"""What a packed engine is while it runs: how it is started, and what a request must know of it."""
+
+from abc import ABC
+from collections.abc import Mapping
+from typing import ClassVar
+
+from bento_trtllm.config import Settings, engines_of
+from bento_trtllm.errors import EngineError
+from bento_trtllm.manifest import Manifest
+from bento_trtllm.triton.process.launch import Launcher
+from bento_trtllm.triton.process.ranks import launcher
+from bento_trtllm.triton.wire.dialects import RENAMED
+
+
+class Runtime(ABC):
+    """One packed model, by the engine that runs it."""
+
+    gpu: ClassVar[bool] = False
+    """Whether it computes on GPUs."""
+    requested: ClassVar[tuple[str, ...]]
+    """Outputs that every request must ask for."""
+    masks_only_end_id: ClassVar[bool] = False
+    """Whether `min_tokens` keeps the first end token alone out of an answer's first tokens, rather than all of them."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+
+    @property
+    def ranks(self) -> int:
+        """Processes of Triton that the engine takes."""
+        return 1
+
+    @property
+    def launcher(self) -> Launcher:
+        """How Triton is started with it."""
+        return launcher(self.ranks)
+
+    @property
+    def renamed(self) -> Mapping[str, str]:
+        """What the engine calls tensors of the 1.x dialect otherwise."""
+        return RENAMED[self.manifest.dialect]
+
+    def check_machine(self) -> None:
+        """Raise EngineError, in one sentence, where this machine cannot run the engine."""
+        return
+
+    def parameters(self, settings: Settings, packed: Mapping[str, str]) -> dict[str, str]:
+        """The parameters of the Triton model `tensorrt_llm`, given those that it was packed with.
+
+        Raises EngineError, in one sentence, for settings that the engine ignores or must not have.
+        """
+        engine = self.manifest.engine
+        if ignored := settings.ignored_by(engine):
+            others = " and ".join(engines_of(ignored[0]))
+            raise EngineError(
+                f"the setting {ignored[0]} is for the engine {others}, and the packed model's is {engine}, which "
+                "would ignore it: leave it out"
+            )
+        return {**packed, **self.overrides(settings)}
+
+    def overrides(self, settings: Settings) -> dict[str, str]:
+        """The parameters that settings replace: by default those that were given. Raises EngineError."""
+        return settings.parameters(self.manifest.engine, given=True)
+
+    def longest_prompt(self, parameters: Mapping[str, str]) -> int:
+        """Tokens that a prompt may have with these parameters: with a token of the answer they fill the context."""
+        return self.manifest.context_length - 1

@@ -1,0 +1,59 @@
+"""A packed model's Triton repository, as one start of Triton has it.
+
+A packed repository names no absolute path, so that it can move between machines: path parameters are relative to
+the packed model's directory, and made absolute at each launch.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from bento_trtllm.triton.process.plain import plain
+
+CONFIG = "config.pbtxt"
+ENGINE = "tensorrt_llm"
+"""The model that is the engine."""
+PATH_PARAMETERS = ("gpt_model_path", "tokenizer_dir", "xgrammar_tokenizer_info_path")
+
+
+def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str]) -> Path:
+    """Make a repository that Triton can load from a packed model, and return its path.
+
+    The models' few small files are copied, their configurations written anew: paths made absolute (or plain.py's),
+    and the parameters of `tensorrt_llm` that `overrides` names replaced.
+    """
+    repository = directory / "repository"
+    told = plain(packed, directory, "packed")
+    for source in sorted((packed / "repository").iterdir()):
+        config = read_config(source)
+        if config.name == ENGINE:
+            for name, value in overrides.items():
+                config.parameters[name].string_value = value
+        for name in PATH_PARAMETERS:
+            if name in config.parameters:
+                relative = config.parameters[name].string_value
+                config.parameters[name].string_value = str(told / relative)
+        model = repository / source.name
+        model.mkdir(parents=True)
+        # Copied, since Python leaves __pycache__ beside what it imports, and the store is only to be read.
+        shutil.copytree(source / "1", model / "1")
+        (model / CONFIG).write_text(text_format.MessageToString(config), "utf-8")
+    return repository
+
+
+def read_config(model: Path) -> pb.ModelConfig:
+    """A model's config.pbtxt."""
+    return text_format.Parse((model / CONFIG).read_text("utf-8"), pb.ModelConfig())
+
+
+def engine_config(packed: Path) -> pb.ModelConfig:
+    """The configuration of a packed model's engine."""
+    return read_config(packed / "repository" / ENGINE)
+
+
+def read_parameters(config: pb.ModelConfig) -> dict[str, str]:
+    """The parameters of a model's configuration."""
+    return {name: parameter.string_value for name, parameter in config.parameters.items()}
