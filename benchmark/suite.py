@@ -14,7 +14,7 @@ from benchmark.answer import Asker, RemoteAsker, chat_model
 from benchmark.engine import EngineName, Model, pack
 from benchmark.measure import cores
 from benchmark.rounds import Case, measure
-from benchmark.service import serve
+from benchmark.service import free_port, serve
 
 PARTS = ("table", "first", "openvino", "workers", "idle", "length", "startup")
 MEASURED = ("table", "first", "openvino", "openvino_bf16", "workers")
@@ -146,7 +146,8 @@ def run(options: Options, home: Path, say: Say) -> Report:
     model = pack(home, options.engine, options.tokens_per_message)
     if {"table", "first", "length"} & {*options.parts}:
         # Room for all streams, so that the line for slots is not what is measured.
-        with serve(home, workers=options.workers, max_running_requests=max(*options.streams, 256)) as service:
+        most = max(*options.streams, 256)
+        with serve(home, workers=options.workers, max_running_requests=most, **_door(options)) as service:
             service.wait_ready()
             asker = Asker(model, service, chat_model(service.url))
             if "table" in options.parts:
@@ -178,6 +179,11 @@ def run(options: Options, home: Path, say: Say) -> Report:
     return report
 
 
+def _door(options: Options) -> dict[str, int]:
+    """The setting with which Triton has the ensemble, where it is measured."""
+    return {"grpc_port": free_port()} if "ensemble" in options.paths else {}
+
+
 def _paths(options: Options, asker: Asker) -> list[str]:
     return [path for path in options.paths if path != "chat" or asker.chat_model]
 
@@ -202,7 +208,7 @@ def _first(asker: Asker, options: Options, say: Say) -> list[Case]:
 
 
 def _openvino(home: Path, model: Model, options: Options, say: Say, **settings: Any) -> list[Case]:
-    with serve(home, **settings) as service:
+    with serve(home, **settings, **_door(options)) as service:
         service.wait_ready()
         asker = Asker(model, service, chat_model(service.url))
         loads = [asker.load(path, OPENVINO_STREAMS, options.tokens) for path in _paths(options, asker)]

@@ -3,14 +3,16 @@
 """
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic import BaseModel, Field, IPvAnyAddress, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -109,7 +111,39 @@ class EngineSettings(BaseModel):
         return _texts({name: value for name, value in values.items() if not given or value or value is False})
 
 
-class TritonSettings(BaseModel):
+class DoorSettings(BaseModel):
+    """Where other programs call Triton itself, over gRPC; without a port, none can."""
+
+    grpc_port: int = Field(
+        0, ge=0, le=65535, description="Triton takes gRPC here, text in and out by its model `ensemble`. 0: no port."
+    )
+    grpc_address: IPvAnyAddress = Field(
+        IPv4Address("127.0.0.1"), description="The address of grpc_port. Other machines reach any but a loopback one."
+    )
+    grpc_key: SecretStr = Field(
+        SecretStr(""), description="What calls to grpc_port bring as the header triton-grpc-protocol-infer-key."
+    )
+
+    @field_validator("grpc_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr) -> SecretStr:
+        # Triton's command line has it behind `:` and `=`.
+        if not re.fullmatch(r"[\w.~+/-]*=*", key.get_secret_value(), re.ASCII):
+            raise ValueError("it may have letters, digits and -._~+/ only, and = at its end")
+        return key
+
+    @model_validator(mode="after")
+    def _is_a_door(self) -> "DoorSettings":
+        if not self.grpc_port and (given := self.model_fields_set & {"grpc_address", "grpc_key"}):
+            raise ValueError(f"{min(given)} is of no use without grpc_port: give both, or neither")
+        if not self.grpc_address.is_loopback and not self.grpc_key.get_secret_value():
+            raise ValueError(
+                f"grpc_address={self.grpc_address} lets other machines run prompts without a key: give grpc_key, too"
+            )
+        return self
+
+
+class TritonSettings(DoorSettings):
     """How tritonserver is started, watched and stopped."""
 
     startup_timeout_s: float = Field(

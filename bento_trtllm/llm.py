@@ -19,6 +19,7 @@ from bento_trtllm.metrics.prometheus import Telemetry
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
+from bento_trtllm.triton.process.door import Door
 from bento_trtllm.triton.process.repository import engine_config, place_repository, read_parameters
 from bento_trtllm.triton.process.run_folder import Status
 from bento_trtllm.triton.process.supervisor import Supervisor
@@ -32,8 +33,9 @@ FIRST_WAIT_S = 10
 def check(packed: Path, settings: Settings) -> None:
     """What can be said before there is a worker, for all of them; the pack is settled on then.
 
-    Raises StoreError, or EngineError for settings it must not have.
+    Raises StoreError, EngineError for settings it must not have, or TritonError where grpc_port is taken.
     """
+    Door.of(settings).check()
     make_runtime(pin(packed)).parameters(settings, read_parameters(engine_config(packed)))
 
 
@@ -58,6 +60,7 @@ class LLM:
             settings.first_token_timeout_s, settings.between_tokens_timeout_s, settings.request_timeout_s
         )
         self.telemetry = Telemetry(self.admission)
+        self._door = Door.of(settings)
         self._runtime = make_runtime(self.manifest)
         config = engine_config(packed)
         inputs = {tensor.name for tensor in config.input}
@@ -89,7 +92,7 @@ class LLM:
             self._runtime.check_machine()
         except EngineError as error:
             raise TritonError(str(error)) from error
-        return place_repository(self._packed, folder, self._parameters)
+        return place_repository(self._packed, folder, self._parameters, text=self._door.open)
 
     def _verify(self) -> None:
         """Raise TritonError where the pack is not, or no longer, the one that this worker reads and writes text for."""
@@ -154,4 +157,5 @@ class LLM:
         names, outputs = self._runtime.renamed, self._runtime.requested
         # A channel belongs to one Triton: what fails on it says nothing of the next.
         failures = Failures(self._failure_limit, partial(self._supervisor.condemn, generation))
-        return TritonClient(address, names, outputs, self._supervisor.suspect, self._supervisor.occupy, failures)
+        supervisor, metadata = self._supervisor, self._door.metadata
+        return TritonClient(address, names, outputs, supervisor.suspect, supervisor.occupy, failures, metadata)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkpoints import write_slow
-from tests.support.serving import MACHINES, Service, pack, serve
+from tests.support.serving import MACHINES, Service, free_port, pack, serve
 from tests.support.standin.place import ENGINES, Standin
 
 OPENVINO = "openvino"
@@ -69,6 +69,28 @@ def services(
 @pytest.fixture(scope="session")
 def service(engine: str, services: Callable[[str], Service]) -> Service:
     return services(engine)
+
+
+@pytest.fixture(scope="session")
+def open_services(
+    homes: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Service]]:
+    """The same with a gRPC port for other programs, and so with the models that they send text to."""
+    with ExitStack() as stack:
+
+        @cache
+        def started(engine: str) -> Service:
+            log = tmp_path_factory.mktemp("open-service") / "log.txt"
+            service = stack.enter_context(serve(homes(engine), log, "--arg", f"grpc_port={free_port()}"))
+            service.wait_ready()
+            return service
+
+        yield started
+
+
+@pytest.fixture(scope="session")
+def open_service(engine: str, open_services: Callable[[str], Service]) -> Service:
+    return open_services(engine)
 
 
 @pytest.fixture(scope="session")

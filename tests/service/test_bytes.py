@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.demo import ANSWERS, SCRIPTS
 from tests.support.ensemble import ask, text_input
-from tests.support.serving import DEMO, SSE, Service, pack, serve
+from tests.support.serving import DEMO, SSE, Service, free_port, pack, serve
 from tests.support.walk import Walk, write_walk
 
 CROWD = 64
@@ -112,14 +112,14 @@ def script(prompt: str) -> Question:
     return Question(prompt, text_input(prompt), 1024, text, text.encode())
 
 
-def test_every_script_alone(service: Service) -> None:
+def test_every_script_alone(open_service: Service) -> None:
     """The other clients have theirs in test_generate and test_ensemble."""
-    assert max(check(bare, service, [script(prompt)]) for prompt in SCRIPTS.values()) > 1
+    assert max(check(bare, open_service, [script(prompt)]) for prompt in SCRIPTS.values()) > 1
 
 
 @CLIENTS
-def test_every_script_in_a_crowd(service: Service, client: Client) -> None:
-    assert check(client, service, list(islice(cycle(map(script, SCRIPTS.values())), CROWD))) > 1
+def test_every_script_in_a_crowd(open_service: Service, client: Client) -> None:
+    assert check(client, open_service, list(islice(cycle(map(script, SCRIPTS.values())), CROWD))) > 1
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,8 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
 @pytest.fixture(scope="module")
 def walking(home: Path, walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     tag = pack(home, "walk:test", walk.directory)
-    with serve(home, tmp_path_factory.mktemp("walking") / "log.txt", "--arg", f"model={tag}") as service:
+    options = ("--arg", f"model={tag}", "--arg", f"grpc_port={free_port()}")
+    with serve(home, tmp_path_factory.mktemp("walking") / "log.txt", *options) as service:
         service.wait_ready()
         yield service
 

@@ -8,8 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,11 +20,10 @@ from tests.support.asking import read_events, stream_events
 from tests.support.checkpoints import write_checkpoint
 from tests.support.demo import ANSWERS, PROMPT
 from tests.support.processes import workers
-from tests.support.serving import ROOT, SSE, Service, environment, free_port, pack, serve
-from tests.support.tiny import listens, until
+from tests.support.refusal import LIMIT_S, bentoml, refused
+from tests.support.serving import ROOT, SSE, Service, environment, pack, serve
+from tests.support.tiny import until
 
-LIMIT_S = 90
-"""To end; a few seconds on an idle machine, most of which are imports."""
 AGAIN = "; pack it again with python pack_model.py --engine openvino --checkpoint "
 
 
@@ -40,32 +37,6 @@ def store(home: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def packed(store: Path) -> Path:
     return store / "models" / "demo-llama" / "test"
-
-
-def refused(command: list[str], home: Path, **env: str) -> str:
-    """The one sentence with which a service ends. Its port never accepts anybody."""
-    port = free_port()
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        cwd=ROOT, env=environment(home, **env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + LIMIT_S
-        while process.poll() is None and time.monotonic() < deadline:
-            assert not listens(port)
-            time.sleep(0.02)
-        assert process.poll() == 2
-    finally:
-        process.kill()
-        out, err = process.communicate()
-    assert out == "", out
-    assert err.startswith("error: ") and err.count("\n") == 1, err
-    return err
-
-
-def bentoml(*arguments: str) -> list[str]:
-    options = [option for argument in arguments for option in ("--arg", argument)]
-    return [sys.executable, "-m", "bentoml", "serve", "service:TRTLLM", *options]
 
 
 def cut(packed: Path) -> None:

@@ -76,14 +76,20 @@ def repository(folder: Path, name: str = "echo", initialize: str = "", pause_s: 
     return folder
 
 
-def echo(address: str, numbers: list[int], model: str = "echo", timeout_s: float = 20) -> Iterator[int]:
+def echo(
+    address: str,
+    numbers: list[int],
+    model: str = "echo",
+    timeout_s: float = 20,
+    metadata: tuple[tuple[str, str], ...] = (),
+) -> Iterator[int]:
     """One request as one stream, item for item. Raises RuntimeError for an error that Triton reports."""
     request = service_pb2.ModelInferRequest(model_name=model)
     request.inputs.add(name="IN", datatype="INT32", shape=[len(numbers)])
     request.raw_input_contents.append(np.array(numbers, np.int32).tobytes())
     with grpc.insecure_channel(address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        for response in stub.ModelStreamInfer(iter([request]), timeout=timeout_s):
+        for response in stub.ModelStreamInfer(iter([request]), timeout=timeout_s, metadata=metadata):
             if response.error_message:
                 raise RuntimeError(response.error_message)
             for raw in response.infer_response.raw_output_contents:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
 
@@ -64,6 +65,32 @@ async def test_ranks_serve_as_one(repository: Path, folder: Path) -> None:
         assert not ports & {server.ports.grpc, server.ports.metrics, 8000, 8001, 8002}
         # Neither is bound to a core.
         assert len(second.cpu_affinity()) == len(psutil.Process().cpu_affinity())
+    finally:
+        await server.stop()
+    tiny.assert_gone(server.folder)
+
+
+async def test_the_first_rank_has_the_door(repository: Path, folder: Path) -> None:
+    """Its port and its key; the others open none."""
+    door = {"grpc_port": Ports.free().grpc, "grpc_key": "key"}
+    settings = TritonSettings.model_validate({**SETTINGS.model_dump(exclude_unset=True), **door})
+    server = TritonServer(lambda _: repository, settings, launcher=ranks.launcher(2), parent=folder)
+    await server.start()
+    try:
+        listening = [
+            c.laddr.port
+            for rank in tiny.tritons(server.folder.name)
+            for c in rank.net_connections("tcp")
+            if c.status == psutil.CONN_LISTEN
+        ]
+        assert set(listening) >= {door["grpc_port"]}
+        second = next(p for p in tiny.tritons(server.folder.name) if "--load-model=tensorrt_llm" in p.cmdline())
+        assert not any("grpc-port" in argument or "infer-key" in argument for argument in second.cmdline())
+        with pytest.raises(grpc.RpcError, match="restricted"):
+            await asyncio.to_thread(lambda: list(tiny.echo(server.address, [7], "ensemble")))
+        key = (("triton-grpc-protocol-infer-key", "key"),)
+        numbers = await asyncio.to_thread(lambda: list(tiny.echo(server.address, [7], "ensemble", metadata=key)))
+        assert numbers == [7]
     finally:
         await server.stop()
     tiny.assert_gone(server.folder)

@@ -20,6 +20,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
+from bento_trtllm.triton.process.door import Door
 from bento_trtllm.triton.process.launch import Launch, Ports, Start, tritonserver
 from bento_trtllm.triton.process.reaped import KILL_LIMIT_S
 from bento_trtllm.triton.process.server import TritonServer
@@ -227,6 +228,38 @@ async def test_ends_when_the_port_of_the_metrics_is_taken(
         else:
             assert await asyncio.wait_for(server.wait(), 5) == 1
             assert "already in use" in server.why_ended()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", "::1", "::"])
+async def test_listens_where_its_door_is(echo: Path, folder: Path, address: str) -> None:
+    try:
+        free = Ports.free().grpc
+        server = make(echo, folder, door_settings(address, free))
+        Door.of(server.settings).check()
+    except TritonError:
+        pytest.skip(f"this machine has no {address}")
+    await server.start()
+    try:
+        assert server.ports.grpc == free
+        assert await server.answers(1)
+        with pytest.raises(grpc.RpcError, match="expecting header 'triton-grpc-protocol-infer-key'"):
+            await asyncio.to_thread(lambda: list(tiny.echo(server.address, [7])))
+    finally:
+        await server.stop()
+    tiny.assert_gone(server.folder, 0)
+
+
+def door_settings(address: str, port: int) -> TritonSettings:
+    given = {**SETTINGS.model_dump(exclude_unset=True), "grpc_port": port, "grpc_address": address, "grpc_key": "key"}
+    return TritonSettings.model_validate(given)
+
+
+async def test_takes_no_other_port_than_its_doors(echo: Path, folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = make(echo, folder, door_settings("127.0.0.1", taken.getsockname()[1]))
+        with pytest.raises(TritonError, match=r"Triton cannot listen at 127.* another program listens there"):
+            await server.start()
+    assert list(folder.iterdir()) == []
 
 
 def triton_of(server: TritonServer) -> psutil.Process:

@@ -4,10 +4,12 @@ import os
 
 import pytest
 
+from bento_trtllm.arguments import read_settings
 from bento_trtllm.config import EngineSettings, Settings, cores, default_workers, engines_of
 from bento_trtllm.engines import ENGINES, make_runtime
-from bento_trtllm.errors import EngineError
+from bento_trtllm.errors import EngineError, SettingsError, TritonError
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.triton.process.door import Door
 
 OPENVINO = Manifest(
     engine="openvino", precision="f16", source="llama", revision=None, checksum=None, architecture="LlamaForCausalLM",
@@ -110,6 +112,51 @@ def test_what_runs_a_model() -> None:
     assert tensorrt.longest_prompt(PACKED) == 2047
     with pytest.raises(EngineError, match="is for the engine vllm, which this version does not have"):
         make_runtime(OPENVINO.model_copy(update={"engine": "vllm"}))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"grpc_address": "0.0.0.0", "grpc_port": 8001}, "grpc_address=0.0.0.0 lets other machines run prompts"),
+        ({"grpc_address": "::", "grpc_port": 8001}, "grpc_address=:: lets other machines run prompts"),
+        ({"grpc_key": "key"}, "grpc_key is of no use without grpc_port"),
+        ({"grpc_address": "127.0.0.2"}, "grpc_address is of no use without grpc_port"),
+        ({"grpc_address": "everywhere", "grpc_port": 8001}, "grpc_address=everywhere cannot be used"),
+        ({"grpc_key": "secret,word", "grpc_port": 8001}, "grpc_key=… cannot be used: it may have letters, digits"),
+        ({"grpc_key": "secret\n", "grpc_port": 8001}, "grpc_key=… cannot be used: it may have letters, digits"),
+        ({"grpc_port": 65536}, "grpc_port=65536 cannot be used"),
+    ],
+)
+def test_a_door_that_is_none_is_refused(given: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        read_settings(given)
+    assert said in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_a_door_of_this_machine_needs_no_key() -> None:
+    for address in ("127.0.0.1", "127.0.0.2", "::1"):
+        door = Door.of(read_settings({"grpc_port": 8001, "grpc_address": address}))
+        assert (door.host, door.metadata, door.open) == (address, (), True)
+    assert not Door.of(Settings()).open
+
+
+def test_the_service_finds_a_door_to_the_network() -> None:
+    settings = {"grpc_port": "8001", "grpc_key": "a/b+c~d.e_f-g="}
+    assert Door.of(read_settings(settings | {"grpc_address": "0.0.0.0"})).at(8001) == "127.0.0.1:8001"
+    door = Door.of(read_settings(settings | {"grpc_address": "::"}))
+    assert door.at(8001) == "[::1]:8001"
+    assert door.arguments(8001) == [
+        "--grpc-address=[::]",
+        "--grpc-port=8001",
+        "--grpc-restricted-protocol=inference,metadata,model-config:infer-key=a/b+c~d.e_f-g=",
+    ]
+
+
+def test_an_address_of_another_machine_is_told_so() -> None:
+    door = Door.of(read_settings({"grpc_port": 8001, "grpc_address": "192.0.2.1", "grpc_key": "key"}))
+    with pytest.raises(TritonError, match=r"192\.0\.2\.1:8001 .*this machine has no such address"):
+        door.check()
 
 
 def test_a_proxy_has_room_for_all_requests() -> None:

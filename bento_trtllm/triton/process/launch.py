@@ -11,16 +11,16 @@ from pathlib import Path
 
 from bento_trtllm.config import TritonSettings
 from bento_trtllm.triton.process import reaper
+from bento_trtllm.triton.process.door import LOOPBACK, Door
 from bento_trtllm.triton.process.installation import Installation
 
-LOOPBACK = "127.0.0.1"
 UNUSED_PROTOCOLS = "shared-memory,model-repository,statistics,trace,logging"
 """Parts of Triton's gRPC API that nobody here needs, and that could change a server that runs."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """What one Triton listens on, all of it on 127.0.0.1. HTTP is off: inference goes over gRPC."""
+    """What one Triton listens on: the metrics on 127.0.0.1, gRPC as its door says. HTTP is off."""
 
     grpc: int
     metrics: int
@@ -82,8 +82,7 @@ def tritonserver(start: Start) -> Launch:
         # One second less than what the reaper grants, so that Triton ends by itself.
         f"--exit-timeout-secs={max(1, int(settings.stop_timeout_s) - 1)}",
         "--allow-http=false",
-        f"--grpc-address={LOOPBACK}",
-        f"--grpc-port={start.ports.grpc}",
+        *Door.of(settings).arguments(start.ports.grpc),
         f"--grpc-restricted-protocol={UNUSED_PROTOCOLS}:{start.folder.name}={start.key}",
         f"--metrics-address={LOOPBACK}",
         f"--metrics-port={start.ports.metrics}",

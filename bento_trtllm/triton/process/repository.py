@@ -19,16 +19,19 @@ ENGINE = "tensorrt_llm"
 PATH_PARAMETERS = ("gpt_model_path", "tokenizer_dir", "xgrammar_tokenizer_info_path")
 
 
-def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str]) -> Path:
+def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str], *, text: bool = True) -> Path:
     """Make a repository that Triton can load from a packed model, and return its path.
 
     The models' few small files are copied, their configurations written anew: paths made absolute (or plain.py's),
-    and the parameters of `tensorrt_llm` that `overrides` names replaced.
+    and the parameters of `tensorrt_llm` that `overrides` names replaced. Without `text`, which only other programs
+    than the service send to Triton, the engine is the only model.
     """
     repository = directory / "repository"
     told = plain(packed, directory, "packed")
     for source in sorted((packed / "repository").iterdir()):
         config = read_config(source)
+        if not text and config.name != ENGINE:
+            continue
         if config.name == ENGINE:
             for name, value in overrides.items():
                 config.parameters[name].string_value = value

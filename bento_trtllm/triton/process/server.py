@@ -15,7 +15,8 @@ from pathlib import Path
 from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
 from bento_trtllm.triton.process import installation, reaper
-from bento_trtllm.triton.process.launch import LOOPBACK, Launch, Launcher, Ports, Start, tritonserver
+from bento_trtllm.triton.process.door import LOOPBACK, Door
+from bento_trtllm.triton.process.launch import Launch, Launcher, Ports, Start, tritonserver
 from bento_trtllm.triton.process.log import TritonLog
 from bento_trtllm.triton.process.metrics import iterations, scrape
 from bento_trtllm.triton.process.plain import CWD, plain
@@ -29,6 +30,8 @@ ANSWER_S = 1.0
 LOOK_S = 1.0
 """How often it is seen whether a Triton that loads does anything."""
 PORT_ATTEMPTS = 5
+SECRET = "--grpc-restricted-protocol="
+"""What has a key in it, which is in no log."""
 
 Place = Callable[[Path], Path]
 """Makes a model repository in a folder that goes with Triton, or names one that is there; returns its path."""
@@ -63,6 +66,7 @@ class TritonServer:
         self.parent = parent
         self.verify = verify
         self._found = found
+        self._door = Door.of(settings)
         self._ports: Ports | None = None
         self._folder = Path()
         self._models: list[str] = []
@@ -80,7 +84,7 @@ class TritonServer:
     @property
     def address(self) -> str:
         """Where gRPC is, as host:port."""
-        return f"{LOOPBACK}:{self.ports.grpc}"
+        return self._door.at(self.ports.grpc)
 
     @property
     def folder(self) -> Path:
@@ -110,6 +114,7 @@ class TritonServer:
         await asyncio.to_thread(self.verify)
         try:
             for _ in range(PORT_ATTEMPTS):
+                self._door.check()
                 self._execute(found)
                 if await self._until_ready(deadline):
                     await asyncio.to_thread(self.verify)
@@ -175,6 +180,8 @@ class TritonServer:
         """Start a process; what it needs is made anew each time."""
         self._log = TritonLog(LOGGER)
         self._ports = Ports.free()
+        if self._door.open:
+            self._ports = replace(self._ports, grpc=self._door.port)
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="triton-", dir=self.parent)).resolve()
         except OSError as error:
@@ -185,7 +192,7 @@ class TritonServer:
             except OSError as error:
                 first = error.args[0][0][-1] if isinstance(error, shutil.Error) else error  # of all that it copies
                 raise TritonError(f"Triton's folder cannot be filled: {first}") from error
-            LOGGER.debug("starting %s", " ".join(launch.argv))
+            LOGGER.debug("starting %s", " ".join(a for a in launch.argv if not a.startswith(SECRET)))
             limits = self.settings.stop_timeout_s, self.settings.stall_limit_s
             self._process = ReapedProcess(launch, self._folder, *limits, self._log.feed)
         except BaseException:
@@ -216,7 +223,7 @@ class TritonServer:
     async def _until_ready(self, deadline: float) -> bool:
         """True when ready; False when another process took a port; TritonError otherwise."""
         assert self._process
-        self._health = Health(self.address)  # first, since its imports take a while
+        self._health = Health(self.address, self._door.metadata)  # first, since its imports take a while
         loading, look_at = LoadWatch(), 0.0
         # Triton opens the port of its metrics last, when it answers already, and ends if that is taken.
         while not await self._is_ready(self._health) or self._log.port_taken:
@@ -246,7 +253,7 @@ class TritonServer:
     async def _is_ready(self, health: Health) -> bool:
         # Only ask where somebody listens: gRPC waits longer and longer after refusals.
         try:
-            _, writer = await asyncio.open_connection(LOOPBACK, self.ports.grpc)
+            _, writer = await asyncio.open_connection(self._door.host, self.ports.grpc)
         except OSError:
             return False
         writer.close()

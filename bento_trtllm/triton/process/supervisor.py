@@ -17,7 +17,8 @@ from functools import partial
 
 from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
-from bento_trtllm.triton.process.launch import LOOPBACK, Launcher, tritonserver
+from bento_trtllm.triton.process.door import LOOPBACK
+from bento_trtllm.triton.process.launch import Launcher, tritonserver
 from bento_trtllm.triton.process.run_folder import RunFolder, State, Status
 from bento_trtllm.triton.process.server import Place, TritonServer, Verify
 

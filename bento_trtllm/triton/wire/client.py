@@ -61,18 +61,20 @@ class TritonClient:
         suspect: Callable[[], None] = lambda: None,
         occupy: Callable[[bool], None] = lambda answers: None,
         failures: Failures | None = None,
+        metadata: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """`names` are those of tensors that its release calls otherwise, `outputs` what its engine must be asked for.
 
         `suspect` is called while streams are open and nothing comes on any, and when one waits for tokens for longer
         than its deadlines allow; `occupy` with whether there are open streams; `failures` counts the answers that the
-        engine failed.
+        engine failed; `metadata` is what Triton wants each call to bring.
         """
         self._names = names
         self._outputs = outputs
         self._suspect = suspect
         self._occupy = occupy
         self._failures = failures or Failures()
+        self._metadata = metadata
         limits = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
         self._channel = grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS, *limits])
         # Messages stay bytes until they are read, several at a time. The method takes a stream of requests; one request
@@ -104,7 +106,7 @@ class TritonClient:
         EngineUnavailable or EngineTimeout; it ends without an error only after Triton's final response.
         """
         message = encode(request, self._names, self._outputs)
-        call = self._infer(message.SerializeToString())
+        call = self._infer(message.SerializeToString(), metadata=self._metadata)
         watch = Watch(call.cancel, deadlines, began, self._suspect)
         inbox = Inbox(call, watch, self._failures.meaning(), self._watches, alone=len(message.outputs) == 1)
         if not self._watches:

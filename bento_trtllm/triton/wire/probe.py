@@ -20,7 +20,8 @@ GRPC_ENVIRONMENT = [{"name": "GRPC_EXPERIMENTS", "value": "-event_engine_client"
 class Health:
     """A gRPC channel for questions about Triton. Use it in one event loop; it is an async context manager."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, metadata: tuple[tuple[str, str], ...] = ()) -> None:
+        """`metadata` is what Triton wants each call to bring."""
         # Not at the top: this costs 0.2 s, which Triton's own start hides.
         import grpc.aio  # noqa: PLC0415
         from tritonclient.grpc import service_pb2, service_pb2_grpc  # noqa: PLC0415
@@ -29,6 +30,7 @@ class Health:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._messages: Any = service_pb2
+        self._metadata = metadata
 
     async def ready(self, server_id: str, models: Sequence[str], deadline_s: float) -> bool:
         """Whether this is the server of that id, not a stranger on its port, and all of it is ready.
@@ -37,7 +39,7 @@ class Health:
         """
         try:
             question = self._messages.ServerMetadataRequest()
-            metadata = await self._stub.ServerMetadata(question, timeout=deadline_s)
+            metadata = await self._stub.ServerMetadata(question, timeout=deadline_s, metadata=self._metadata)
             if metadata.name != server_id or not await self.answers(deadline_s):
                 return False
             for model in models:
@@ -63,7 +65,7 @@ class Health:
         """
         from bento_trtllm.triton.wire.client import question  # noqa: PLC0415  as above
 
-        call = self._stub.ModelStreamInfer(iter([question()]))
+        call = self._stub.ModelStreamInfer(iter([question()]), metadata=self._metadata)
         try:
             reply = await call.read()
             # The end without a word is an answer too: Triton sends it when the engine has sent its own.
