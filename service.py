@@ -16,7 +16,7 @@ from bento_trtllm.api.generate import Question, respond
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.web import web_app
 from bento_trtllm.arguments import read_keys, read_settings
-from bento_trtllm.bento import garbage, logs, metric_files, protocol, tracing
+from bento_trtllm.bento import garbage, logs, metric_files, protocol, tracing, traffic
 from bento_trtllm.bento.arbiter import bend, forward_signals
 from bento_trtllm.bento.connections import allow_open_files, bound_connections
 from bento_trtllm.bento.pinned import pinned
@@ -25,7 +25,6 @@ from bento_trtllm.bento.refusal import refusing, refusing_worker
 from bento_trtllm.bento.store import packed_model
 from bento_trtllm.generation.generator import MAX_TOP_K, Sampling
 from bento_trtllm.llm import LLM, check
-from bento_trtllm.metrics import routes
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
 from bento_trtllm.triton.wire.probe import GRPC_ENVIRONMENT
 
@@ -38,7 +37,7 @@ with refusing():
     keys = read_keys(settings)
     packed = packed_model(settings.model)
 protocol.install(settings)
-routes.install()
+traffic.install()
 web = web_app()
 
 

@@ -2,15 +2,12 @@
 
 uvicorn's httptools protocol has no limit of its own for a URL, headers, a request that never ends, or the number of
 connections (0.54; `h11_max_incomplete_event_size` is for its other protocol). Here it has. What uvicorn's classes are
-expected to be is in tests/unit/test_protocol.py, which fails by name where another version changes it.
+expected to be is in tests/unit/bento/test_protocol.py, which fails by name where another version changes it.
 """
 
 import asyncio
 import json
 import logging
-import socket
-import struct
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -20,10 +17,10 @@ import httptools
 from uvicorn.protocols.http import auto, httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from bento_trtllm.api.asgi import Message
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.openai import errors as openai
 from bento_trtllm.bento.connections import open_files
+from bento_trtllm.bento.cycle import cycle
 from bento_trtllm.bento.peers import Peers
 from bento_trtllm.config import ServingSettings
 
@@ -270,41 +267,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
 LINGERING: set[BoundedProtocol] = set()
 """Connections that were refused, and are read from a little longer."""
-
-
-class ClosingCycle(RequestResponseCycle):
-    """A request in HTTP/1.0, whose client knows no chunks: an answer of unknown length ends with the connection.
-
-    If it is cut, or the worker dies, the connection is reset instead, so that the client's read fails: until the
-    answer is whole, the kernel has been told to (SO_LINGER of 0 seconds, socket(7)).
-    """
-
-    _until_close = False
-
-    async def send(self, message: Message) -> None:  # type: ignore[override]
-        """ASGI's send. uvicorn would write chunks."""
-        if message["type"] == "http.response.start":
-            names = {name.lower() for name, _ in message["headers"]}
-            if b"content-length" not in names:
-                self._until_close = True
-                self.chunked_encoding = False
-                self._reset_at_close(True)
-        elif self._until_close:
-            self.expected_content_length = len(message.get("body", b""))
-            if not message.get("more_body", False):
-                self._reset_at_close(False)
-        await super().send(cast("Any", message))
-
-    def _reset_at_close(self, reset: bool) -> None:
-        connection = self.transport.get_extra_info("socket")
-        with suppress(OSError):  # closed by the client
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", reset, 0))
-
-
-def cycle(*, scope: Any, **options: Any) -> RequestResponseCycle:
-    """One request and its response, for uvicorn."""
-    kind = ClosingCycle if scope["http_version"] == "1.0" else RequestResponseCycle
-    return kind(scope=scope, **options)
 
 
 def install(settings: ServingSettings) -> None:

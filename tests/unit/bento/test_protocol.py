@@ -9,8 +9,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from bento_trtllm.api.errors import APIError
+from bento_trtllm.bento.cycle import ClosingCycle, cycle
 from bento_trtllm.bento.peers import Peers, network
-from bento_trtllm.bento.protocol import BoundedProtocol, ClosingCycle, cycle, install
+from bento_trtllm.bento.protocol import BoundedProtocol, install
 from bento_trtllm.config import Settings
 
 OVERRIDDEN = [
