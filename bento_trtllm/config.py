@@ -2,31 +2,21 @@
 (`TRTLLM_NAME=value`); an argument wins, and travels with the Bento that was built with it.
 """
 
-import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, IPvAnyAddress, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bento_trtllm.triton_models.shared.cores import cores
+
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:
     return {name: str(v).lower() if isinstance(v, bool) else str(v) for name, v in values.items()}
-
-
-def cores() -> int:
-    """Cores that this process may use: its affinity, or the container's share where that is less."""
-    count = len(os.sched_getaffinity(0))
-    with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("utf-8").split()
-        count = min(count, ceil(int(quota) / int(period)))  # "max" is no number: no limit
-    return max(count, 1)
 
 
 def default_workers(cores: int) -> int:
@@ -68,7 +58,9 @@ class EngineSettings(BaseModel):
         "Refused with OpenVINO: OpenVINO GenAI's mixes prompts up.",
     )
     threads: Annotated[int, For("openvino")] = Field(
-        0, ge=0, description="CPU threads. 0: OpenVINO's choice, one a physical core."
+        0,
+        ge=0,
+        description="CPU threads. 0: OpenVINO's choice, one a physical core, or as many as a container's quota allows.",
     )
     inference_precision: Annotated[Literal["f32", "bf16", "f16"], For("openvino")] = Field(
         "f32", description="f32: greedy tokens equal transformers'. bf16 is faster where the CPU has AMX."
@@ -84,6 +76,13 @@ class EngineSettings(BaseModel):
         ge=1,
         description="A cancelled request leaves the batch after this. TensorRT-LLM's default is 100; it counts whole "
         "milliseconds.",
+    )
+    response_pace_ms: Annotated[float, For("openvino")] = Field(
+        1.5,
+        ge=0,
+        description="A stream's responses come no closer than this for each stream that runs, and never more than "
+        "100 ms apart; tokens made meanwhile go along. A response takes some 0.5 ms of the cores that the engine "
+        "computes on, so all together take a third of one. 0: each token at once.",
     )
     kv_cache_free_gpu_mem_fraction: Annotated[float | None, For("tensorrt")] = Field(
         None, gt=0, lt=1, description="KV cache, as a part of the GPU memory that the engine leaves free."

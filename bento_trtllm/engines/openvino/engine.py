@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FILE = "model.gguf"
 Q8_0_BLOCK = 32
-MODEL = Path(__file__).parents[2] / "triton_models" / "openvino"
+MODELS = Path(__file__).parents[2] / "triton_models"
 
 
 class OpenVINOEngine(Engine):
@@ -86,8 +86,8 @@ class OpenVINOEngine(Engine):
             name="tensorrt_llm",
             backend="python",
             max_batch_size=contract.MAX_BATCH_SIZE,
-            input=[*contract.REQUIRED, *contract.SAMPLING, *contract.GUIDED, *contract.CONTROL, *contract.COUNTS_ASKED],
-            output=[*contract.OUTPUTS, *contract.COUNTS],
+            input=contract.INPUTS,
+            output=contract.OUTPUTS,
             parameters=contract.parameters(values),
             model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),
             instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],
@@ -97,7 +97,7 @@ class OpenVINOEngine(Engine):
         return {"precision": self.precision}
 
     def model_sources(self) -> list[Path]:
-        return sorted(path for path in MODEL.glob("*.py") if path.name != "__init__.py")
+        return sorted(path for folder in ("openvino", "shared") for path in (MODELS / folder).glob("*.py"))
 
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in ("openvino", "openvino-genai", "gguf")}

@@ -200,7 +200,7 @@ class TensorRTEngine(Engine):
             name="tensorrt_llm",
             backend="tensorrtllm",
             max_batch_size=contract.MAX_BATCH_SIZE,
-            input=[*contract.REQUIRED, *contract.SAMPLING, *contract.GUIDED, *contract.CONTROL],
+            input=contract.INPUTS,
             output=contract.OUTPUTS,
             parameters=contract.parameters(self.settings.parameters() | (guided.PARAMETERS if self._guided else {})),
             model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),

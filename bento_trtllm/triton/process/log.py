@@ -16,6 +16,7 @@ import time
 from collections import deque
 
 from bento_trtllm.triton.wire import complaint
+from bento_trtllm.triton_models.shared.faults import INVALID_REQUEST
 
 LINE = re.compile(r"([VIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ([^\s\]]+):\d+\] ?(.*)", re.DOTALL)
 LEVELS = {
@@ -138,7 +139,7 @@ class TritonLog:
             self._note(message)
 
     def _note(self, error: str) -> None:
-        if complaint.fault(error) is None:  # else it is about one request
+        if complaint.read(error).code != INVALID_REQUEST:  # else it is about one request
             self._errors.append((time.monotonic(), error))
 
 

@@ -1,7 +1,8 @@
-"""What an engine's own words mean, and what of them others may read: the one place that knows NVIDIA's messages.
+"""What an engine's error means, and what of it others may read: the one place that knows NVIDIA's messages.
 
-A request is its client's fault only if a line of FAULTS says so; whatever else an engine complains of is its own
-failure. What TensorRT-LLM throws carries a prefix, the place in its source and a stack trace (tllmException.h,
+Our own Triton models say what they mean (triton_models/shared/faults.py). With NVIDIA's backend a request is its
+client's fault only if a line of FAULTS says so; whatever else it complains of is its own failure. What TensorRT-LLM
+throws carries a prefix, the place in its source and a stack trace (tllmException.h,
 tllmException.cpp and assert.h, 0.10.0 to 1.3.0rc3):
 
     [TensorRT-LLM][ERROR] Assertion failed: <condition or text> (/src/tensorrt_llm/…/file.cpp:123)
@@ -13,36 +14,44 @@ None of that is for clients, and a stack frame is no reason.
 import re
 from dataclasses import dataclass
 
-INVALID = "invalid request: "
-"""Our own Triton models put it before what is wrong with a request (triton_models/openvino/batcher.py)."""
+from bento_trtllm.triton_models.shared.faults import FAILED, INVALID_REQUEST, UNAVAILABLE, Fault
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A client's fault as an engine words it, and as a client is told of it, with the numbers found."""
+class Wording:
+    """A client's fault as an engine words it, and as a client is told of it, with what its groups found.
+
+    `tensor` is the one at fault, "" where the words do not say.
+    """
 
     words: re.Pattern[str]
     sentence: str
+    tensor: str = ""
 
 
 FAULTS = (
     # TLLM_THROW in batch_manager/llmRequest.h:201 (0.10.0) and :483 (0.16.0), llmRequest.cpp:262 (1.3.0rc3).
-    Fault(
+    Wording(
         re.compile(r"Prompt length \((\d+)\) exceeds maximum input length \((\d+)\)"),
         "The prompt is {} tokens long, and the engine takes {}: shorten the prompt.",
+        "input_ids",
     ),
     # executor/executorImpl.cpp:1561 (1.3.0rc3); the file is closed at 0.10.0 and 0.16.0.
-    Fault(
+    Wording(
         re.compile(r"Request sequence length is potentially greater than max input length"),
         "The prompt and the answer that it asks for are together longer than the engine takes: shorten the prompt, or "
         "lower max_tokens.",
+        "request_output_len",
     ),
     # executor/executorImpl.cpp:1623 (1.3.0rc3); closed at 0.16.0, and 0.10.0 has no guided decoding.
-    Fault(
+    Wording(
         re.compile(r"Request is specified with GuidedDecodingParams, but GuidedDecoder is not setup"),
         "The packed engine has no guided decoding: leave out response_format, and tool_choice if it names or requires "
         "a function.",
+        "guided_decoding_guide",
     ),
+    # Our own engine's, packed before its errors had codes.
+    Wording(re.compile(r"^invalid request: (.*)", re.DOTALL), "{}"),
 )
 AWAY = re.compile(
     # Triton's core, for a model that is loading, unloading or gone.
@@ -73,19 +82,15 @@ PLACE = re.compile(r"\s*\((?:/|\.\./)[^()\s]*:\d+\)")
 PATH = re.compile(r"(?<![\w.:/])/[\w.+-]+(?:/[\w.+-]+)+(?::\d+)?")
 
 
-def fault(message: str) -> str | None:
-    """What is wrong with the request, for its client; None where nothing says that the client is to blame."""
-    if message.startswith(INVALID):
-        return message.removeprefix(INVALID)
+def read(message: str) -> Fault:
+    """The code, the tensor and the sentence of an engine's error. Of NVIDIA's the sentence is for clients only where
+    the code says that they are to blame."""
+    if ours := Fault.read(message):
+        return ours
     for each in FAULTS:
         if found := each.words.search(message):
-            return each.sentence.format(*found.groups())
-    return None
-
-
-def is_away(message: str) -> bool:
-    """Whether it says no more than that the engine takes nothing now."""
-    return AWAY.search(message) is not None
+            return Fault(INVALID_REQUEST, each.sentence.format(*found.groups()), each.tensor)
+    return Fault(UNAVAILABLE if AWAY.search(message) else FAILED, message)
 
 
 def is_lost(message: str) -> bool:

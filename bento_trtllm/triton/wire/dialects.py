@@ -9,18 +9,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bento_trtllm.manifest import DialectName
+from bento_trtllm.triton_models.shared.parameters import OUTPUTS, PARAMETERS
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInput, ModelOutput
 
 
+RENAMED_BEFORE_1: Mapping[str, str] = {row.tensor: row.before_1 for row in PARAMETERS if row.before_1}
 RENAMED: Mapping[DialectName, Mapping[str, str]] = {
-    "0.10.0": {"seed": "random_seed", "min_tokens": "min_length"},
-    "0.12.0": {"seed": "random_seed", "min_tokens": "min_length"},
-    "0.15.0": {"seed": "random_seed", "min_tokens": "min_length"},
+    "0.10.0": RENAMED_BEFORE_1,
+    "0.12.0": RENAMED_BEFORE_1,
+    "0.15.0": RENAMED_BEFORE_1,
     "1.x": {},
 }
 """Tensors of the 1.x dialect, the one that the rest of the project speaks, and what others call them."""
+
+
+def _release(name: str) -> tuple[int, ...]:
+    """For comparison; 1.x is the first of its releases."""
+    return tuple(int(part) for part in name.split(".") if part.isdigit())
+
+
+def _later(dialect: DialectName) -> frozenset[str]:
+    """Inputs and outputs that no release of a dialect has, or not the first of them, which names it."""
+    first = _release(dialect)
+    return frozenset(row.tensor for row in (*PARAMETERS, *OUTPUTS) if _release(row.since) > first)
 
 
 @dataclass(frozen=True)
@@ -77,21 +90,18 @@ class Dialect:
 
 _TEXT = ("text_input", "max_tokens", "QUERY", "REQUEST_OUTPUT_LEN", "END_ID", "PAD_ID", "OUT_END_ID", "OUT_PAD_ID")
 
-_LATER = frozenset({"guided_decoding_guide_type", "guided_decoding_guide"})
-# 0.14.0 has some of these, but NVIDIA's branch of its container, r24.10, has not.
-_SEQUENCES = frozenset({"num_return_sequences", "exclude_input_in_output", "sequence_index"})
-
 DIALECTS: dict[DialectName, Dialect] = {
     "0.10.0": Dialect(
         "0.10.0",
-        absent=_LATER | _SEQUENCES | {"batch_index"},
+        absent=_later("0.10.0"),
         required=frozenset({"input_ids"}),
         unshaped=frozenset({"request_output_len", "stop", "streaming"}),
         variable=frozenset(_TEXT),
         queue_size=False,
     ),
-    "0.12.0": Dialect("0.12.0", absent=_LATER | _SEQUENCES, required=frozenset({"input_ids"})),
+    # 0.14.0 has some of what is absent here, but NVIDIA's branch of its container, r24.10, has not.
+    "0.12.0": Dialect("0.12.0", absent=_later("0.12.0"), required=frozenset({"input_ids"})),
     # The ensemble of 0.15.0 lacks it; the configuration says the same for every request.
-    "0.15.0": Dialect("0.15.0", absent=_LATER | {"exclude_input_in_output"}),
-    "1.x": Dialect("1.x"),
+    "0.15.0": Dialect("0.15.0", absent=_later("0.15.0") | {"exclude_input_in_output"}),
+    "1.x": Dialect("1.x", absent=_later("1.x")),
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from bento_trtllm.errors import TritonError
 from bento_trtllm.triton.wire import complaint
 from bento_trtllm.triton.wire.deadlines import EngineUnavailable
+from bento_trtllm.triton_models.shared.faults import INVALID_REQUEST, UNAVAILABLE
 
 LOGGER = logging.getLogger("bento_trtllm.triton")
 
@@ -30,9 +31,10 @@ class Failures:
         before = self._counted
 
         def meaning(message: str) -> TritonError:
-            if wrong := complaint.fault(message):
-                return RequestRefused(wrong)
-            if complaint.is_away(message):
+            fault = complaint.read(message)
+            if fault.code == INVALID_REQUEST:
+                return RequestRefused(fault.message)
+            if fault.code == UNAVAILABLE:
                 return EngineUnavailable("The engine takes no requests now.")
             LOGGER.error("the engine failed a request: %s", message)
             if self._counted == before:  # else it may have begun before another failure, and ended with it

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from bento_trtllm.triton.wire.complaint import is_away
+from bento_trtllm.triton.wire import complaint
+from bento_trtllm.triton_models.shared.faults import UNAVAILABLE
 
 CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # $http_proxy is not meant for 127.0.0.1
@@ -69,7 +70,8 @@ class Health:
         try:
             reply = await call.read()
             # The end without a word is an answer too: Triton sends it when the engine has sent its own.
-            return not isinstance(reply, self._messages.ModelStreamInferResponse) or not is_away(reply.error_message)
+            ended = not isinstance(reply, self._messages.ModelStreamInferResponse)
+            return ended or complaint.read(reply.error_message).code != UNAVAILABLE
         except self._failure:
             return False
         finally:

@@ -1,19 +1,22 @@
-"""The Triton model `tensorrt_llm` as a protobuf: the tensors that every engine shares.
+"""The Triton model `tensorrt_llm` as a protobuf: the tensors of triton_models/shared/parameters.py in a configuration.
 
-Names, dtypes and dims are those of NVIDIA's inflight_batcher_llm in TensorRT-LLM 1.x
-(triton_backend/all_models/inflight_batcher_llm/tensorrt_llm/config.pbtxt). All tensors have a batch
-dimension of 1 in front that dims leave out; "scalar" is one that the engine sees without any dimension.
+"scalar" is a tensor that the engine sees without any dimension, "ragged" one that may be of another length in each
+request.
 """
 
 from collections.abc import Iterable, Mapping
 
 from tritonclient.grpc import model_config_pb2 as pb
 
+from bento_trtllm.triton_models.shared.parameters import OUTPUTS as OUTPUT_TABLE
+from bento_trtllm.triton_models.shared.parameters import PARAMETERS, Parameter
+
 # BentoTRTLLM's value. It is only the tensors' limit: how many requests run at once is the engine's affair.
 MAX_BATCH_SIZE = 2048
 
-INT32, INT64, UINT64 = pb.TYPE_INT32, pb.TYPE_INT64, pb.TYPE_UINT64
-FP32, BOOL, STRING = pb.TYPE_FP32, pb.TYPE_BOOL, pb.TYPE_STRING
+INT32, UINT64, FP32, BOOL, STRING = pb.TYPE_INT32, pb.TYPE_UINT64, pb.TYPE_FP32, pb.TYPE_BOOL, pb.TYPE_STRING
+TYPES: Mapping[str, int] = {"INT32": INT32, "UINT64": UINT64, "FP32": FP32, "BOOL": BOOL, "BYTES": STRING}
+"""By the names that requests have for them."""
 
 
 def tensor_in(
@@ -46,66 +49,20 @@ def parameters(values: Mapping[str, str]) -> dict[str, pb.ModelParameter]:
     return {name: pb.ModelParameter(string_value=value) for name, value in values.items()}
 
 
-REQUIRED = (
-    tensor_in("input_ids", INT32, [-1], ragged=True),
-    tensor_in("input_lengths", INT32, optional=False, scalar=True),
-    tensor_in("request_output_len", INT32, optional=False, scalar=True),
-)
+def _input(parameter: Parameter) -> pb.ModelInput:
+    return tensor_in(
+        parameter.tensor,
+        TYPES[parameter.dtype],
+        parameter.dims or (1,),
+        optional=not parameter.required,
+        scalar=parameter.scalar,
+        ragged=not parameter.scalar,
+    )
 
-SAMPLING = (
-    tensor_in("num_return_sequences", INT32, scalar=True),
-    tensor_in("end_id", INT32, scalar=True),
-    tensor_in("pad_id", INT32, scalar=True),
-    tensor_in("stop_words_list", INT32, [2, -1], ragged=True),
-    tensor_in("bad_words_list", INT32, [2, -1], ragged=True),
-    tensor_in("embedding_bias", FP32, [-1], ragged=True),
-    tensor_in("beam_width", INT32, scalar=True),
-    tensor_in("temperature", FP32, scalar=True),
-    tensor_in("runtime_top_k", INT32, scalar=True),
-    tensor_in("runtime_top_p", FP32, scalar=True),
-    tensor_in("runtime_top_p_min", FP32, scalar=True),
-    tensor_in("runtime_top_p_decay", FP32, scalar=True),
-    tensor_in("runtime_top_p_reset_ids", INT32, scalar=True),
-    tensor_in("len_penalty", FP32, scalar=True),
-    tensor_in("early_stopping", BOOL, scalar=True),
-    tensor_in("repetition_penalty", FP32, scalar=True),
-    tensor_in("min_tokens", INT32, scalar=True),
-    tensor_in("beam_search_diversity_rate", FP32, scalar=True),
-    tensor_in("presence_penalty", FP32, scalar=True),
-    tensor_in("frequency_penalty", FP32, scalar=True),
-    tensor_in("seed", UINT64, scalar=True),
-)
 
-# Strings, dims [1]: the kind of guide ("json", "json_schema", "regex", "ebnf_grammar"), and its text.
-GUIDED = (
-    tensor_in("guided_decoding_guide_type", STRING, ragged=True),
-    tensor_in("guided_decoding_guide", STRING, ragged=True),
-)
+INPUTS = tuple(map(_input, PARAMETERS))
+"""All inputs of 1.x; an engine of another release has those that its dialect leaves."""
+OUTPUTS = tuple(tensor_out(output.tensor, TYPES[output.dtype], output.dims) for output in OUTPUT_TABLE)
 
-CONTROL = (
-    tensor_in("return_log_probs", BOOL, scalar=True),
-    tensor_in("return_context_logits", BOOL, scalar=True),
-    tensor_in("return_generation_logits", BOOL, scalar=True),
-    tensor_in("exclude_input_in_output", BOOL, scalar=True),
-    tensor_in("stop", BOOL, scalar=True),
-    tensor_in("streaming", BOOL, scalar=True),
-)
-
-# Of 1.x too, but it is not known since which: the service asks for none of them.
-COUNTS_ASKED = (
-    tensor_in("return_num_input_tokens", BOOL, scalar=True),
-    tensor_in("return_num_output_tokens", BOOL, scalar=True),
-)
-COUNTS = (
-    tensor_out("num_input_tokens", INT32),
-    tensor_out("num_output_tokens", INT32),
-)
-
-OUTPUTS = (
-    tensor_out("output_ids", INT32, [-1, -1]),
-    tensor_out("sequence_length", INT32, [-1]),
-    tensor_out("cum_log_probs", FP32, [-1]),
-    tensor_out("output_log_probs", FP32, [-1, -1]),
-    tensor_out("batch_index", INT32),
-    tensor_out("sequence_index", INT32),
-)
+API_FIELDS: Mapping[str, str] = {row.tensor: row.api[0] for row in (*PARAMETERS, *OUTPUT_TABLE) if row.api}
+"""The field of a request to the service that an engine's refusal of a tensor is about."""

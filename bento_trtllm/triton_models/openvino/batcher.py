@@ -3,10 +3,7 @@
 One thread, because `ContinuousBatchingPipeline.step` holds Python's global lock (measured with OpenVINO
 GenAI 2026.4.1: another thread runs once in a step of 280 ms), so a second one would get its turns only
 between steps, where this one sends. Sending is bounded instead: after each step, for at most as long as
-the step took. Tokens of a stream whose turn has not come are merged into its next response, so more
-streams, or a slower network, make fuller responses and never a slower engine. A turn comes no sooner than the
-stream's pace after the one before: a response costs the engine, Triton and the gateway some 550 µs of the cores that
-the engine computes on. One stream alone gets each token at once.
+the step took (outbox.py).
 """
 
 from __future__ import annotations
@@ -17,69 +14,22 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import openvino_genai as genai
-from generation import GenerationRequest
+from active import ActiveRequest
+from faults import CANCELLED, FAILED, INVALID_REQUEST, UNAVAILABLE, Fault
+from outbox import Outbox, Outgoing
+from pacing import Pace
+from reply import Reply
+from request import EngineRequest
 from sequence import Sequence
 
-# Before what is wrong with a request: all that has it not is the engine's fault (triton/wire/complaint.py).
-INVALID = "invalid request: "
 # Below this a step is too short to send anything worth the switch.
 SHORTEST_TURN_S = 0.0005
 REPORT_S = 1.0
-# Seconds between two responses of a stream for each stream that runs, so that all responses together take a third of a
-# core; and at most, which is 66 streams: text still moves ten times a second.
-PACE_S = 0.0015
-SLOWEST_PACE_S = 0.1
-
-
-class Reply(Protocol):
-    """Where a request's responses go. `send` raises when Triton has dropped the request."""
-
-    def send(self, piece: Piece, final: bool) -> None: ...
-
-    def refuse(self, message: str) -> None: ...
-
-    def fail(self, message: str) -> None: ...
-
-    def is_cancelled(self) -> bool: ...
-
-
-@dataclass
-class Piece:
-    """Tokens of one sequence that go into one response."""
-
-    index: int
-    tokens: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    cum_log_prob: float = 0.0
-    finished: bool = False
-
-
-@dataclass
-class Stream:
-    """A request under way: its sequences, and for each the tokens that are still to be sent."""
-
-    request: GenerationRequest
-    reply: Reply
-    name: str
-    sequences: list[Sequence]
-    pieces: list[Piece]
-    queued: bool = False
-    cancelled: bool = False
-    due: float = 0.0
-    """When its next response may be sent; the last one may be at any time."""
-
-    @property
-    def finished(self) -> bool:
-        return all(sequence.finished for sequence in self.sequences)
-
-    @property
-    def awaits_guide(self) -> bool:
-        """The engine has yet to take up its guide."""
-        return self.request.guide is not None and not all(sequence.begun for sequence in self.sequences)
+NO_ROOM = Fault(
+    INVALID_REQUEST, "The prompt does not fit the KV cache: enlarge the cache or shorten it.", tensor="input_ids"
+)
 
 
 class Batcher:
@@ -89,6 +39,7 @@ class Batcher:
         self,
         pipeline: genai.ContinuousBatchingPipeline,
         cancellation_check_s: float,
+        pace: Pace,
         log_error: Callable[[str], None],
         report: Callable[[int, int, float], None],
     ) -> None:
@@ -101,9 +52,11 @@ class Batcher:
         self._steps = 0
         self._reported = (0, 0.0)
         self._wake = threading.Condition()
-        self._arrived: deque[Stream] = deque()
-        self._running: list[Stream] = []
-        self._sendable: deque[Stream] = deque()
+        self._arrived: deque[ActiveRequest] = deque()
+        self._running: list[ActiveRequest] = []
+        self._ending: list[ActiveRequest] = []
+        """They have finished, and their last responses are still to be sent."""
+        self._outbox = Outbox(pace, self._unsent)
         self._stopped: set[str] = set()
         self._works: deque[tuple[Callable[[], None], threading.Event]] = deque()
         self._next_id = 0
@@ -111,18 +64,11 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="batcher")
         self._thread.start()
 
-    def submit(self, request: GenerationRequest, reply: Reply, name: str) -> None:
+    def submit(self, request: EngineRequest, reply: Reply, name: str) -> None:
         """Queue a request for the next step. `name` is the id that `stop` knows it by, "" for none."""
-        count = range(request.sequences)
-        stream = Stream(
-            request,
-            reply,
-            name,
-            sequences=[Sequence(request, request.seed + i) for i in count],
-            pieces=[Piece(i) for i in count],
-        )
+        active = ActiveRequest.of(request, reply, name)
         with self._wake:
-            self._arrived.append(stream)
+            self._arrived.append(active)
             self._wake.notify()
 
     def stop(self, name: str) -> None:
@@ -156,7 +102,7 @@ class Batcher:
         except BaseException as error:
             self._log_error(f"The engine failed, and ends: {error!r}")
             with suppress(Exception):
-                self._fail_all("The engine failed in a step.")
+                self._end_all(Fault(FAILED, "The engine failed in a step."))
             os._exit(1)
 
     def _loop(self) -> None:
@@ -177,23 +123,20 @@ class Batcher:
             took = time.monotonic() - started
             self._steps += 1
             self._collect()
-            self._send(time.monotonic() + max(took, SHORTEST_TURN_S))
+            self._outbox.send(len(self._running), time.monotonic() + max(took, SHORTEST_TURN_S))
+            self._ending = [active for active in self._ending if active.outgoing.queued]
             self._tell()
             self._work()
-        self._fail_all("The server is stopping.")
+        self._end_all(Fault(UNAVAILABLE, "The server is stopping."))
 
     def _busy(self) -> bool:
         # The pipeline is asked too: it frees the KV cache of a cancelled sequence in one more step.
         return bool(
-            self._closing
-            or self._arrived
-            or self._sendable
-            or self._works
-            or self._pipeline.has_non_finished_requests()
+            self._closing or self._arrived or self._outbox or self._works or self._pipeline.has_non_finished_requests()
         )
 
     def _work(self) -> None:
-        if not self._works or any(stream.awaits_guide for stream in (*self._arrived, *self._running)):
+        if not self._works or any(active.awaits_guide for active in (*self._arrived, *self._running)):
             return
         while self._works:
             work, done = self._works.popleft()
@@ -202,16 +145,14 @@ class Batcher:
 
     def _admit(self) -> None:
         while self._arrived:
-            stream = self._arrived.popleft()
+            active = self._arrived.popleft()
             try:
-                for sequence in stream.sequences:
+                for sequence in active.sequences:
                     self._enter(sequence)
             except RuntimeError as error:
-                for sequence in stream.sequences:
-                    sequence.cancel()
-                stream.reply.fail(f"The engine refused the request: {error}")
+                active.drop(Fault(FAILED, f"The engine refused the request: {error}"))
             else:
-                self._running.append(stream)
+                self._running.append(active)
 
     def _enter(self, sequence: Sequence) -> None:
         sequence.submit(self._pipeline, self._next_id)
@@ -219,21 +160,17 @@ class Batcher:
 
     def _drop_cancelled(self) -> None:
         stopped, self._stopped = self._stopped, set()
-        for stream in self._streams():
-            if (stream.name and stream.name in stopped) or stream.reply.is_cancelled():
-                stream.cancelled = True
-                for sequence in stream.sequences:
-                    sequence.cancel()
-                stream.reply.fail("The request was cancelled.")
-        self._running = [stream for stream in self._running if not stream.cancelled]
-        self._sendable = deque(stream for stream in self._sendable if not stream.cancelled)
+        for active in (*self._running, *self._ending):
+            if (active.name and active.name in stopped) or active.reply.is_cancelled():
+                active.drop(Fault(CANCELLED, "The request was cancelled."))
+                self._outbox.drop(active.outgoing)
+        self._forget_dropped()
 
     def _collect(self) -> None:
-        """Take what the step produced into each stream's pieces."""
-        done = False
-        for stream in self._running:
+        """Take what the step produced into each request's pieces."""
+        for active in self._running:
             fresh = False
-            for sequence, piece in zip(stream.sequences, stream.pieces, strict=True):
+            for sequence, piece in zip(active.sequences, active.outgoing.pieces, strict=True):
                 if sequence.finished:
                     continue
                 tokens, log_probs = sequence.read()
@@ -247,50 +184,25 @@ class Batcher:
                         sequence.cancel()
                         self._enter(sequence)
                 elif sequence.refused:
-                    stream.cancelled = done = True
-                    stream.reply.refuse("The prompt does not fit the KV cache: enlarge the cache or shorten it.")
+                    active.drop(NO_ROOM)
+                    self._outbox.drop(active.outgoing)
                     break
-            if stream.cancelled:
-                continue
-            finished = stream.finished
-            done |= finished
-            if fresh and not stream.queued and (stream.request.streaming or finished):
-                stream.queued = True
-                self._sendable.append(stream)
-        if done:
-            self._running = [s for s in self._running if not (s.finished or s.cancelled)]
+            if fresh and not active.dropped:
+                active.outgoing.finished = active.finished
+                self._outbox.put(active.outgoing)
+        self._ending += [active for active in self._running if active.outgoing.finished]
+        self._running = [active for active in self._running if not (active.outgoing.finished or active.dropped)]
 
-    def _send(self, until: float) -> None:
-        """Send merged pieces of the streams that are due, the longest waiting first, until the turn is over."""
-        now = time.monotonic()
-        pace = min(PACE_S * len(self._running), SLOWEST_PACE_S)
-        early = []
-        while self._sendable and time.monotonic() < until:
-            stream = self._sendable.popleft()
-            finished = stream.finished
-            if now < stream.due and not finished:
-                early.append(stream)
-                continue
-            stream.queued = False
-            stream.due = now + pace
-            ready = [p for p in stream.pieces if p.tokens or p.finished]
-            if not stream.request.streaming:
-                ready = stream.pieces
-            stream.pieces = [Piece(p.index) for p in stream.pieces]
-            try:
-                for piece in ready:
-                    stream.reply.send(piece, final=finished and piece is ready[-1])
-            except Exception as error:
-                self._log_error(f"A response could not be sent: {error}")
-                for sequence in stream.sequences:
-                    sequence.cancel()
-                stream.cancelled = True
-                self._running = [s for s in self._running if s is not stream]
-        self._sendable.extendleft(reversed(early))
+    def _unsent(self, outgoing: Outgoing, error: Exception) -> None:
+        self._log_error(f"A response could not be sent: {error}")
+        for active in self._running:
+            if active.outgoing is outgoing:
+                active.drop()
+        self._forget_dropped()
 
-    def _streams(self) -> list[Stream]:
-        """All that were admitted and have not had their last response."""
-        return self._running + [stream for stream in self._sendable if stream.finished]
+    def _forget_dropped(self) -> None:
+        self._running = [active for active in self._running if not active.dropped]
+        self._ending = [active for active in self._ending if not active.dropped]
 
     def _tell(self) -> None:
         active, now = len(self._running), time.monotonic()
@@ -298,13 +210,12 @@ class Batcher:
             self._reported = active, now
             self._report(self._steps, active, self._pipeline.get_metrics().cache_usage if active else 0.0)
 
-    def _fail_all(self, message: str) -> None:
+    def _end_all(self, fault: Fault) -> None:
         for _, done in self._works:
             done.set()
-        for stream in (*self._arrived, *self._streams()):
-            for sequence in stream.sequences:
-                sequence.cancel()
-            stream.reply.fail(message)
+        for active in (*self._arrived, *self._running, *self._ending):
+            active.drop(fault)
         self._arrived.clear()
         self._running.clear()
-        self._sendable.clear()
+        self._ending.clear()
+        self._outbox.clear()

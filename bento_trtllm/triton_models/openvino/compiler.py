@@ -20,14 +20,16 @@ import threading
 from collections.abc import Callable
 from heapq import heappop, heappush
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import openvino as ov
 import openvino_genai as genai
 from blank import write_blank
-from generation import GenerationRequest
-from guide import Guide
+from faults import CANCELLED, UNAVAILABLE, Fault
+from guide import TEXT, Guide
+from intake import Submit
+from reply import Reply
+from request import EngineRequest
 from sequence import structure
 
 NICE = 10
@@ -35,21 +37,10 @@ NICE = 10
 KEPT_CHARACTERS = 2**18
 # Any other vocabulary size than a model's.
 OTHER_SIZE = 8
+GONE = Fault(CANCELLED, "The request was cancelled.")
 
 
-class Reply(Protocol):
-    """As far as the compiler answers requests itself."""
-
-    def refuse(self, message: str) -> None: ...
-
-    def fail(self, message: str) -> None: ...
-
-    def is_cancelled(self) -> bool: ...
-
-
-Submit = Callable[[GenerationRequest, Any, str], None]
-"""Into the batch."""
-Waiting = tuple[int, int, GenerationRequest, Any, str]
+Waiting = tuple[int, int, EngineRequest, Reply, str]
 
 
 class GuideCompiler:
@@ -79,7 +70,7 @@ class GuideCompiler:
         self._thread = threading.Thread(target=self._run, name="guides")
         self._thread.start()
 
-    def submit(self, request: GenerationRequest, reply: Reply, name: str) -> None:
+    def submit(self, request: EngineRequest, reply: Reply, name: str) -> None:
         """Take a request with a guide."""
         assert request.guide
         with self._wake:
@@ -96,7 +87,7 @@ class GuideCompiler:
             stopped = [one for one in self._waiting if one[-1] == name]
             self._waiting = sorted(one for one in self._waiting if one[-1] != name)
         for *_, reply, _name in stopped:
-            reply.fail("The request was cancelled.")
+            reply.end(GONE)
 
     def close(self) -> None:
         """End the thread, and the requests that wait."""
@@ -105,7 +96,7 @@ class GuideCompiler:
             self._wake.notify()
         self._thread.join()
         for *_, reply, _name in self._waiting:
-            reply.fail("The server is stopping.")
+            reply.end(Fault(UNAVAILABLE, "The server is stopping."))
 
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
@@ -117,13 +108,13 @@ class GuideCompiler:
                     return
                 *_, request, reply, name = heappop(self._waiting)
             if reply.is_cancelled():
-                reply.fail("The request was cancelled.")
+                reply.end(GONE)
             elif fault := self._compile(request):
-                reply.refuse(f"guided_decoding_guide cannot be compiled: {fault}")
+                reply.refuse(TEXT, f"{TEXT} cannot be compiled: {fault}")
             else:
                 self._submit(request, reply, name)
 
-    def _compile(self, request: GenerationRequest) -> str | None:
+    def _compile(self, request: EngineRequest) -> str | None:
         """What is wrong with a request's guide, which is kept otherwise."""
         guide = request.guide
         assert guide

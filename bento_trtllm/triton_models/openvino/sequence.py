@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import openvino as ov
 import openvino_genai as genai
-from generation import GenerationRequest
 from guide import Guide
+from request import EngineRequest
 
 STOP = genai.GenerationFinishReason.STOP
 NONE = genai.GenerationFinishReason.NONE
@@ -34,7 +34,7 @@ def structure(guide: Guide) -> genai.StructuredOutputConfig:
 class Sequence:
     """Generates for `request` with `seed`. `step` gives the tokens of the last engine step."""
 
-    request: GenerationRequest
+    request: EngineRequest
     seed: int
     tokens: list[int] = field(default_factory=list)
     finished: bool = False

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cores import cores, physical_cores
+from pacing import Pace
+
 GIB = 2**30
 # OpenVINO's CPU plugin keeps the KV cache in blocks of 32 tokens (PagedAttention, 2026.4).
 BLOCK_TOKENS = 32
@@ -35,6 +38,7 @@ class EngineSettings:
     dynamic_quantization_group_size: int
     exclude_input_in_output: bool
     cancellation_check_period_ms: int
+    response_pace: Pace
 
     @classmethod
     def read(cls, parameters: dict[str, Any]) -> EngineSettings:
@@ -64,6 +68,7 @@ class EngineSettings:
             dynamic_quantization_group_size=int(text["dynamic_quantization_group_size"]),
             exclude_input_in_output=text["exclude_input_in_output"] == "true",
             cancellation_check_period_ms=int(text["cancellation_check_period_ms"]),
+            response_pace=Pace(float(text["response_pace_ms"])),
         )
 
     def num_kv_blocks(self) -> int:
@@ -78,8 +83,13 @@ class EngineSettings:
     def prefill_tokens(self) -> int:
         """Tokens a step: what was asked for, else 128 a core, so that a long prompt's prefill does not
         hold up the streams beside it for long on few cores, and fills the matrix units on many."""
-        cores = len(os.sched_getaffinity(0))
-        return self.max_num_tokens or max(256, min(128 * cores, 2048))
+        return self.max_num_tokens or max(256, min(128 * cores(), 2048))
+
+    def inference_threads(self) -> int:
+        """Threads: what was asked for, else OpenVINO's own choice, which is 0, but never more than the cores of the
+        container's quota: it takes one a physical core and does not look for a quota (2026.4)."""
+        quota = cores()
+        return self.threads or (quota if quota < physical_cores() else 0)
 
 
 def free_memory() -> int:

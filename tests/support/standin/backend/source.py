@@ -1,6 +1,6 @@
 """Where the stand-in's tokens come from: OpenVINO GenAI, behind upstream's rules.
 
-The modules `generation`, `guide` and `sequence` are those of this project's OpenVINO engine. What the source cannot do
+The modules `request`, `guide` and `sequence` are those of this project's OpenVINO engine. What the source cannot do
 is not upstream's: it knows a bias only as a token that never comes (-50 and less) or as one of those that alone may
 come (50 and more).
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import openvino_genai as genai
 from checks import Limits
-from generation import GenerationRequest
 from guide import Guide
+from request import EngineRequest
 from sequence import Sequence
 from tensors import Request
 
@@ -24,7 +24,7 @@ BLOCKS = 1024
 
 
 @dataclass(frozen=True)
-class Order(GenerationRequest):
+class Order(EngineRequest):
     """What a sequence takes; its one end token is `end_id`, and `min_tokens` holds for that alone.
 
     A guide has its own, of xgrammar_tokenizer_info.json: they come at its end, and nowhere else.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
+from faults import RequestError
 
+KIND, TEXT = "guided_decoding_guide_type", "guided_decoding_guide"
 # TensorRT-LLM has "structural_tag" too.
 GUIDES = ("json", "json_schema", "regex", "ebnf_grammar")
 # Of a guide. The service's own are far below.
@@ -24,32 +23,23 @@ class Guide:
     text: str
 
 
-def read_guide(tensor: Callable[[str], npt.NDArray[np.generic] | None]) -> Guide | None:
-    """The guide of a request, if it has one. Raises ValueError, naming the tensor."""
-    texts: dict[str, str] = {}
-    for name in ("guided_decoding_guide_type", "guided_decoding_guide"):
-        value = tensor(name)
-        if value is None:
-            continue
-        if value.size != 1:
-            raise ValueError(f"{name} holds {value.size} values: send one.")
-        try:
-            texts[name] = value.reshape(-1)[0].decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{name} is not UTF-8.") from error
-    kind, text = texts.get("guided_decoding_guide_type", ""), texts.get("guided_decoding_guide", "")
+def read_guide(kind: str, text: str, engine: str) -> Guide | None:
+    """The guide of a request, if it has one; "" is a tensor that was not sent. Raises RequestError.
+
+    `engine` is what people call it.
+    """
     if not kind:
         if text:
-            raise ValueError("guided_decoding_guide_type is missing, and guided_decoding_guide is there.")
+            raise RequestError(KIND, f"{KIND} is missing, and {TEXT} is there.")
         return None
     if kind not in GUIDES:
-        raise ValueError(f"guided_decoding_guide_type is {kind}: the OpenVINO engine takes {', '.join(GUIDES)}.")
+        raise RequestError(KIND, f"{KIND} is {kind}: the {engine} engine takes {', '.join(GUIDES)}.")
     if kind != "json" and not text:
-        raise ValueError(f"guided_decoding_guide is missing, and guided_decoding_guide_type is {kind}.")
+        raise RequestError(TEXT, f"{TEXT} is missing, and {KIND} is {kind}.")
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"guided_decoding_guide has {len(text)} characters, and at most {MAX_CHARACTERS} are taken.")
+        raise RequestError(TEXT, f"{TEXT} has {len(text)} characters, and at most {MAX_CHARACTERS} are taken.")
     if fault := guide_fault(kind, text):
-        raise ValueError(f"guided_decoding_guide is no {kind}: {fault}.")
+        raise RequestError(TEXT, f"{TEXT} is no {kind}: {fault}.")
     return Guide(kind, text)
 
 

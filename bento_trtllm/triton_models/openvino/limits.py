@@ -1,0 +1,33 @@
+"""What OpenVINO GenAI 2026.4 cannot do of what a request may ask for."""
+
+from __future__ import annotations
+
+from faults import RequestError
+from request import EngineRequest
+
+# It takes no more (generation_config.cpp).
+BOUNDS = {"presence_penalty": (-2.0, 2.0), "frequency_penalty": (-2.0, 2.0)}
+
+
+def check(request: EngineRequest) -> None:
+    """Refuse what does not go together. Raises RequestError."""
+    if request.bad_words and (request.presence_penalty or request.frequency_penalty):
+        raise RequestError(
+            "bad_words_list", "bad_words_list does not go with presence_penalty or frequency_penalty on OpenVINO."
+        )
+    if request.guide:
+        _check_guided(request)
+
+
+def _check_guided(request: EngineRequest) -> None:
+    """A guide must be followed to its end."""
+    if request.bad_words:
+        raise RequestError("bad_words_list", "bad_words_list does not go with guided_decoding_guide_type on OpenVINO.")
+    if request.min_tokens:
+        raise RequestError(
+            "min_tokens", "min_tokens does not go with guided_decoding_guide_type: the guide says what ends."
+        )
+    if not request.end_ids:
+        raise RequestError(
+            "end_id", "end_id is missing: with guided_decoding_guide_type an answer needs a token to end it."
+        )

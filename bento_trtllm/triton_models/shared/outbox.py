@@ -1,0 +1,89 @@
+"""What the engine has made and Triton has not had yet: sent at each stream's pace, in turns that are bounded.
+
+Tokens of a stream whose turn has not come are merged into its next response, so more streams, or a slower network, make
+fuller responses and never a slower engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from pacing import Pace
+from reply import Piece
+
+
+class Sender(Protocol):
+    """A request's responses: reply.Reply."""
+
+    def send(self, piece: Piece, final: bool) -> None: ...
+
+
+class Outgoing:
+    """The tokens of one request that are still to be sent: a piece for each of its sequences."""
+
+    def __init__(self, reply: Sender, sequences: int, streaming: bool) -> None:
+        self.reply = reply
+        self.streaming = streaming
+        self.pieces = [Piece(i) for i in range(sequences)]
+        self.finished = False
+        """No further tokens will come."""
+        self.queued = False
+        self.due = 0.0
+        """When its next response may be sent, by time.monotonic; the last one may be at any time."""
+
+    def take(self) -> list[Piece]:
+        """What goes into the next responses: all at once where the request is not streamed."""
+        ready = [piece for piece in self.pieces if piece.tokens or piece.finished] if self.streaming else self.pieces
+        self.pieces = [Piece(piece.index) for piece in self.pieces]
+        return ready
+
+
+class Outbox:
+    """The requests that have something to send, the longest waiting first."""
+
+    def __init__(self, pace: Pace, failed: Callable[[Outgoing, Exception], None]) -> None:
+        """`failed` is told of a request whose response could not be sent."""
+        self._pace = pace
+        self._failed = failed
+        self._waiting: deque[Outgoing] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, outgoing: Outgoing) -> None:
+        """Tokens were made for a request, or it has finished."""
+        if not outgoing.queued and (outgoing.streaming or outgoing.finished):
+            outgoing.queued = True
+            self._waiting.append(outgoing)
+
+    def drop(self, outgoing: Outgoing) -> None:
+        """Send nothing more of a request."""
+        if outgoing.queued:
+            self._waiting.remove(outgoing)
+            outgoing.queued = False
+
+    def clear(self) -> None:
+        self._waiting.clear()
+
+    def send(self, streams: int, until: float) -> None:
+        """Send for the requests that are due until the turn is over; `streams` of them are running."""
+        now = time.monotonic()
+        gap = self._pace.gap_s(streams)
+        early = []
+        while self._waiting and time.monotonic() < until:
+            outgoing = self._waiting.popleft()
+            if now < outgoing.due and not outgoing.finished:
+                early.append(outgoing)
+                continue
+            outgoing.queued = False
+            outgoing.due = now + gap
+            ready = outgoing.take()
+            try:
+                for piece in ready:
+                    outgoing.reply.send(piece, final=outgoing.finished and piece is ready[-1])
+            except Exception as error:
+                self._failed(outgoing, error)
+        self._waiting.extendleft(reversed(early))

@@ -1,0 +1,160 @@
+"""The tensors of the Triton model `tensorrt_llm`: one table, for the service and for the models that Triton loads.
+
+It drives how the service encodes a request (triton/wire/codec.py), the model's configuration (triton/wire/tensors.py),
+what other releases call a tensor or lack (triton/wire/dialects.py), how our own engine models read a request
+(request.py), which field of the API an engine's refusal is about, and a table in docs/openai.md. A new parameter is a
+row here, and its meaning where it is used: generation/ gives it a value, an engine heeds it.
+
+Names, dtypes and dims are those of NVIDIA's inflight_batcher_llm in TensorRT-LLM 1.x (triton_backend/all_models/
+inflight_batcher_llm/tensorrt_llm/config.pbtxt); tests/contract holds each row against every release that was read.
+All tensors have a batch dimension of 1 in front that dims leave out. This file needs nothing but Python: it is copied
+beside the models, which stand alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INT32_MAX = 2**31 - 1
+FIRST = "0.10.0"
+"""The first TensorRT-LLM that was read."""
+EVERY: tuple[str, ...] = ()
+GPU = ("tensorrt",)
+CPU = ("openvino",)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An input tensor. `default` is what a request without it asks for, and `low` and `high` bound its value."""
+
+    tensor: str
+    dtype: str
+    """INT32, UINT64, FP32, BOOL or BYTES, as in Triton's requests."""
+    dims: tuple[int, ...] = ()
+    """() is a scalar: dims [1], which the engine sees without any dimension. [2, -1] is a list of words. -1 is open."""
+    field: str = ""
+    """Of TokenRequest; "" where the service never sends it."""
+    api: tuple[str, ...] = ()
+    """Fields of a request to the service that end here; an error names the first."""
+    engines: tuple[str, ...] = EVERY
+    """Those that do what it asks; EVERY is all of them. Others take its default alone."""
+    since: str = FIRST
+    """The first TensorRT-LLM that has it, under either name."""
+    before_1: str = ""
+    """What releases before 1.0 call it; "" is the same."""
+    default: int | float | bool | None = None
+    low: int | float | None = None
+    high: int | float | None = None
+    required: bool = False
+
+    @property
+    def scalar(self) -> bool:
+        return not self.dims
+
+    @property
+    def words(self) -> bool:
+        return self.dims == (2, -1)
+
+    def done_by(self, engine: str) -> bool:
+        """Whether the engine of that name does what it asks."""
+        return not self.engines or engine in self.engines
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output tensor."""
+
+    tensor: str
+    dtype: str
+    dims: tuple[int, ...] = (1,)
+    api: tuple[str, ...] = ()
+    since: str = FIRST
+
+
+PARAMETERS = (
+    # What to continue, and for how long.
+    Parameter("input_ids", "INT32", (-1,), "input_ids", ("prompt", "messages")),
+    Parameter("input_lengths", "INT32", (), "input_length", required=True),
+    Parameter(
+        "request_output_len",
+        "INT32",
+        (),
+        "max_tokens",
+        ("max_tokens", "max_completion_tokens"),
+        low=1,
+        high=INT32_MAX,
+        required=True,
+    ),
+    # What ends it, and what must not come.
+    Parameter("num_return_sequences", "INT32", since="0.14.0", default=1, low=1, high=256),
+    Parameter("end_id", "INT32", (), "end_id"),
+    Parameter("pad_id", "INT32"),
+    Parameter("stop_words_list", "INT32", (2, -1), "stop_words"),
+    Parameter("bad_words_list", "INT32", (2, -1), "bad_words", ("logit_bias",)),
+    Parameter("embedding_bias", "FP32", (-1,), "embedding_bias", ("logit_bias",), GPU),
+    # How tokens are chosen.
+    Parameter("beam_width", "INT32", engines=GPU, default=1),
+    Parameter("temperature", "FP32", (), "temperature", ("temperature",), default=1.0, low=0.0, high=1e6),
+    Parameter("runtime_top_k", "INT32", (), "top_k", ("top_k",), default=0, low=0, high=INT32_MAX),
+    Parameter("runtime_top_p", "FP32", (), "top_p", ("top_p",), default=0.0, low=0.0, high=1.0),
+    Parameter("runtime_top_p_min", "FP32", engines=GPU, default=1e-6),
+    Parameter("runtime_top_p_decay", "FP32", engines=GPU, default=1.0),
+    Parameter("runtime_top_p_reset_ids", "INT32", engines=GPU, default=-1),
+    Parameter("len_penalty", "FP32", engines=GPU, default=1.0),
+    Parameter("early_stopping", "BOOL", engines=GPU, default=False),
+    Parameter(
+        "repetition_penalty",
+        "FP32",
+        (),
+        "repetition_penalty",
+        ("repetition_penalty",),
+        default=1.0,
+        low=1e-6,
+        high=1e6,
+    ),
+    Parameter(
+        "min_tokens",
+        "INT32",
+        (),
+        "min_tokens",
+        ("min_tokens",),
+        before_1="min_length",
+        default=0,
+        low=0,
+        high=INT32_MAX,
+    ),
+    Parameter("beam_search_diversity_rate", "FP32", engines=GPU, default=0.0),
+    Parameter("presence_penalty", "FP32", (), "presence_penalty", ("presence_penalty",), default=0.0),
+    Parameter("frequency_penalty", "FP32", (), "frequency_penalty", ("frequency_penalty",), default=0.0),
+    Parameter("seed", "UINT64", (), "seed", ("seed",), before_1="random_seed", default=0),
+    # Strings: the kind of guide ("json", "json_schema", "regex", "ebnf_grammar"), and its text.
+    Parameter("guided_decoding_guide_type", "BYTES", (1,), "guide_kind", ("response_format",), since="0.20.0"),
+    Parameter(
+        "guided_decoding_guide",
+        "BYTES",
+        (1,),
+        "guide_text",
+        ("response_format", "tools", "tool_choice"),
+        since="0.20.0",
+    ),
+    # How the answer comes.
+    Parameter("return_log_probs", "BOOL", (), "log_probs", ("logprobs", "top_logprobs"), default=False),
+    Parameter("return_context_logits", "BOOL", engines=GPU, default=False),
+    Parameter("return_generation_logits", "BOOL", engines=GPU, default=False),
+    Parameter("exclude_input_in_output", "BOOL", since="0.14.0"),
+    Parameter("stop", "BOOL", default=False),
+    Parameter("streaming", "BOOL", (), "streaming", default=False),
+    Parameter("return_num_input_tokens", "BOOL", engines=CPU, since="1.3.0", default=False),
+    Parameter("return_num_output_tokens", "BOOL", engines=CPU, since="1.3.0", default=False),
+)
+
+OUTPUTS = (
+    Output("output_ids", "INT32", (-1, -1)),
+    Output("sequence_length", "INT32", (-1,)),
+    Output("cum_log_probs", "FP32", (-1,)),
+    Output("output_log_probs", "FP32", (-1, -1), ("logprobs", "top_logprobs")),
+    Output("batch_index", "INT32", since="0.12.0"),
+    Output("sequence_index", "INT32", since="0.14.0"),
+    Output("num_input_tokens", "INT32", since="1.3.0"),
+    Output("num_output_tokens", "INT32", since="1.3.0"),
+)

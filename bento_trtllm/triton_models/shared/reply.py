@@ -1,0 +1,77 @@
+"""One request's answer, as Triton takes it: NVIDIA's output tensors, errors, and the last response's flag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from faults import INVALID_REQUEST, Fault
+
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+@dataclass
+class Piece:
+    """Tokens of one sequence that go into one response."""
+
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    cum_log_prob: float = 0.0
+    finished: bool = False
+
+
+class Reply:
+    """A request's response sender, and which outputs the request asked for.
+
+    `prompt` is the prompt where the answer begins with it, `input_tokens` how many tokens it has.
+    """
+
+    def __init__(self, request: Any) -> None:
+        self._sender = request.get_response_sender()
+        self._wanted = list(request.requested_output_names())
+        self.prompt: np.ndarray[Any, np.dtype[np.int64]] | None = None
+        self.input_tokens = 0
+
+    def send(self, piece: Piece, final: bool) -> None:
+        """Send a response. Raises when Triton has dropped the request."""
+        tensors = [pb_utils.Tensor(name, self._value(name, piece)) for name in self._wanted]
+        self._sender.send(pb_utils.InferenceResponse(output_tensors=tensors), flags=FINAL if final else 0)
+
+    def refuse(self, tensor: str, message: str) -> None:
+        """End the request, whose own fault that is."""
+        self.end(Fault(INVALID_REQUEST, message, tensor))
+
+    def end(self, fault: Fault | None = None) -> None:
+        """End the request with an error, or without a word."""
+        if fault is None:
+            self._sender.send(flags=FINAL)
+            return
+        error = pb_utils.TritonError(str(fault))
+        self._sender.send(pb_utils.InferenceResponse(output_tensors=[], error=error), flags=FINAL)
+
+    def is_cancelled(self) -> bool:
+        return bool(self._sender.is_cancelled())
+
+    def _value(self, name: str, piece: Piece) -> np.ndarray[Any, Any]:
+        """One output of a response, [1, 1] or, what has an element a token, [1, 1, n]."""
+        prompt = () if self.prompt is None else self.prompt
+        match name:
+            case "output_ids":
+                return np.array([[[*prompt, *piece.tokens]]], np.int32)
+            case "output_log_probs":
+                return np.array([[piece.log_probs]], np.float32)
+            case "cum_log_probs":
+                return np.array([[piece.cum_log_prob]], np.float32)
+            case "sequence_length":
+                return np.array([[len(prompt) + len(piece.tokens)]], np.int32)
+            case "num_output_tokens":
+                return np.array([[len(piece.tokens)]], np.int32)
+            case "num_input_tokens":
+                return np.array([[self.input_tokens]], np.int32)
+            case "sequence_index":
+                return np.array([[piece.index]], np.int32)
+            case _:  # batch_index, the last of the model's outputs: a request has one prompt
+                return np.array([[0]], np.int32)
