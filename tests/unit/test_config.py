@@ -5,11 +5,12 @@ import os
 import pytest
 
 from bento_trtllm.arguments import read_settings
-from bento_trtllm.config import EngineSettings, Settings, cores, default_workers, engines_of
+from bento_trtllm.config import EngineSettings, Settings, default_workers, engines_of
 from bento_trtllm.engines import ENGINES, make_runtime
 from bento_trtllm.errors import EngineError, SettingsError, TritonError
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.triton.process.door import Door
+from bento_trtllm.triton_models.shared.cores import cores
 
 OPENVINO = Manifest(
     engine="openvino", precision="f16", source="llama", revision=None, checksum=None, architecture="LlamaForCausalLM",

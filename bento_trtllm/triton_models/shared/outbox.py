@@ -9,10 +9,21 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pacing import Pace
-from reply import Piece
+
+
+@dataclass
+class Piece:
+    """Tokens of one sequence that go into one response."""
+
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    cum_log_prob: float = 0.0
+    finished: bool = False
 
 
 class Sender(Protocol):
