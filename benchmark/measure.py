@@ -1,7 +1,6 @@
 """What the processes of a service spend: CPU time and peak memory by group, and what the rest of the machine did."""
 
 import contextlib
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,11 +47,6 @@ class Meter:
 def own_cpu_s() -> float:
     """Of this very process, which only waits while others are measured."""
     return time.process_time()
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _all(groups: dict[Group, list[psutil.Process]]) -> Iterable[psutil.Process]:

@@ -12,9 +12,9 @@ from typing import Any
 from benchmark import growth, starting, tables
 from benchmark.answer import Asker, RemoteAsker, chat_model
 from benchmark.engine import EngineName, Model, pack
-from benchmark.measure import cores
 from benchmark.rounds import Case, measure
 from benchmark.service import free_port, serve
+from bento_trtllm.triton_models.shared.cores import cores
 
 PARTS = ("table", "first", "openvino", "workers", "idle", "length", "startup")
 MEASURED = ("table", "first", "openvino", "openvino_bf16", "workers")
