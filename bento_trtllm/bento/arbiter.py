@@ -19,6 +19,7 @@ import signal
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ from bento_trtllm.bento.shutdown import SIGNALS, STOPPING
 
 if TYPE_CHECKING:
     from circus.sighandler import SysHandler
+
+LONGEST_SOCKET = 107
 
 
 def bend() -> None:
@@ -46,7 +49,7 @@ def bend() -> None:
     def make_closed(self: Any, watchers: Any, endpoint: str, pubsub_endpoint: str, **options: Any) -> None:
         place = f"inproc://{next(numbers)}"
         if options.get("plugins"):
-            folder = tempfile.mkdtemp(prefix="bento-trtllm-reload-")
+            folder = _socket_folder()
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
             place = f"ipc://{folder}"
         reading, writing = os.pipe()
@@ -63,6 +66,15 @@ def bend() -> None:
         return stop(self)
 
     Arbiter.__init__, Arbiter.stop = make_closed, stop_and_tell
+
+
+def _socket_folder() -> str:
+    """A folder of mode 0700 whose name is short enough for a socket within (unix(7): 107 bytes with the file's)."""
+    folder = tempfile.mkdtemp(prefix="bento-trtllm-reload-")
+    if len(os.fsencode(folder)) + len("/commands") > LONGEST_SOCKET:
+        Path(folder).rmdir()
+        folder = tempfile.mkdtemp(prefix="bento-trtllm-reload-", dir="/tmp")
+    return folder
 
 
 def forward_signals() -> None:

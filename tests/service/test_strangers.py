@@ -76,15 +76,19 @@ def test_nothing_but_triton_and_the_api_listens(service: Service) -> None:
     assert listening({p.pid for p in family(service)}) == sorted(f"tcp://127.0.0.1:{port}" for port in ports)
 
 
-def test_reload_still_reaches_circus(home: Path, tmp_path: Path) -> None:
-    """The process that watches the files meets it in a folder that is its user's alone, and goes with it."""
-    (temporary := tmp_path / "tmp").mkdir()
+@pytest.mark.parametrize("name", ["tmp", "t" * 100], ids=["short", "long"])
+def test_reload_still_reaches_circus(home: Path, tmp_path: Path, name: str) -> None:
+    """The process that watches the files meets it in a folder that is its user's alone, and goes with it.
+
+    A socket's name has at most 107 bytes, and a temporary folder may have more.
+    """
+    (temporary := tmp_path / name).mkdir()
     with serve(home, tmp_path / "log.txt", "--reload", TMPDIR=str(temporary)) as service:
         service.wait_ready()
-        (folder,) = temporary.glob("bento-trtllm-reload-*")
+        commands, events = (place for place in listening({service.process.pid}) if place.startswith("ipc:"))
+        folder = Path(commands.removeprefix("ipc://")).parent
         assert folder.stat().st_mode & 0o777 == 0o700
-        sockets = [place for place in listening({service.process.pid}) if place.startswith("ipc:")]
-        assert sockets == [f"ipc://{folder}/commands", f"ipc://{folder}/events"]
+        assert (commands, events) == (f"ipc://{folder}/commands", f"ipc://{folder}/events")
         before = workers(service)
         deadline = time.monotonic() + 60
         while workers(service) & before and time.monotonic() < deadline:

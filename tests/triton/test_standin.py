@@ -439,7 +439,7 @@ class Bare:
         ports = Ports.free()
         self.address, self.metrics = f"127.0.0.1:{ports.grpc}", ports.metrics
         self.log = folder / "log.txt"
-        argv = [str(standin.server), f"--model-repository={repository}", "--allow-http=false", "--exit-timeout-secs=3"]
+        argv = [str(standin.server), f"--model-repository={repository}", "--allow-http=false", "--exit-timeout-secs=8"]
         argv += [f"--grpc-port={ports.grpc}", f"--metrics-port={ports.metrics}", "--disable-auto-complete-config"]
         argv += ["--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1", f"--backend-directory={standin.backends}"]
         environment = {**os.environ, **standin.environment}
