@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.generator import Finish, Sampling, TextStreams
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.metrics.prometheus import Telemetry
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.wire.client import TritonClient
-from bento_trtllm.triton.wire.deadlines import Deadlines
 
 WARM_UP = 500
 

@@ -24,7 +24,7 @@ from bento_trtllm.triton.process.repository import engine_config, place_reposito
 from bento_trtllm.triton.process.run_folder import Status
 from bento_trtllm.triton.process.supervisor import Supervisor
 from bento_trtllm.triton.wire.client import TritonClient
-from bento_trtllm.triton.wire.deadlines import Deadlines
+from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.triton.wire.failures import Failures
 
 FIRST_WAIT_S = 10

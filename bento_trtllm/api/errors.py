@@ -4,8 +4,8 @@ import logging
 from dataclasses import dataclass, field
 
 from bento_trtllm.errors import BentoTRTLLMError, CheckpointError
+from bento_trtllm.generation.deadlines import EngineTimeout, EngineUnavailable
 from bento_trtllm.text.tokenizer import TextTooLong
-from bento_trtllm.triton.wire.deadlines import EngineTimeout, EngineUnavailable
 from bento_trtllm.triton.wire.failures import RequestRefused
 
 logger = logging.getLogger(__name__)

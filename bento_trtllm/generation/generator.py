@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.output import Composer, FinishReason, Piece
 from bento_trtllm.grammar.expressions import Rule
 from bento_trtllm.grammar.grammar import ROOT, Grammar
@@ -14,7 +15,6 @@ from bento_trtllm.manifest import Manifest
 from bento_trtllm.metrics.prometheus import Telemetry
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.wire.client import TokenRequest, TritonClient
-from bento_trtllm.triton.wire.deadlines import Deadlines
 
 # A bound that keeps the number sane: nobody can tell the text from that of a larger one.
 MAX_TOP_K = 1024

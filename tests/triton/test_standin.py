@@ -19,7 +19,7 @@ from bento_trtllm.errors import TritonError
 from bento_trtllm.triton.process.launch import Ports
 from bento_trtllm.triton.process.repository import place_repository
 from bento_trtllm.triton.wire.client import TokenRequest, TritonClient
-from bento_trtllm.triton.wire.deadlines import Deadlines
+from bento_trtllm.generation.deadlines import Deadlines
 from tests.support.inference import Reply, ids, infer, one, open_stream, request, words
 from tests.support.serving import MACHINES, Service
 from tests.support.standin.place import ENGINES, Standin

@@ -2,8 +2,8 @@
 
 import pytest
 
+from bento_trtllm.generation.deadlines import EngineUnavailable
 from bento_trtllm.triton.wire import complaint
-from bento_trtllm.triton.wire.deadlines import EngineUnavailable
 from bento_trtllm.triton.wire.failures import Failures, RequestRefused
 
 TRACE = """ (/workspace/tensorrt_llm/cpp/tensorrt_llm/batch_manager/llmRequest.cpp:262)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
-from bento_trtllm.triton.wire.deadlines import Deadlines, EngineUnavailable, Watch
+from bento_trtllm.generation.deadlines import Deadlines, EngineUnavailable, Watch
 from bento_trtllm.triton.wire.failures import Failures
 from bento_trtllm.triton.wire.probe import CHANNEL_OPTIONS
 from bento_trtllm.triton.wire.token_stream import IDS, SCORES, Inbox, Tokens

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from bento_trtllm.errors import TritonError
 from bento_trtllm.triton.wire import complaint
-from bento_trtllm.triton.wire.deadlines import EngineUnavailable
+from bento_trtllm.generation.deadlines import EngineUnavailable
 from bento_trtllm.triton_models.shared.faults import INVALID_REQUEST, UNAVAILABLE
 
 LOGGER = logging.getLogger("bento_trtllm.triton")

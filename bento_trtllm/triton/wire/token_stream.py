@@ -18,7 +18,7 @@ import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
 from bento_trtllm.errors import TritonError
-from bento_trtllm.triton.wire.deadlines import Watch
+from bento_trtllm.generation.deadlines import Watch
 
 # Seconds a stream that is open: a chunk costs the gateway some 200 µs, so all streams together leave it room.
 PACE_S = 0.0006
