@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from bento_trtllm.api.aside import take_short_turns
 from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.browsers import Browsers
-from bento_trtllm.api.generate import Question, respond
+from bento_trtllm.api.generate import GenerateBody, respond
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.web import web_app
 from bento_trtllm.arguments import read_keys, read_settings
@@ -23,7 +23,7 @@ from bento_trtllm.bento.pinned import pinned
 from bento_trtllm.bento.privacy import keep_private
 from bento_trtllm.bento.refusal import refusing, refusing_worker
 from bento_trtllm.bento.store import packed_model
-from bento_trtllm.generation.generator import MAX_TOP_K, Sampling
+from bento_trtllm.generation.parameters import MAX_TOP_K, Sampling
 from bento_trtllm.llm import LLM, check
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
 from bento_trtllm.triton.wire.probe import GRPC_ENVIRONMENT
@@ -94,8 +94,8 @@ class TRTLLM:
     ) -> AsyncGenerator[str, None]:
         """Answer a prompt, as server-sent events or, without `Accept: text/event-stream`, as bare text."""
         sampling = Sampling(temperature, top_p, top_k, seed, tuple(stop or ()))
-        question = Question(prompt, SYSTEM_PROMPT if system_prompt is None else system_prompt, max_tokens, sampling)
-        async with aclosing(respond(self.llm, question, ctx)) as body:
+        request = GenerateBody(prompt, SYSTEM_PROMPT if system_prompt is None else system_prompt, max_tokens, sampling)
+        async with aclosing(respond(self.llm, request, ctx)) as body:
             async for chunk in body:
                 yield chunk
 

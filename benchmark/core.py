@@ -12,7 +12,10 @@ from pathlib import Path
 
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.deadlines import Deadlines
-from bento_trtllm.generation.generator import Finish, Sampling, TextStreams
+from bento_trtllm.generation.engine_profile import EngineProfile
+from bento_trtllm.generation.generator import Generator
+from bento_trtllm.generation.parameters import GenerationRequest, Sampling
+from bento_trtllm.generation.results import Finish
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.metrics.prometheus import Telemetry
 from bento_trtllm.text.tokenizer import PromptTokenizer
@@ -27,12 +30,14 @@ async def main(triton: str, directory: Path, tokens: int) -> dict[str, float]:
     tokenizer = PromptTokenizer(directory / "tokenizer")
     deadlines = Deadlines(60, 60, 600)
     manifest = Manifest.read(directory)
-    streams = TextStreams(manifest, tokenizer, lambda: client, admission, deadlines, (), Telemetry(admission))
+    context = manifest.context_length
+    profile = EngineProfile(manifest.vocab_size, context, manifest.eos_ids, context - 1)
+    generator = Generator(profile, tokenizer, lambda: client, admission, deadlines, Telemetry(admission))
     ids = tokenizer.encode("Explain superconductors in plain English")
     try:
-        await generate(streams, ids, WARM_UP)
+        await generate(generator, ids, WARM_UP)
         cpu = time.process_time()
-        made = await generate(streams, ids, tokens)
+        made = await generate(generator, ids, tokens)
         cpu = time.process_time() - cpu
     finally:
         await client.close()
@@ -42,10 +47,10 @@ async def main(triton: str, directory: Path, tokens: int) -> dict[str, float]:
     return {"cpu_us": cpu * 1e6 / tokens, "peak_mb": peak}
 
 
-async def generate(streams: TextStreams, ids: list[int], tokens: int) -> int:
-    async for piece in streams.stream(ids, tokens, Sampling()):
-        if isinstance(piece, Finish):
-            return piece.usage.completion_tokens
+async def generate(generator: Generator, ids: list[int], tokens: int) -> int:
+    async for item in generator.stream(GenerationRequest(ids, tokens, Sampling())):
+        if isinstance(item, Finish):
+            return item.usage.completion_tokens
     return 0
 
 

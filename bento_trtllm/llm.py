@@ -6,14 +6,16 @@ from functools import partial
 from math import ceil
 from pathlib import Path
 
-from bento_trtllm.api.errors import unavailable
 from bento_trtllm.bento.pinned import open_pinned, pin, verify
 from bento_trtllm.bento.shutdown import Drain
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
 from bento_trtllm.errors import EngineError, StoreError, TritonError
 from bento_trtllm.generation.admission import Admission
-from bento_trtllm.generation.generator import TextStreams
+from bento_trtllm.generation.deadlines import Deadlines
+from bento_trtllm.generation.engine_profile import EngineProfile
+from bento_trtllm.generation.errors import EngineUnavailable
+from bento_trtllm.generation.generator import Generator
 from bento_trtllm.manifest import FILE as MANIFEST
 from bento_trtllm.metrics.prometheus import Telemetry
 from bento_trtllm.text.defaults import Defaults
@@ -24,7 +26,6 @@ from bento_trtllm.triton.process.repository import engine_config, place_reposito
 from bento_trtllm.triton.process.run_folder import Status
 from bento_trtllm.triton.process.supervisor import Supervisor
 from bento_trtllm.triton.wire.client import TritonClient
-from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.triton.wire.failures import Failures
 
 FIRST_WAIT_S = 10
@@ -65,15 +66,18 @@ class LLM:
         config = engine_config(packed)
         inputs = {tensor.name for tensor in config.input}
         self._parameters = self._runtime.parameters(settings, read_parameters(config))
-        self.streams = TextStreams(
-            self.manifest,
-            self.tokenizer,
-            self.client,
-            self.admission,
-            deadlines,
-            inputs,
-            self.telemetry,
+        profile = EngineProfile(
+            self.manifest.vocab_size,
+            self.manifest.context_length,
+            tuple(self.manifest.eos_ids),
             self._runtime.longest_prompt(self._parameters),
+            guided="guided_decoding_guide" in inputs,
+            # TensorRT-LLM keeps the first end token alone out of an answer's first tokens (penaltyKernels.cu, 0.10.0 to
+            # 1.3).
+            bans_first_end_only=self.manifest.gpu,
+        )
+        self.generator = Generator(
+            profile, self.tokenizer, self.client, self.admission, deadlines, observer=self.telemetry
         )
         self._client: TritonClient | None = None
         self._generation = 0
@@ -137,9 +141,9 @@ class LLM:
         return await self.telemetry.exposition(collected, self._supervisor.status)
 
     def client(self) -> TritonClient:
-        """The channel to the Triton of now. Raises APIError (503) where there is none."""
+        """The channel to the Triton of now. Raises EngineUnavailable where there is none."""
         if self._client is None:
-            raise unavailable(str(self.not_ready()))
+            raise EngineUnavailable(str(self.not_ready()))
         return self._client
 
     def _follow(self, status: Status) -> None:

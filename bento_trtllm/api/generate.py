@@ -1,35 +1,27 @@
-"""The `generate` endpoint: one question, one answer, as server-sent events or as bare text."""
+"""The `generate` endpoint: one prompt, one answer, as server-sent events or as bare text."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import bentoml
 
 from bento_trtllm.api import sse
 from bento_trtllm.api.aside import aside
 from bento_trtllm.api.errors import APIError, StreamCut, describe
-from bento_trtllm.generation.generator import Finish, Sampling, TextStreams
-from bento_trtllm.generation.output import Piece
-from bento_trtllm.text.template import ChatTemplate
+from bento_trtllm.api.model import ServedModel
+from bento_trtllm.generation.parameters import GenerationRequest, Sampling
+from bento_trtllm.generation.results import Finish, TextDelta, TokenCounts
 
 EVENT_STREAM = "text/event-stream"
 # Reading a longer prompt takes milliseconds, in which no other stream would move.
 LONG_PROMPT = 16_384
 
 
-class Model(Protocol):
-    """What is asked: llm.LLM."""
-
-    template: ChatTemplate
-    streams: TextStreams
-
-
 @dataclass(frozen=True)
-class Question:
-    """One prompt and how to answer it."""
+class GenerateBody:
+    """What /generate is asked: a prompt, as text, and how to answer it, in at most `max_tokens` tokens."""
 
     prompt: str
     system_prompt: str
@@ -37,7 +29,7 @@ class Question:
     sampling: Sampling
 
 
-async def respond(model: Model, question: Question, context: bentoml.Context) -> AsyncGenerator[str, None]:
+async def respond(model: ServedModel, request: GenerateBody, context: bentoml.Context) -> AsyncGenerator[str, None]:
     """The body of the response, in the form that the Accept header asks for.
 
     An error before the first text becomes a response of its own, with a status and a JSON body. After that, an
@@ -46,20 +38,20 @@ async def respond(model: Model, question: Question, context: bentoml.Context) ->
     events = EVENT_STREAM in context.request.headers.get("accept", "")
     started = False
     try:
-        encode = partial(model.template.prompt, question.prompt, question.system_prompt)
-        long = len(question.prompt) + len(question.system_prompt) > LONG_PROMPT
+        encode = partial(model.template.prompt, request.prompt, request.system_prompt)
+        long = len(request.prompt) + len(request.system_prompt) > LONG_PROMPT
         input_ids = await aside(encode) if long else encode()
-        stream = model.streams.stream(input_ids, question.max_tokens, question.sampling)
-        async with aclosing(stream) as pieces:
-            async for piece in pieces:
+        stream = model.generator.stream(GenerationRequest(input_ids, request.max_tokens, request.sampling))
+        async with aclosing(stream) as items:
+            async for item in items:
                 if not started:
                     context.response.headers["content-type"] = EVENT_STREAM if events else "text/plain; charset=utf-8"
                     context.response.headers["cache-control"] = "no-cache"
                     started = True
-                if isinstance(piece, Piece):
-                    yield sse.data({"text": piece.text}) if events else piece.text
+                if isinstance(item, TextDelta):
+                    yield sse.data({"text": item.text}) if events else item.text
                 elif events:
-                    yield _finish(piece) + sse.DONE
+                    yield _finish(item) + sse.DONE
     except Exception as error:
         failure = describe(error)
         if not started:
@@ -78,4 +70,9 @@ def refuse(error: APIError, context: bentoml.Context) -> str:
 
 
 def _finish(finish: Finish) -> str:
-    return sse.data({"finish_reason": finish.reason, "usage": finish.usage.body()})
+    return sse.data({"finish_reason": finish.reason, "usage": _usage(finish.usage)})
+
+
+def _usage(counts: TokenCounts) -> dict[str, int]:
+    prompt, completion = counts.prompt_tokens, counts.completion_tokens
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from bento_trtllm.api.errors import APIError, unavailable
+from bento_trtllm.generation.errors import Draining, GenerationError, LineFull, WaitedTooLong
 
 
 class Admission:
@@ -41,9 +41,9 @@ class Admission:
 
     @asynccontextmanager
     async def slot(self, limit_s: float) -> AsyncIterator[None]:
-        """Wait in line for a slot. Raises APIError: 429 if the line is full; 503 while draining, or after `limit_s`."""
+        """Wait in line for a slot. Raises LineFull; Draining; and WaitedTooLong after `limit_s`, in seconds."""
         if self._draining:
-            raise stopping()
+            raise Draining()
         if self._running < self._limit:
             self._running += 1
             self.changed()
@@ -62,26 +62,18 @@ class Admission:
         """Turn away all who are in line, too."""
         self.drain()
         for place in tuple(self._line):
-            self._turn_away(place, stopping())
+            self._turn_away(place, Draining())
 
     async def _wait(self, limit_s: float) -> None:
         """Return with a slot."""
         if len(self._line) >= self._longest_line:
-            raise APIError(
-                429,
-                "overloaded",
+            raise LineFull(
                 f"The server is busy with {self._running + len(self._line)} requests and takes no more: "
-                "try again in a second.",
-                {"Retry-After": "1"},
+                "try again in a second."
             )
         loop = asyncio.get_running_loop()
         place = loop.create_future()
-        late = APIError(
-            503,
-            "overloaded",
-            f"The server was busy with other requests for {limit_s:g} s: try again in a few seconds.",
-            {"Retry-After": "5"},
-        )
+        late = WaitedTooLong(f"The server was busy with other requests for {limit_s:g} s: try again in a few seconds.")
         timer = loop.call_later(limit_s, self._turn_away, place, late)
         self._line.append(place)
         self.changed()
@@ -108,15 +100,8 @@ class Admission:
             self._running -= 1
         self.changed()
 
-    def _turn_away(self, place: "asyncio.Future[None]", error: APIError) -> None:
+    def _turn_away(self, place: "asyncio.Future[None]", error: GenerationError) -> None:
         if not place.done():
             self._line.remove(place)
             place.set_exception(error)
             self.changed()
-
-
-def stopping() -> APIError:
-    """503: this server takes no more, another may."""
-    error = unavailable("The server is stopping.", retry_after_s=10)
-    error.headers["Connection"] = "close"  # the next request of this client is for another server
-    return error

@@ -4,15 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bento_trtllm.errors import TritonError
-
-
-class EngineUnavailable(TritonError):
-    """Triton cannot be reached, or ended while it answered."""
-
-
-class EngineTimeout(TritonError):
-    """The engine took longer than the deadline."""
+from bento_trtllm.generation.errors import EngineTimeout, EngineUnavailable, GenerationError
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class Watch:
         """When tokens came last, by the loop's clock; before the first, when the call began."""
         self._began = self.heard_at if began is None else began
         self._tokens = False
-        self._expired: TritonError | None = None
+        self._expired: GenerationError | None = None
         self._timer = self._loop.call_at(self._began + min(deadlines.first_token_s, deadlines.whole_s), self._ring)
 
     def progressed(self) -> None:
@@ -57,13 +49,13 @@ class Watch:
             self._timer.cancel()
             self._ring()
 
-    def expire(self, error: TritonError) -> None:
+    def expire(self, error: GenerationError) -> None:
         """Cancel the call, for the reason that `why` then gives."""
         if self._expired is None:
             self._expired = error
             self._cancel()
 
-    def why(self, otherwise: str) -> TritonError:
+    def why(self, otherwise: str) -> GenerationError:
         """The reason for which the call was cancelled here; else that the engine is gone, in the given words."""
         return self._expired or EngineUnavailable(otherwise)
 

@@ -2,32 +2,16 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
 
+from bento_trtllm.generation.results import FinishReason, TextDelta, TokenScore
+from bento_trtllm.generation.source import TokenBatch
 from bento_trtllm.grammar.ending import Ending
 from bento_trtllm.grammar.grammar import MAX_SHORTEST, Grammar
 from bento_trtllm.text.stop import StopStrings
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.wire.token_stream import Tokens
-
-FinishReason = Literal["stop", "length"]
 
 
-class Score(NamedTuple):
-    """A token of the answer, and the natural logarithm of the probability that the model gave it."""
-
-    token: int
-    log_prob: float
-
-
-class Piece(NamedTuple):
-    """Text in whole characters; the scores, where they were asked for, of the tokens that begin in it."""
-
-    text: str
-    scores: Sequence[Score] = ()
-
-
-class Composer:
+class OutputProcessor:
     """Takes tokens until a stop string, an end token, or the last token that is allowed.
 
     An answer that follows a grammar is never cut: before its tokens run out, it is ended in the shortest way
@@ -52,7 +36,7 @@ class Composer:
         self._ending = Ending(grammar) if grammar else None
         # The last text that was counted: within a string what ends the answer stays the same.
         self._counted = "", 0
-        self._scores: deque[tuple[int, Score]] = deque()
+        self._scores: deque[tuple[int, TokenScore]] = deque()
         self._made = 0
         self._shown = 0
         self._last = -1
@@ -73,12 +57,12 @@ class Composer:
             return "length"
         return "stop" if self.stopped or self._ended or self._last in self._end_ids else "length"
 
-    def feed(self, tokens: Tokens) -> Piece | None:
+    def feed(self, tokens: TokenBatch) -> TextDelta | None:
         """The text that these tokens complete, if any."""
         if tokens.log_probs:
             self._note(tokens)
         text = self._follow(tokens.ids, self._ending) if self._ending else self._pass(tokens.ids)
-        return self._piece(text, self._cut)
+        return self._delta(text, self._cut)
 
     def over(self) -> None:
         """The engine says that no more tokens come. TensorRT-LLM keeps its end token to itself: it counts as well."""
@@ -86,16 +70,16 @@ class Composer:
             self._ended = True
             self.generated += 1
 
-    def flush(self) -> Piece | None:
+    def flush(self) -> TextDelta | None:
         """What was held back, once no more tokens come."""
         if self.stopped:
             return None
         if self._ending:
             # An engine takes a control token for its text where a grammar has room for that, and may end with it.
             closing = "" if self._cut or self._ending.complete else self._close(self._ending)
-            return self._piece(closing, last=True)
+            return self._delta(closing, last=True)
         text, self.stopped = self._stop.feed(self._detokenizer.flush())
-        return self._piece(text if self.stopped else text + self._stop.flush(), last=not self.stopped)
+        return self._delta(text if self.stopped else text + self._stop.flush(), last=not self.stopped)
 
     def _pass(self, ids: Sequence[int]) -> str:
         """The text of tokens, up to a stop string. How many were made for it depends on no batch."""
@@ -143,18 +127,18 @@ class Composer:
             self._counted = closing, self._tokenizer.count(closing)
         return self._counted[1] <= tokens
 
-    def _note(self, tokens: Tokens) -> None:
+    def _note(self, tokens: TokenBatch) -> None:
         """Remember where in the text each token begins."""
         for token, log_prob in zip(tokens.ids, tokens.log_probs, strict=True):
             if token not in self._end_ids:
-                self._scores.append((self._made, Score(token, log_prob)))
+                self._scores.append((self._made, TokenScore(token, log_prob)))
             self._made += len(self._tokenizer.token_bytes(token))
 
-    def _piece(self, text: str, last: bool = False) -> Piece | None:
+    def _delta(self, text: str, last: bool = False) -> TextDelta | None:
         if not self._scores:
-            return Piece(text) if text else None
+            return TextDelta(text) if text else None
         self._shown += len(text.encode())
         scores = []
         while self._scores and (last or self._scores[0][0] < self._shown):
             scores.append(self._scores.popleft()[1])
-        return Piece(text, scores) if text or scores else None
+        return TextDelta(text, scores) if text or scores else None

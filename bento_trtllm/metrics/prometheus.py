@@ -11,17 +11,18 @@ What every worker knows alike (the engine's state, Triton's metrics) is added on
 import os
 import time
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.multiprocess import mark_process_dead
 
-from bento_trtllm.api.errors import APIError, from_engine
 from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.results import FinishReason
 from bento_trtllm.triton.process.metrics import scrape
 from bento_trtllm.triton.process.run_folder import State, Status
 
@@ -32,6 +33,8 @@ FIRST_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 
 # OpenTelemetry begins at 10 ms; small models and large GPUs are faster.
 BETWEEN_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5)
 WHOLE_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
+# Outcomes of streams whose answer is whole.
+WHOLE = get_args(FinishReason)
 STATES: tuple[State, ...] = ("starting", "ready", "restarting", "failed", "stopped")
 
 
@@ -49,12 +52,18 @@ class TokenHistogram(Histogram):
 class StreamCount:
     """One stream, from its request to its end. Times are in seconds."""
 
-    __slots__ = ("admitted_at", "began", "counts", "ended", "first_at", "last_at", "outcome", "route", "tokens")
+    __slots__ = (
+        *("admitted_at", "began", "counts", "ended_at", "first_at", "last_at"),
+        *("outcome", "prompt_tokens", "record", "route", "tokens"),
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, prompt_tokens: int, record: "Callable[[StreamCount], None]") -> None:
+        """`record` is called with this, once, at the end."""
+        self.prompt_tokens = prompt_tokens
+        self.record = record
         self.route = ROUTE.get()
         self.began = time.perf_counter()
-        self.admitted_at = self.first_at = self.last_at = self.ended = 0.0
+        self.admitted_at = self.first_at = self.last_at = self.ended_at = 0.0
         self.tokens = 0
         self.counts = [0] * (len(BETWEEN_S) + 1)
         self.outcome = ""
@@ -75,10 +84,11 @@ class StreamCount:
         self.last_at = now
         self.tokens += tokens
 
-    def finished(self, reason: str) -> None:
-        """The answer is whole."""
-        self.outcome = reason
-        self.ended = time.perf_counter()
+    def ended(self, outcome: str) -> None:
+        """The stream is over, with its answer's finish reason or the reason for which there is no whole answer."""
+        self.outcome = outcome
+        self.ended_at = time.perf_counter()
+        self.record(self)
 
 
 class Telemetry:
@@ -111,21 +121,9 @@ class Telemetry:
             "gen_ai_server_request_duration_seconds", "From the request to its last token.", WHOLE_S
         )
 
-    @asynccontextmanager
-    async def stream(self, prompt_tokens: int) -> AsyncIterator[StreamCount]:
-        """Count one stream, however it ends."""
-        count = StreamCount()
-        try:
-            yield count
-        except APIError as error:
-            count.outcome = count.outcome or error.kind
-            raise
-        except Exception as error:
-            count.outcome = count.outcome or from_engine(error).kind
-            raise
-        finally:
-            # GeneratorExit and CancelledError: the client left.
-            self._add(count, count.outcome or "cancelled", prompt_tokens)
+    def began(self, prompt_tokens: int) -> StreamCount:
+        """Count one stream; its end is what enters it into the metrics."""
+        return StreamCount(prompt_tokens, self._add)
 
     def refused(self, kind: str) -> None:
         """A request was not even put in line."""
@@ -137,18 +135,18 @@ class Telemetry:
         engine = _engine(status, up=bool(triton))
         return merge(ours, engine, triton)
 
-    def _add(self, count: StreamCount, outcome: str, prompt_tokens: int) -> None:
-        self._requests.labels(count.route, outcome).inc()
+    def _add(self, count: StreamCount) -> None:
+        self._requests.labels(count.route, count.outcome).inc()
         if count.admitted_at:
             self._queue.observe(count.admitted_at - count.began)
         if not count.tokens:
             return
-        self._prompt.inc(prompt_tokens)
+        self._prompt.inc(count.prompt_tokens)
         self._generated.inc(count.tokens)
         self._first.observe(count.first_at - count.began)
         self._between.add(count.counts, count.last_at - count.first_at)
-        if count.ended:
-            self._whole.observe(count.ended - count.began)
+        if count.outcome in WHOLE:
+            self._whole.observe(count.ended_at - count.began)
 
     def _show_load(self) -> None:
         self._running.set(self._admission.running)

@@ -17,10 +17,11 @@ from bento_trtllm.engines.tensorrt.releases import DEFAULT, RELEASES
 from bento_trtllm.engines.tensorrt.runtime import TensorRTRuntime
 from bento_trtllm.engines.tensorrt.settings import PRESETS
 from bento_trtllm.engines.tensorrt.versions import VERSIONS
+from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.manifest import DialectName
 from bento_trtllm.packing.repository import configurations, write_repository
 from bento_trtllm.triton.process.repository import place_repository, read_config
-from bento_trtllm.triton.wire.client import TokenRequest, encode
+from bento_trtllm.triton.wire.client import encode
 from bento_trtllm.triton.wire.dialects import DIALECTS, RENAMED
 from tests.support.llamas import LLAMA3_8B, llama
 

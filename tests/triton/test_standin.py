@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bento_trtllm.errors import TritonError
+from bento_trtllm.generation.deadlines import Deadlines
+from bento_trtllm.generation.errors import EngineUnavailable
+from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.triton.process.launch import Ports
 from bento_trtllm.triton.process.repository import place_repository
-from bento_trtllm.triton.wire.client import TokenRequest, TritonClient
-from bento_trtllm.generation.deadlines import Deadlines
+from bento_trtllm.triton.wire.client import TritonClient
 from tests.support.inference import Reply, ids, infer, one, open_stream, request, words
 from tests.support.serving import MACHINES, Service
 from tests.support.standin.place import ENGINES, Standin
@@ -79,7 +80,7 @@ async def test_the_client_needs_both(service: Service, caplog: pytest.LogCapture
     client = TritonClient(service.grpc_address(), outputs=["output_ids"])
     try:
         async with client.stream(TokenRequest(PROMPT, 3), Deadlines(30, 30, 30)) as batches:
-            with pytest.raises(TritonError):
+            with pytest.raises(EngineUnavailable):
                 [batch async for batch in batches]
     finally:
         await client.close()

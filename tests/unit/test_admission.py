@@ -5,8 +5,8 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from bento_trtllm.api.errors import APIError
 from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.errors import Draining, WaitedTooLong
 
 LONG_S = 60
 
@@ -42,11 +42,9 @@ async def test_wait_in_line_ends_with_an_error() -> None:
     admission = Admission(1, 1)
     first, release = in_line(admission)
     await settle()
-    with pytest.raises(APIError, match=r"for 0\.05 s") as error:
+    with pytest.raises(WaitedTooLong, match=r"for 0\.05 s"):
         async with admission.slot(0.05):
             pytest.fail("there is one slot only")
-    assert error.value.status == 503
-    assert error.value.headers["Retry-After"]
     assert (admission.running, admission.waiting) == (1, 0)
     release.set()
     await first
@@ -102,7 +100,7 @@ async def test_turn_and_limit_in_one_moment(turn_first: bool) -> None:
     loop.call_soon(release.set)
     results = await asyncio.gather(first, second, return_exceptions=True)
     assert results[0] is None
-    assert results[1] is None if turn_first else isinstance(results[1], APIError)
+    assert results[1] is None if turn_first else isinstance(results[1], WaitedTooLong)
     assert (admission.running, admission.waiting) == (0, 0)
 
 
@@ -112,9 +110,9 @@ async def test_stopping_sends_the_line_home() -> None:
     second, _ = in_line(admission)
     await settle()
     admission.dissolve()
-    with pytest.raises(APIError, match="stopping"):
+    with pytest.raises(Draining, match="stopping"):
         await second
-    with pytest.raises(APIError, match="stopping"):
+    with pytest.raises(Draining, match="stopping"):
         await asyncio.create_task(hold(admission.slot(LONG_S), release))
     assert (admission.running, admission.waiting) == (1, 0)
     release.set()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bento_trtllm.generation.deadlines import EngineUnavailable
+from bento_trtllm.generation.errors import EngineUnavailable, RequestRefused
 from bento_trtllm.triton.wire import complaint
-from bento_trtllm.triton.wire.failures import Failures, RequestRefused
+from bento_trtllm.triton.wire.failures import Failures
 
 TRACE = """ (/workspace/tensorrt_llm/cpp/tensorrt_llm/batch_manager/llmRequest.cpp:262)
 1       0x7f3a68154000 tensorrt_llm::common::throwRuntimeError(char const*, int, char const*) + 82
@@ -130,3 +130,18 @@ def test_a_lost_gpu_condemns_the_engine_at_once() -> None:
 )
 def test_what_others_may_read(message: str, read: str) -> None:
     assert complaint.readable(message) == read
+
+
+@pytest.mark.parametrize(
+    ("message", "tensor"),
+    [
+        ("[invalid_request temperature] temperature is -1.0: it must lie between 0.0 and 1000000.0.", "temperature"),
+        ("[invalid_request guided_decoding_guide] guided_decoding_guide cannot be compiled.", "guided_decoding_guide"),
+        ("[invalid_request] The prompt does not fit the KV cache.", None),
+        (FETCHED + TOO_LONG + TRACE, "input_ids"),
+    ],
+)
+def test_a_refusal_names_the_tensor_at_fault(message: str, tensor: str | None) -> None:
+    error = Failures().meaning()(message)
+    assert isinstance(error, RequestRefused)
+    assert error.tensor == tensor

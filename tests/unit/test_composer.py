@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bento_trtllm.generation.output import Composer, Piece
+from bento_trtllm.generation.output import OutputProcessor
+from bento_trtllm.generation.results import TextDelta
+from bento_trtllm.generation.source import TokenBatch
 from bento_trtllm.grammar.grammar import Grammar
 from bento_trtllm.grammar.schema import compile_schema
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.wire.token_stream import Tokens
 
 TOKENIZER = PromptTokenizer(Path(__file__).parents[2] / "assets" / "demo-llama")
 END = TOKENIZER.special_ids["<|eot_id|>"]
@@ -24,14 +25,14 @@ def compose(
     scores: bool = False,
     stop: tuple[str, ...] = (),
     grammar: Grammar | None = None,
-) -> tuple[list[Piece], Composer]:
+) -> tuple[list[TextDelta], OutputProcessor]:
     ids = [*TOKENIZER.encode_text(text), *([END] if end else [])][:max_tokens]
     ends = frozenset({END})
-    composer = Composer(TOKENIZER, end_ids=ends, max_tokens=max_tokens, stop=stop, grammar=grammar)
+    composer = OutputProcessor(TOKENIZER, end_ids=ends, max_tokens=max_tokens, stop=stop, grammar=grammar)
     pieces = []
     for start in range(0, len(ids), batch):
         part = ids[start : start + batch]
-        pieces.append(composer.feed(Tokens(part, [-float(i) for i in part] if scores else [])))
+        pieces.append(composer.feed(TokenBatch(part, [-float(i) for i in part] if scores else [])))
         if composer.done:
             break
     else:
@@ -40,7 +41,7 @@ def compose(
     return [piece for piece in pieces if piece], composer
 
 
-def text_of(pieces: list[Piece]) -> str:
+def text_of(pieces: list[TextDelta]) -> str:
     return "".join(piece.text for piece in pieces)
 
 

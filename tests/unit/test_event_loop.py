@@ -17,10 +17,10 @@ import pytest
 
 from bento_trtllm.api import aside
 from bento_trtllm.api.bodies import DecodedBodies
-from bento_trtllm.api.errors import unavailable
 from bento_trtllm.api.openai.sampling import Defaults
 from bento_trtllm.api.web import web_app
 from bento_trtllm.bento import garbage
+from bento_trtllm.generation.errors import EngineUnavailable
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
@@ -36,7 +36,7 @@ class NoEngine:
     """Where the engine would be."""
 
     async def stream(self, *_: Any) -> AsyncIterator[None]:
-        raise unavailable("There is no engine here.")
+        raise EngineUnavailable("There is no engine here.")
         yield
 
 
@@ -66,7 +66,7 @@ def app() -> Iterator[DecodedBodies]:
         manifest=manifest,
         tokenizer=tokenizer,
         template=ChatTemplate(DEMO, tokenizer),
-        streams=NoEngine(),
+        generator=NoEngine(),
         defaults=Defaults.read(DEMO),
     )
     # As in a worker: else the collector walks over all that these tests have.

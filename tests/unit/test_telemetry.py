@@ -18,11 +18,12 @@ async def main():
     admission = Admission(4, 4)
     telemetry = Telemetry(admission)
     for tokens in (1, 5):
-        async with telemetry.stream(10) as count, admission.slot(1):
+        count = telemetry.began(10)
+        async with admission.slot(1):
             count.admitted()
             for _ in range(tokens):
                 count.arrived(2)
-            count.finished("stop")
+        count.ended("stop")
     if "die" in sys.argv:
         slot = admission.slot(1)
         await slot.__aenter__()
@@ -71,7 +72,7 @@ def test_the_next_worker_forgets_what_a_killed_one_had_in_flight(tmp_path: Path)
 
 
 def test_tokens_that_come_together_share_the_wait() -> None:
-    count = StreamCount()
+    count = StreamCount(1, lambda count: None)
     count.arrived(1)
     count.last_at -= 0.24
     count.arrived(4)

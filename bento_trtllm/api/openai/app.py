@@ -11,10 +11,12 @@ from fastapi.routing import APIRoute
 from bento_trtllm.api.aside import aside
 from bento_trtllm.api.bodies import DECODED
 from bento_trtllm.api.errors import APIError, describe
+from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chat, chat_answer, completions, errors, responses
-from bento_trtllm.api.openai.choices import Head, answer, event_stream, new_id, repeat
-from bento_trtllm.api.openai.model import Model
+from bento_trtllm.api.openai.choices import ResponseHead, new_id
+from bento_trtllm.api.openai.event_stream import event_stream
 from bento_trtllm.api.openai.requests import ChatRequest, CompletionRequest, SamplingFields
+from bento_trtllm.generation.fan_out import fan_out, repeat
 
 Result = TypeVar("Result")
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -77,14 +79,14 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> Respons
     understood = await _off_loop(
         request, lambda: chat.read(body, model), LONG_FORM if chat.has_form(body) else LONG_BODY
     )
-    questions = repeat(understood.question, body.n or 1)
+    requests = repeat(understood.request, body.n or 1)
     head = _head("chatcmpl", body, model)
-    events = answer(model.streams, questions)
+    events = fan_out(model.generator, requests)
     if body.stream:
-        stream = chat_answer.Streamed(understood, head, model, len(questions), include_usage=_include_usage(body))
+        stream = chat_answer.Streamed(understood, head, model, len(requests), include_usage=_include_usage(body))
         return await event_stream(stream.render(events))
     async with aclosing(events):
-        return _json(await chat_answer.collect(understood, head, model, len(questions), events))
+        return _json(await chat_answer.collect(understood, head, model, len(requests), events))
 
 
 @router.post("/completions", response_model=responses.Completion)
@@ -93,7 +95,7 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
     model = _find(request, body.model)
     understood = await _off_loop(request, lambda: completions.read(body, model), LONG_BODY)
     head = _head("cmpl", body, model)
-    events = answer(model.streams, understood.questions)
+    events = fan_out(model.generator, understood.requests)
     if body.stream:
         stream = completions.Streamed(understood, head, model, include_usage=_include_usage(body))
         return await event_stream(stream.render(events))
@@ -112,11 +114,11 @@ async def unknown(request: Request, path: str) -> Response:
     raise APIError(404, "invalid_request", f"Invalid URL ({url}).", code="unknown_url")
 
 
-def _served(request: Request) -> Model:
-    return cast(Model, request.app.state.model)
+def _served(request: Request) -> ServedModel:
+    return cast(ServedModel, request.app.state.model)
 
 
-def _find(request: Request, name: str) -> Model:
+def _find(request: Request, name: str) -> ServedModel:
     model = _served(request)
     if name not in (model.name, model.tag):
         message = f"The model `{name}` does not exist: this server has `{model.name}`."
@@ -124,19 +126,19 @@ def _find(request: Request, name: str) -> Model:
     return model
 
 
-def _card(model: Model) -> responses.ModelCard:
+def _card(model: ServedModel) -> responses.ModelCard:
     return responses.ModelCard(
         id=model.name,
         object="model",
         created=model.created,
         owned_by="bento-trtllm",
         # The longest prompt and a token; only without chunked context may prompt and answer together be longer.
-        max_model_len=model.streams.longest_prompt + 1,
+        max_model_len=model.generator.longest_prompt + 1,
     )
 
 
-def _head(prefix: str, body: SamplingFields, model: Model) -> Head:
-    return Head(new_id(prefix), body.model, f"{model.manifest.engine}-{model.manifest.precision}")
+def _head(prefix: str, body: SamplingFields, model: ServedModel) -> ResponseHead:
+    return ResponseHead(new_id(prefix), body.model, f"{model.manifest.engine}-{model.manifest.precision}")
 
 
 def _include_usage(body: SamplingFields) -> bool:

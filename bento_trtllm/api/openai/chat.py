@@ -9,8 +9,7 @@ from typing import Any
 
 from bento_trtllm.api import json_body
 from bento_trtllm.api.errors import APIError, bad_request
-from bento_trtllm.api.openai.choices import Question
-from bento_trtllm.api.openai.model import Model
+from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai.requests import (
     AssistantMessage,
     ChatRequest,
@@ -24,6 +23,7 @@ from bento_trtllm.api.openai.requests import (
 )
 from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling, within
 from bento_trtllm.api.openai.tools import CallableTool, ToolCallParser, calls
+from bento_trtllm.generation.parameters import GenerationRequest
 from bento_trtllm.grammar.expressions import Expression, choice
 from bento_trtllm.grammar.grammar import Grammar, GrammarError
 from bento_trtllm.grammar.json import Rules
@@ -39,7 +39,7 @@ MAX_FORCED = 32_768
 class Chat:
     """A request that was understood: what to ask, and how to read the answer."""
 
-    question: Question
+    request: GenerationRequest
     tools: tuple[CallableTool, ...] = ()
     several_calls: bool = True
     top_logprobs: int | None = None
@@ -49,7 +49,7 @@ class Chat:
         return ToolCallParser({tool.name for tool in self.tools}, several=self.several_calls) if self.tools else None
 
 
-def read(request: ChatRequest, model: Model) -> Chat:
+def read(request: ChatRequest, model: ServedModel) -> Chat:
     """Understand a request. Raises APIError, and CheckpointError where the template refuses the messages."""
     tools = _tools(request)
     variables: dict[str, Any] = {}
@@ -75,7 +75,7 @@ def read(request: ChatRequest, model: Model) -> Chat:
             param="n",
         )
     sampling = read_sampling(request, model.defaults, model.manifest, grammar=grammar, top_logprobs=top_logprobs)
-    return Chat(Question(input_ids, max_tokens, sampling), tools, several, top_logprobs)
+    return Chat(GenerationRequest(input_ids, max_tokens, sampling), tools, several, top_logprobs)
 
 
 def has_form(request: ChatRequest) -> bool:

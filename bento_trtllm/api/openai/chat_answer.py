@@ -1,39 +1,41 @@
 """The answers to a chat, as one response or as the events of a stream."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
+from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chunks, responses
 from bento_trtllm.api.openai.chat import Chat
-from bento_trtllm.api.openai.choices import Event, Head, UsageCounter
-from bento_trtllm.api.openai.model import Model
+from bento_trtllm.api.openai.choices import ResponseHead, UsageCounter
 from bento_trtllm.api.openai.scores import chat_logprobs
 from bento_trtllm.api.openai.tools import CallDelta, Delta, ToolCallParser
-from bento_trtllm.generation.generator import Finish
-from bento_trtllm.generation.output import Piece, Score
+from bento_trtllm.generation.fan_out import ChoiceEvent
+from bento_trtllm.generation.results import Finish, TextDelta, TokenScore
 
 
 class Streamed:
     """Events of the core as chunks of a stream."""
 
-    def __init__(self, chat: Chat, head: Head, model: Model, n: int, *, include_usage: bool) -> None:
+    def __init__(self, chat: Chat, head: ResponseHead, model: ServedModel, n: int, *, include_usage: bool) -> None:
         self._chat = chat
         self._head = head
         self._model = model
         self._parsers = [chat.parser() for _ in range(n)]
         self._begun = [False] * n
-        self._usage = UsageCounter(len(chat.question.input_ids), n)
+        self._usage = UsageCounter(len(chat.request.input_ids), n)
         self._include_usage = include_usage
 
-    async def render(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[list[responses.Response], None]:
+    async def render(self, events: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[responses.Response], None]:
         """The chunks of a response, in the groups in which they come."""
-        async for i, item in events:
-            group: list[responses.Response] = []
-            if not self._begun[i]:
-                self._begun[i] = True
-                group.append(self._chunk(i, chunks.Delta(role="assistant", content="")))
-            group += self._piece(i, item) if isinstance(item, Piece) else self._finish(i, item)
-            if group:
-                yield group
+        async with aclosing(events):
+            async for i, item in events:
+                group: list[responses.Response] = []
+                if not self._begun[i]:
+                    self._begun[i] = True
+                    group.append(self._chunk(i, chunks.Delta(role="assistant", content="")))
+                group += self._delta(i, item) if isinstance(item, TextDelta) else self._finish(i, item)
+                if group:
+                    yield group
 
     def _finish(self, i: int, finish: Finish) -> list[responses.Response]:
         self._usage.add(finish)
@@ -46,16 +48,16 @@ class Streamed:
             group.append(self._envelope(choices=[], usage=self._usage.usage()))
         return group
 
-    def _piece(self, i: int, piece: Piece) -> list[responses.Response]:
+    def _delta(self, i: int, item: TextDelta) -> list[responses.Response]:
         parser = self._parsers[i]
-        deltas: list[Delta] = parser.feed(piece.text) if parser else [piece.text]
-        scores = self._scores(piece.scores)
+        deltas: list[Delta] = parser.feed(item.text) if parser else [item.text]
+        scores = self._scores(item.scores)
         if not deltas:
             return [self._chunk(i, chunks.Delta(), scores)] if scores else []
-        # The scores of a piece stand with its first delta.
+        # The scores stand with the first of them.
         return [self._chunk(i, chunks.delta(d), None if j else scores) for j, d in enumerate(deltas)]
 
-    def _scores(self, scores: Sequence[Score]) -> responses.ChoiceLogprobs | None:
+    def _scores(self, scores: Sequence[TokenScore]) -> responses.ChoiceLogprobs | None:
         if self._chat.top_logprobs is None or not scores:
             return None
         return chat_logprobs(scores, self._chat.top_logprobs, self._model.tokenizer)
@@ -85,14 +87,14 @@ class Streamed:
 
 
 async def collect(
-    chat: Chat, head: Head, model: Model, n: int, events: AsyncGenerator[Event, None]
+    chat: Chat, head: ResponseHead, model: ServedModel, n: int, events: AsyncGenerator[ChoiceEvent, None]
 ) -> responses.ChatCompletion:
     """The whole response at once."""
     answers = [Collected(chat.parser()) for _ in range(n)]
-    usage = UsageCounter(len(chat.question.input_ids), n)
+    usage = UsageCounter(len(chat.request.input_ids), n)
     async for i, item in events:
         answers[i].add(item)
-        if not isinstance(item, Piece):
+        if not isinstance(item, TextDelta):
             usage.add(item)
     return responses.ChatCompletion(
         id=head.id,
@@ -112,12 +114,12 @@ class Collected:
         self._parser = parser
         self._text: list[str] = []
         self._calls: list[responses.ToolCall] = []
-        self._scores: list[Score] = []
+        self._scores: list[TokenScore] = []
         self._reason: responses.FinishReason = "stop"
 
-    def add(self, item: Piece | Finish) -> None:
+    def add(self, item: TextDelta | Finish) -> None:
         """A piece, or the end."""
-        if isinstance(item, Piece):
+        if isinstance(item, TextDelta):
             self._take(self._parser.feed(item.text) if self._parser else [item.text])
             self._scores += item.scores
             return
@@ -134,7 +136,7 @@ class Collected:
             else:
                 self._calls[-1].function.arguments += delta.arguments
 
-    def choice(self, i: int, chat: Chat, model: Model) -> responses.ChatChoice:
+    def choice(self, i: int, chat: Chat, model: ServedModel) -> responses.ChatChoice:
         """The choice of a response."""
         text = "".join(self._text)
         message = responses.ChatMessage(

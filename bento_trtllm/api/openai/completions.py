@@ -1,16 +1,19 @@
 """POST /v1/completions."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from bento_trtllm.api.errors import bad_request
+from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import responses
-from bento_trtllm.api.openai.choices import Event, Head, Question, UsageCounter, repeat
-from bento_trtllm.api.openai.model import Model
+from bento_trtllm.api.openai.choices import ResponseHead, UsageCounter
 from bento_trtllm.api.openai.requests import CompletionRequest
 from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling, within
 from bento_trtllm.api.openai.scores import completion_logprobs
-from bento_trtllm.generation.output import Piece
+from bento_trtllm.generation.fan_out import ChoiceEvent, repeat
+from bento_trtllm.generation.parameters import GenerationRequest
+from bento_trtllm.generation.results import TextDelta
 
 # OpenAI's own default for this route.
 MAX_TOKENS = 16
@@ -20,13 +23,13 @@ MAX_TOKENS = 16
 class Completions:
     """A request that was understood. `echoes` are the texts that the choices begin with."""
 
-    questions: list[Question]
+    requests: list[GenerationRequest]
     echoes: list[str]
     prompt_tokens: int
     logprobs: int | None
 
 
-def read(request: CompletionRequest, model: Model) -> Completions:
+def read(request: CompletionRequest, model: ServedModel) -> Completions:
     """Understand a request. Raises APIError."""
     n = request.n or 1
     if request.suffix:
@@ -37,19 +40,19 @@ def read(request: CompletionRequest, model: Model) -> Completions:
         raise bad_request("echo does not go with logprobs: the engine does not score the prompt.", param="echo")
     sampling = read_sampling(request, model.defaults, model.manifest, top_logprobs=request.logprobs)
     context = model.manifest.context_length
-    questions: list[Question] = []
+    requests: list[GenerationRequest] = []
     echoes: list[str] = []
     prompt_tokens = 0
     for input_ids, text in _prompts(request, model):
         wanted = request.max_tokens or min(MAX_TOKENS, max(context - len(input_ids), 1))
         max_tokens = answer_tokens(wanted, len(input_ids), context, field="max_tokens", prompt_field="prompt")
-        questions += repeat(Question(input_ids, max_tokens, sampling), n)
+        requests += repeat(GenerationRequest(input_ids, max_tokens, sampling), n)
         echoes += [text if request.echo else ""] * n
         prompt_tokens += len(input_ids)
-    return Completions(questions, echoes, prompt_tokens, request.logprobs)
+    return Completions(requests, echoes, prompt_tokens, request.logprobs)
 
 
-def _prompts(request: CompletionRequest, model: Model) -> list[tuple[list[int], str]]:
+def _prompts(request: CompletionRequest, model: ServedModel) -> list[tuple[list[int], str]]:
     """Token ids and text of each prompt."""
     prompt = request.prompt
     prompts: list[str | list[int]] = []
@@ -62,7 +65,7 @@ def _prompts(request: CompletionRequest, model: Model) -> list[tuple[list[int], 
     return [_prompt(item, model) for item in prompts]
 
 
-def _prompt(prompt: str | list[int], model: Model) -> tuple[list[int], str]:
+def _prompt(prompt: str | list[int], model: ServedModel) -> tuple[list[int], str]:
     if isinstance(prompt, str):
         bos = model.manifest.bos_id
         with within(model.manifest.context_length, "prompt"):
@@ -80,31 +83,34 @@ def _prompt(prompt: str | list[int], model: Model) -> tuple[list[int], str]:
 class Streamed:
     """Events of the core as events of a stream."""
 
-    def __init__(self, completions: Completions, head: Head, model: Model, *, include_usage: bool) -> None:
+    def __init__(
+        self, completions: Completions, head: ResponseHead, model: ServedModel, *, include_usage: bool
+    ) -> None:
         self._completions = completions
         self._head = head
         self._model = model
         self._written = [len(text) for text in completions.echoes]
         self._include_usage = include_usage
 
-    async def render(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[list[responses.Response], None]:
+    async def render(self, events: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[responses.Response], None]:
         """The chunks of a response, in the groups in which they come."""
-        usage = UsageCounter(self._completions.prompt_tokens, len(self._completions.questions))
+        usage = UsageCounter(self._completions.prompt_tokens, len(self._completions.requests))
         for i, text in enumerate(self._completions.echoes):
             if text:
                 yield [self._chunk(i, text, None, None)]
-        async for i, item in events:
-            if isinstance(item, Piece):
-                yield [self._chunk(i, item.text, self._scores(i, item), None)]
-                self._written[i] += len(item.text)
-            else:
-                usage.add(item)
-                group: list[responses.Response] = [self._chunk(i, "", None, item.reason)]
-                if self._include_usage and usage.complete:
-                    group.append(envelope(self._head, [], usage=usage.usage()))
-                yield group
+        async with aclosing(events):
+            async for i, item in events:
+                if isinstance(item, TextDelta):
+                    yield [self._chunk(i, item.text, self._scores(i, item), None)]
+                    self._written[i] += len(item.text)
+                else:
+                    usage.add(item)
+                    group: list[responses.Response] = [self._chunk(i, "", None, item.reason)]
+                    if self._include_usage and usage.complete:
+                        group.append(envelope(self._head, [], usage=usage.usage()))
+                    yield group
 
-    def _scores(self, i: int, piece: Piece) -> responses.CompletionLogprobs | None:
+    def _scores(self, i: int, piece: TextDelta) -> responses.CompletionLogprobs | None:
         top = self._completions.logprobs
         if top is None:
             return None
@@ -118,14 +124,14 @@ class Streamed:
 
 
 async def collect(
-    completions: Completions, head: Head, model: Model, events: AsyncGenerator[Event, None]
+    completions: Completions, head: ResponseHead, model: ServedModel, events: AsyncGenerator[ChoiceEvent, None]
 ) -> responses.Completion:
     """The whole response at once."""
-    usage = UsageCounter(completions.prompt_tokens, len(completions.questions))
-    pieces: list[list[Piece]] = [[] for _ in completions.questions]
+    usage = UsageCounter(completions.prompt_tokens, len(completions.requests))
+    pieces: list[list[TextDelta]] = [[] for _ in completions.requests]
     reasons: list[responses.FinishReason] = ["stop"] * len(pieces)
     async for i, item in events:
-        if isinstance(item, Piece):
+        if isinstance(item, TextDelta):
             pieces[i].append(item)
         else:
             usage.add(item)
@@ -142,7 +148,7 @@ async def collect(
 
 
 def envelope(
-    head: Head, choices: list[responses.CompletionChoice], **usage: responses.Usage | None
+    head: ResponseHead, choices: list[responses.CompletionChoice], **usage: responses.Usage | None
 ) -> responses.Completion:
     """A response, or an event of one."""
     return responses.Completion(

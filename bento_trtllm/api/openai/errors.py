@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 
 from bento_trtllm.api.errors import APIError, bad_request
 from bento_trtllm.errors import BentoTRTLLMError
+from bento_trtllm.triton.wire.tensors import API_FIELDS
 
 # OpenAI's names, by status; its client libraries choose the exception by the status. All others are
 # invalid_request_error or, from 500 on, server_error.
@@ -15,33 +16,16 @@ CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 # What pydantic calls a fault, and what OpenAI does.
 FAULTS = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
 FORESEEN = (BentoTRTLLMError,)
-# Fields of a request by the tensor that carries them, which is what the engine refuses by name.
-FIELDS = {
-    "guided_decoding_guide": "response_format",
-    "embedding_bias": "logit_bias",
-    "bad_words_list": "logit_bias",
-    "request_output_len": "max_tokens",
-    "runtime_top_k": "top_k",
-    "runtime_top_p": "top_p",
-    "input_ids": "prompt",
-    "output_log_probs": "logprobs",
-    "return_log_probs": "logprobs",
-    "repetition_penalty": "repetition_penalty",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    "temperature": "temperature",
-    "min_tokens": "min_tokens",
-}
 
 
 def body(error: APIError) -> dict[str, object]:
     """The JSON of an error."""
     kind = TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     param, message = error.param, error.message
-    if param is None and error.status == 400:
-        tensor = next((tensor for tensor in FIELDS if message.startswith(tensor)), None)
-        if tensor:
-            param = FIELDS[tensor]
+    if error.tensor and error.tensor in API_FIELDS:
+        param = API_FIELDS[error.tensor]
+        # Where the sentence begins with the tensor's name, which clients need not know.
+        if message.startswith(error.tensor):
             message = f"{param}: {message}"
     code = error.code or CODES.get(error.status, None if error.status < 500 else error.kind)
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -14,19 +14,19 @@ Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 
 
-class Model(BaseModel):
+class StrictBody(BaseModel):
     """The base of all: no coercion, no unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
 
 
-class Loose(BaseModel):
+class LenientBody(BaseModel):
     """For what clients send back as they got it: fields that this version does not know are left out."""
 
     model_config = ConfigDict(strict=True, extra="ignore", protected_namespaces=())
 
 
-class TextPart(Model):
+class TextPart(StrictBody):
     """The only kind of part that a text model reads."""
 
     type: Literal["text"]
@@ -37,7 +37,7 @@ class TextPart(Model):
 Content = str | Annotated[list[TextPart], Field(fail_fast=True)]
 
 
-class SystemMessage(Model):
+class SystemMessage(StrictBody):
     """Instructions; `developer` is OpenAI's newer name for the role."""
 
     role: Literal["system", "developer"]
@@ -45,7 +45,7 @@ class SystemMessage(Model):
     name: str | None = None
 
 
-class UserMessage(Model):
+class UserMessage(StrictBody):
     """What the user says."""
 
     role: Literal["user"]
@@ -53,14 +53,14 @@ class UserMessage(Model):
     name: str | None = None
 
 
-class CalledFunction(Loose):
+class CalledFunction(LenientBody):
     """A function's name, and its arguments as the JSON text that the model wrote."""
 
     name: str
     arguments: str
 
 
-class MessageToolCall(Loose):
+class MessageToolCall(LenientBody):
     """A call in an assistant's message."""
 
     id: str
@@ -68,7 +68,7 @@ class MessageToolCall(Loose):
     function: CalledFunction
 
 
-class AssistantMessage(Loose):
+class AssistantMessage(LenientBody):
     """What the model said, or which tools it called."""
 
     role: Literal["assistant"]
@@ -78,7 +78,7 @@ class AssistantMessage(Loose):
     tool_calls: Annotated[list[MessageToolCall], Field(fail_fast=True)] | None = None
 
 
-class ToolMessage(Model):
+class ToolMessage(StrictBody):
     """What a tool gave back."""
 
     role: Literal["tool"]
@@ -90,7 +90,7 @@ class ToolMessage(Model):
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
 
 
-class FunctionDefinition(Model):
+class FunctionDefinition(StrictBody):
     """A function that the model may call. `parameters` is a JSON Schema; without it there are none."""
 
     name: FunctionName
@@ -99,27 +99,27 @@ class FunctionDefinition(Model):
     strict: bool | None = None
 
 
-class Tool(Model):
+class Tool(StrictBody):
     """A tool; all are functions."""
 
     type: Literal["function"]
     function: FunctionDefinition
 
 
-class NamedFunction(Model):
+class NamedFunction(StrictBody):
     """The function of a tool_choice."""
 
     name: str
 
 
-class NamedToolChoice(Model):
+class NamedToolChoice(StrictBody):
     """The one function to call."""
 
     type: Literal["function"]
     function: NamedFunction
 
 
-class JSONSchema(Model):
+class JSONSchema(StrictBody):
     """What an answer must satisfy."""
 
     name: FunctionName
@@ -128,19 +128,19 @@ class JSONSchema(Model):
     strict: bool | None = None
 
 
-class ResponseFormatText(Model):
+class ResponseFormatText(StrictBody):
     """Anything."""
 
     type: Literal["text"]
 
 
-class ResponseFormatJSONObject(Model):
+class ResponseFormatJSONObject(StrictBody):
     """Any JSON object."""
 
     type: Literal["json_object"]
 
 
-class ResponseFormatJSONSchema(Model):
+class ResponseFormatJSONSchema(StrictBody):
     """JSON that satisfies a schema."""
 
     type: Literal["json_schema"]
@@ -152,7 +152,7 @@ ResponseFormat = Annotated[
 ]
 
 
-class StreamOptions(Model):
+class StreamOptions(StrictBody):
     """What a stream has besides text. `include_obfuscation` changes nothing here: nothing is padded."""
 
     include_usage: bool | None = None
@@ -160,7 +160,7 @@ class StreamOptions(Model):
     continuous_usage_stats: Literal[False] | None = None
 
 
-class SamplingFields(Model):
+class SamplingFields(StrictBody):
     """Fields that both requests have. Below `user`, those that OpenAI lacks, named as vLLM names them.
 
     All bounds are inclusive: BentoML publishes OpenAPI 3.0, which writes an exclusive one otherwise than pydantic does.

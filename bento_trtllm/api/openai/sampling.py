@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.openai.requests import ChatRequest, SamplingFields
-from bento_trtllm.generation.generator import MAX_TOP_K, Sampling
+from bento_trtllm.generation.parameters import MAX_TOP_K, Sampling
 from bento_trtllm.grammar.grammar import Grammar
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.defaults import Defaults

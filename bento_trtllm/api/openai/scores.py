@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from bento_trtllm.api.openai.responses import ChoiceLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
-from bento_trtllm.generation.output import Score
+from bento_trtllm.generation.results import TokenScore
 from bento_trtllm.text.tokenizer import PromptTokenizer
 
 
-def chat_logprobs(scores: Sequence[Score], top: int, tokenizer: PromptTokenizer) -> ChoiceLogprobs:
+def chat_logprobs(scores: Sequence[TokenScore], top: int, tokenizer: PromptTokenizer) -> ChoiceLogprobs:
     """A chat's scores. `top` is 0 or 1: the likeliest token is then the one that was taken."""
     content = []
     for score in scores:
@@ -18,7 +18,7 @@ def chat_logprobs(scores: Sequence[Score], top: int, tokenizer: PromptTokenizer)
 
 
 def completion_logprobs(
-    scores: Sequence[Score], top: int, tokenizer: PromptTokenizer, offset: int
+    scores: Sequence[TokenScore], top: int, tokenizer: PromptTokenizer, offset: int
 ) -> CompletionLogprobs:
     """A completion's scores; `offset` is the number of characters before the first of them."""
     tokens = [tokenizer.token_bytes(score.token).decode("utf-8", "replace") for score in scores]

@@ -4,15 +4,16 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
-from bento_trtllm.generation.deadlines import Deadlines, EngineUnavailable, Watch
+from bento_trtllm.generation.deadlines import Deadlines, Watch
+from bento_trtllm.generation.errors import EngineUnavailable
+from bento_trtllm.generation.source import TokenBatch, TokenRequest
 from bento_trtllm.triton.wire.failures import Failures
 from bento_trtllm.triton.wire.probe import CHANNEL_OPTIONS
-from bento_trtllm.triton.wire.token_stream import IDS, SCORES, Inbox, Tokens
+from bento_trtllm.triton.wire.token_stream import IDS, SCORES, Inbox
 
 MODEL = "tensorrt_llm"
 # Prompts and answers are far below; one of 100,000 tokens is 400 kB.
@@ -20,34 +21,6 @@ MESSAGE_BYTES = 64 * 2**20
 QUIET_S = 1.0
 """An engine that sends nothing for so long is looked at, though it may have good reasons."""
 NO_NAMES: Mapping[str, str] = {}
-
-
-@dataclass(frozen=True)
-class TokenRequest:
-    """What one answer takes. Values that are None are left to the engine.
-
-    `stop_words` are sequences of token ids; like `end_id` they end the answer and are its last tokens.
-    Without top_k and top_p the engine takes the likeliest token, whatever the temperature. `bad_words` never
-    come; `embedding_bias` has a number for each token; `guide` is a kind of TensorRT-LLM's guided decoding
-    ("ebnf_grammar", …) and its text.
-    """
-
-    input_ids: Sequence[int]
-    max_tokens: int
-    end_id: int | None = None
-    stop_words: Sequence[Sequence[int]] = ()
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    seed: int | None = None
-    min_tokens: int | None = None
-    bad_words: Sequence[Sequence[int]] = ()
-    embedding_bias: Sequence[float] = ()
-    guide: tuple[str, str] | None = None
-    log_probs: bool = False
 
 
 class TritonClient:
@@ -98,7 +71,7 @@ class TritonClient:
     @asynccontextmanager
     async def stream(
         self, request: TokenRequest, deadlines: Deadlines, began: float | None = None
-    ) -> AsyncIterator[AsyncIterator[Tokens]]:
+    ) -> AsyncIterator[AsyncIterator[TokenBatch]]:
         """Send a request; iterate over its tokens in batches as they come.
 
         The deadlines count from `began`, by the loop's clock; left out, from now.

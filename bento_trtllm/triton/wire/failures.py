@@ -3,16 +3,11 @@
 import logging
 from collections.abc import Callable
 
-from bento_trtllm.errors import TritonError
+from bento_trtllm.generation.errors import EngineUnavailable, GenerationError, RequestRefused
 from bento_trtllm.triton.wire import complaint
-from bento_trtllm.generation.deadlines import EngineUnavailable
 from bento_trtllm.triton_models.shared.faults import INVALID_REQUEST, UNAVAILABLE
 
 LOGGER = logging.getLogger("bento_trtllm.triton")
-
-
-class RequestRefused(TritonError):
-    """The engine does not take the request, and that is the request's fault; the message says what is wrong."""
 
 
 class Failures:
@@ -26,14 +21,14 @@ class Failures:
         self._row = self._counted = 0
         self._condemned = False
 
-    def meaning(self) -> Callable[[str], TritonError]:
+    def meaning(self) -> Callable[[str], GenerationError]:
         """For a request that is sent now: makes a typed error of the message with which Triton ends it."""
         before = self._counted
 
-        def meaning(message: str) -> TritonError:
+        def meaning(message: str) -> GenerationError:
             fault = complaint.read(message)
             if fault.code == INVALID_REQUEST:
-                return RequestRefused(fault.message)
+                return RequestRefused(fault.message, tensor=fault.tensor or None)
             if fault.code == UNAVAILABLE:
                 return EngineUnavailable("The engine takes no requests now.")
             LOGGER.error("the engine failed a request: %s", message)

@@ -11,14 +11,15 @@ model's context, and nobody else waits for it.
 
 import asyncio
 from array import array
-from collections.abc import AsyncIterator, Callable, Sequence, Sized
-from typing import NamedTuple, TypeAlias
+from collections.abc import AsyncIterator, Callable, Sized
+from typing import TypeAlias
 
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
-from bento_trtllm.errors import TritonError
 from bento_trtllm.generation.deadlines import Watch
+from bento_trtllm.generation.errors import GenerationError
+from bento_trtllm.generation.source import TokenBatch
 
 # Seconds a stream that is open: a chunk costs the gateway some 200 µs, so all streams together leave it room.
 PACE_S = 0.0006
@@ -35,18 +36,11 @@ SCORES = "output_log_probs"
 Call: TypeAlias = "grpc.aio.UnaryStreamCall[bytes, bytes]"
 
 
-class Tokens(NamedTuple):
-    """Tokens as they come, in one batch; their log probabilities where the request asked for them."""
-
-    ids: Sequence[int]
-    log_probs: Sequence[float]
-
-
 class Inbox:
     """Collects what comes back on a call. `close` it, whatever happens."""
 
     def __init__(
-        self, call: Call, watch: Watch, meaning: Callable[[str], TritonError], others: Sized, alone: bool = False
+        self, call: Call, watch: Watch, meaning: Callable[[str], GenerationError], others: Sized, alone: bool = False
     ) -> None:
         """`meaning` makes an error of the message with which Triton refuses or fails a request.
 
@@ -62,7 +56,7 @@ class Inbox:
         self._log_probs = array("f")
         self._arrived = asyncio.Event()
         self._final = self._gave = False
-        self._error: TritonError | None = None
+        self._error: GenerationError | None = None
         """Why no more will come, unless the final response has."""
         self._collecting = asyncio.create_task(self._collect())
 
@@ -76,7 +70,7 @@ class Inbox:
         self._collecting.cancel()
         self._call.cancel()
 
-    async def batches(self) -> AsyncIterator[Tokens]:
+    async def batches(self) -> AsyncIterator[TokenBatch]:
         """The tokens that have piled up, again and again; ends without an error only after Triton's final response."""
         loop = asyncio.get_running_loop()
         due = 0.0
@@ -118,11 +112,11 @@ class Inbox:
         self._error = self._error or self._watch.why(reason)
         self._arrived.set()
 
-    def _take(self) -> Tokens:
+    def _take(self) -> TokenBatch:
         """The oldest tokens, as many as go into one chunk."""
         ids, self._ids = self._ids[:MOST_TOKENS], self._ids[MOST_TOKENS:]
         log_probs, self._log_probs = self._log_probs[:MOST_TOKENS], self._log_probs[MOST_TOKENS:]
-        return Tokens(ids, log_probs)
+        return TokenBatch(ids, log_probs)
 
     def _read(self) -> None:
         """Take what the messages say: tokens (output_ids, int32 [1, 1, n]), an error, or that they are all."""

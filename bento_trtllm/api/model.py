@@ -1,16 +1,16 @@
-"""What the API needs of a model: llm.LLM."""
+"""What the API needs of the model that is served."""
 
 from typing import Protocol
 
-from bento_trtllm.generation.generator import TextStreams
+from bento_trtllm.generation.generator import Generator
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 
 
-class Model(Protocol):
-    """A packed model in service. `name` is what requests call it; `tag` is taken too."""
+class ServedModel(Protocol):
+    """A packed model in service: llm.LLM. `name` is what requests call it; `tag` is taken too."""
 
     name: str
     tag: str
@@ -18,5 +18,5 @@ class Model(Protocol):
     manifest: Manifest
     tokenizer: PromptTokenizer
     template: ChatTemplate
-    streams: TextStreams
+    generator: Generator
     defaults: Defaults

@@ -1,0 +1,50 @@
+"""What a request asks for: a prompt, how long an answer may be, and how its tokens are chosen."""
+
+from dataclasses import dataclass
+
+from bento_trtllm.grammar.grammar import Grammar
+
+# A bound that keeps the number sane: nobody can tell the text from that of a larger one.
+MAX_TOP_K = 1024
+# A lower temperature is 0: it would weigh how two scores were rounded, and what engines divide by in f32 ends at 1e-38.
+LEAST_TEMPERATURE = 1e-5
+# OpenAI's least logit bias, which bans a token.
+FORBIDDEN = -100.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose tokens. Greedy unless temperature, top_p or top_k says otherwise.
+
+    `bias` is added to the logits of tokens, by id; FORBIDDEN keeps a token out. With a `grammar` the answer is
+    a text of it. `log_probs` asks for a score a token.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    bias: tuple[tuple[int, float], ...] = ()
+    min_tokens: int | None = None
+    ignore_end: bool = False
+    grammar: Grammar | None = None
+    log_probs: bool = False
+
+    @property
+    def greedy(self) -> bool:
+        if self.temperature is None:
+            return not self.top_p and self.top_k is None
+        return self.temperature < LEAST_TEMPERATURE or self.top_p == 0
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One prompt, as token ids, for one answer of at most `max_tokens` tokens."""
+
+    input_ids: list[int]
+    max_tokens: int
+    sampling: Sampling

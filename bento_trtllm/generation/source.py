@@ -1,0 +1,58 @@
+"""Where tokens come from: the engine, as the core sees it."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from bento_trtllm.generation.deadlines import Deadlines
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """What one answer takes. Values that are None are left to the engine.
+
+    `stop_words` are sequences of token ids; like `end_id` they end the answer and are its last tokens.
+    Without top_k and top_p the engine takes the likeliest token, whatever the temperature. `bad_words` never
+    come; `embedding_bias` has a number for each token; `guide` is a kind of TensorRT-LLM's guided decoding
+    ("ebnf_grammar", …) and its text.
+    """
+
+    input_ids: Sequence[int]
+    max_tokens: int
+    end_id: int | None = None
+    stop_words: Sequence[Sequence[int]] = ()
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    min_tokens: int | None = None
+    bad_words: Sequence[Sequence[int]] = ()
+    embedding_bias: Sequence[float] = ()
+    guide: tuple[str, str] | None = None
+    log_probs: bool = False
+
+
+class TokenBatch(NamedTuple):
+    """Tokens that came together; their log probabilities where the request asked for them."""
+
+    ids: Sequence[int]
+    log_probs: Sequence[float] = ()
+
+
+class TokenSource(Protocol):
+    """An engine that can be asked for tokens: triton.wire.client.TritonClient."""
+
+    def stream(
+        self, request: TokenRequest, deadlines: Deadlines, began: float | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[TokenBatch]]:
+        """Ask for one answer; iterate over its tokens as they come, in batches that are never empty.
+
+        The deadlines count from `began`, by the event loop's clock; left out, from now. The iterator ends without an
+        error only after the answer's last token; else it raises RequestRefused, EngineUnavailable or EngineTimeout.
+        Leaving the context before the end cancels the request in the engine.
+        """
+        ...
