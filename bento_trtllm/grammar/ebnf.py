@@ -20,6 +20,7 @@ from bento_trtllm.grammar.expressions import (
     Repeat,
     Rule,
     Sequence,
+    Within,
 )
 
 # Longer counts are left open for the engine, and enforced by generation/output.py, which ends the answer.
@@ -82,16 +83,20 @@ class _Writer:
             return expression.name
         if isinstance(expression, Repeat):
             return self._repeat(expression)
+        if isinstance(expression, Within):
+            return self._text(expression.item)
         if isinstance(expression, Sequence):
             return " ".join(map(self._part, expression.parts)) or '""'
         return " | ".join(map(self._option, expression.options))
 
     def _part(self, part: Expression) -> str:
+        while isinstance(part, Within):
+            part = part.item
         text = self._text(part)
         return f"({text})" if isinstance(part, Choice | Sequence | Repeat) and part != EMPTY else text
 
     def _option(self, option: Expression) -> str:
-        return f"({self._text(option)})" if isinstance(option, Choice) else self._text(option)
+        return self._part(option) if isinstance(option, Choice | Within) else self._text(option)
 
     def _repeat(self, repeat: Repeat) -> str:
         """The items that must come, and the chain of those that may."""

@@ -1,14 +1,31 @@
 """How a text that follows a grammar can be ended at once, wherever it stands."""
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple, TypeAlias
 
-from bento_trtllm.grammar.expressions import Characters, Choice, Expression, Literal, Repeat, Rule, Sequence
+from bento_trtllm.grammar.expressions import Characters, Choice, Expression, Literal, Repeat, Rule, Sequence, Within
 from bento_trtllm.grammar.grammar import ROOT, Grammar
 
-# What is still to come: the next, what comes after it, and the length of the shortest text of both. As a linked list:
-# stacks share their ends.
-Stack: TypeAlias = "tuple[Expression, Stack, int] | None"
+# What is still to come: the next, what comes after it, the length of the shortest text of both, and the last place in
+# the text at which they may stand for each Within to be kept. As a linked list: stacks share their ends.
+Stack: TypeAlias = "tuple[Expression | Fence, Stack, int, float] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Where a Within ends: not after this place in the text."""
+
+    place: int
+
+
+class Mark(NamedTuple):
+    """A place in the text, and what may come there."""
+
+    place: int
+    stacks: list[Stack]
+
 
 # Stacks whose shortest texts are kept at the most; a text has at most MAX_SHORTEST characters.
 MAX_KEPT = 256
@@ -23,7 +40,9 @@ class Ending:
 
     def __init__(self, grammar: Grammar) -> None:
         self._grammar = grammar
-        self._made: dict[tuple[Expression, int], Stack] = {}
+        self._made: dict[tuple[Expression | Fence, int], Stack] = {}
+        # How many characters were fed.
+        self._place = 0
         # By the id of a stack: what ends it is asked for after each token, and most of it stays as it was.
         self._texts: dict[int, str] = {}
         self._stacks = self._open([self._push(Rule(ROOT), None)])
@@ -31,11 +50,12 @@ class Ending:
     def feed(self, text: str) -> bool:
         """Follow the text; false if it leaves the grammar."""
         for character in text:
+            self._place += 1
             after: list[Stack] = []
             for stack in self._stacks:
                 if stack is None:
                     continue
-                top, rest, _ = stack
+                top, rest, *_ = stack
                 if isinstance(top, Literal):
                     if top.text[0] == character:
                         after.append(self._push(Literal(top.text[1:]), rest) if len(top.text) > 1 else rest)
@@ -44,13 +64,13 @@ class Ending:
             self._stacks = self._open(after)
         return bool(self._stacks)
 
-    def mark(self) -> list[Stack]:
+    def mark(self) -> Mark:
         """This place in the text, for `back`."""
-        return self._stacks
+        return Mark(self._place, self._stacks)
 
-    def back(self, mark: list[Stack]) -> None:
+    def back(self, mark: Mark) -> None:
         """Return to an earlier place."""
-        self._stacks = mark
+        self._place, self._stacks = mark
 
     @property
     def complete(self) -> bool:
@@ -78,7 +98,8 @@ class Ending:
             stack = stack[1]
         text = self._texts[id(stack)] if stack is not None else ""
         for one in reversed(fresh):
-            text = self._texts[id(one)] = self._grammar.shortest(one[0]) + text
+            head = "" if isinstance(one[0], Fence) else self._grammar.shortest(one[0])
+            text = self._texts[id(one)] = head + text
         return text
 
     def _open(self, stacks: Iterable[Stack]) -> list[Stack]:
@@ -87,10 +108,12 @@ class Ending:
         ready: dict[int, Stack] = {}
         while todo:
             stack = todo.pop()
+            if stack is not None and stack[3] < self._place:
+                continue
             if stack is None or isinstance(stack[0], Literal | Characters):
                 ready[id(stack)] = stack
                 continue
-            top, rest, _ = stack
+            top, rest, *_ = stack
             if isinstance(top, Rule):
                 todo.append(self._push(self._grammar.rules[top.name], rest))
             elif isinstance(top, Sequence):
@@ -99,6 +122,10 @@ class Ending:
                 todo.append(rest)
             elif isinstance(top, Choice):
                 todo += [self._push(option, rest) for option in top.options]
+            elif isinstance(top, Fence):
+                todo.append(rest)
+            elif isinstance(top, Within):
+                todo.append(self._push(top.item, self._push(Fence(self._place + top.most), rest)))
             elif isinstance(top, Repeat):
                 if not top.least:
                     todo.append(rest)
@@ -107,11 +134,17 @@ class Ending:
                     todo.append(self._push(top.item, self._push(again, rest)))
         return list(ready.values())
 
-    def _push(self, top: Expression, rest: Stack) -> Stack:
+    def _push(self, top: Expression | Fence, rest: Stack) -> Stack:
         key = (top, id(rest))
         stack = self._made.get(key)
         if stack is None:
-            stack = self._made[key] = (top, rest, self._grammar.size(top) + _size(rest))
+            last = inf if rest is None else rest[3]
+            if isinstance(top, Fence):
+                stack = (top, rest, _size(rest), min(last, top.place))
+            else:
+                size = self._grammar.size(top)
+                stack = (top, rest, size + _size(rest), last - size)
+            self._made[key] = stack
         return stack
 
 

@@ -61,7 +61,15 @@ class Repeat:
     most: int | None
 
 
-Expression: TypeAlias = Literal | Characters | Rule | Sequence | Choice | Repeat
+@dataclass(frozen=True, slots=True, eq=False)
+class Within:
+    """An item whose text has at most so many characters; there is one that has. The engine's form leaves it open."""
+
+    item: "Expression"
+    most: int
+
+
+Expression: TypeAlias = Literal | Characters | Rule | Sequence | Choice | Repeat | Within
 EMPTY = Sequence(())
 
 
@@ -92,4 +100,4 @@ def parts(expression: Expression) -> "tuple[Expression, ...]":
         return expression.parts
     if isinstance(expression, Choice):
         return expression.options
-    return (expression.item,) if isinstance(expression, Repeat) else ()
+    return (expression.item,) if isinstance(expression, Repeat | Within) else ()

@@ -1,39 +1,37 @@
-"""String formats of JSON Schema, each as texts that every checker accepts; not all that one may accept."""
+"""String formats of JSON Schema, each as texts that every checker accepts, and all that people write."""
 
-from bento_trtllm.grammar.expressions import Expression, Repeat, characters, choice, sequence
-from bento_trtllm.grammar.json import DIGIT
+from collections.abc import Callable
 
-LOWER_HEX = characters("09", "af")
-# Every month has 28 days.
-DAY = choice(sequence("0", characters("19")), sequence("1", DIGIT), sequence("2", characters("08")))
-MONTH = choice(sequence("0", characters("19")), sequence("1", characters("02")))
-DATE = sequence(choice("19", "20"), DIGIT, DIGIT, "-", MONTH, "-", DAY)
-HOUR = choice(sequence(characters("01"), DIGIT), sequence("2", characters("03")))
-SIXTY = sequence(characters("05"), DIGIT)
-TIME = sequence(HOUR, ":", SIXTY, ":", SIXTY, choice("Z", sequence(choice("+", "-"), HOUR, ":", SIXTY)))
-OCTET = choice(
-    sequence("25", characters("05")),
-    sequence("2", characters("04"), DIGIT),
-    sequence("1", DIGIT, DIGIT),
-    sequence(characters("19"), DIGIT),
-    DIGIT,
-)
+from bento_trtllm.grammar import addresses, dates
+from bento_trtllm.grammar.expressions import Expression, sequence
+from bento_trtllm.grammar.json import HEX, Rules
 
 
-def _hex(count: int) -> Expression:
-    return sequence(*[LOWER_HEX] * count)
+def _uuid(version: str = "") -> Callable[[Rules], Expression]:
+    """Of any version, or of one."""
+
+    def uuid(rules: Rules) -> Expression:
+        four = rules.rule("hex4", sequence(HEX, HEX, HEX, HEX))
+        third = sequence(version, HEX, HEX, HEX) if version else four
+        return rules.rule(
+            f"uuid{version}", sequence(four, four, "-", four, "-", third, "-", four, "-", four, four, four)
+        )
+
+    return uuid
 
 
-def _word(most: int) -> Expression:
-    """Up to so many letters, the first always."""
-    return Repeat(characters("az"), 1, most)
-
-
-FORMATS: dict[str, Expression] = {
-    "date": DATE,
-    "time": TIME,
-    "date-time": sequence(DATE, "T", TIME),
-    "uuid": sequence(_hex(8), "-", _hex(4), "-4", _hex(3), "-", characters("89", "ab"), _hex(3), "-", _hex(12)),
-    "ipv4": sequence(OCTET, ".", OCTET, ".", OCTET, ".", OCTET),
-    "email": sequence(_word(16), "@", _word(16), ".", choice("com", "org", "net", "io", "dev", "eu")),
+FORMATS: dict[str, Callable[[Rules], Expression]] = {
+    "date": dates.date,
+    "time": dates.time,
+    "date-time": dates.date_time,
+    "duration": dates.duration,
+    "uuid": _uuid(),
+    **{f"uuid{version}": _uuid(version) for version in "1345678"},  # pydantic's
+    "ipv4": addresses.ipv4,
+    "ipv6": addresses.ipv6,
+    "hostname": addresses.hostname,
+    "email": addresses.email,
+    "uri": addresses.uri,
 }
+# They say who reads a string, and nothing about what is in it (OpenAPI's, pydantic's).
+SAY_NOTHING = {"password", "path", "file-path", "directory-path"}

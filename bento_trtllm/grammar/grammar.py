@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from bento_trtllm.errors import BentoTRTLLMError
 from bento_trtllm.grammar.ebnf import GuideTooLarge, write
-from bento_trtllm.grammar.expressions import Characters, Expression, Literal, Repeat, Rule, Sequence
+from bento_trtllm.grammar.expressions import Characters, Expression, Literal, Repeat, Rule, Sequence, Within
 from bento_trtllm.grammar.sizes import Sizes
 
 ROOT = "root"
@@ -83,6 +83,8 @@ class Grammar:
                 todo += reversed(part.parts)
             elif isinstance(part, Repeat):
                 todo += [part.item] * part.least
+            elif isinstance(part, Within):
+                todo.append(part.item)
             else:
                 todo.append(min(part.options, key=self.size))
         return "".join(text)

@@ -1,6 +1,7 @@
 """JSON values as rules: written on one line, without room for endless whitespace or digits."""
 
 import json
+from collections.abc import Callable, Hashable
 
 from bento_trtllm.grammar.expressions import Expression, Repeat, Rule, characters, choice, sequence
 
@@ -36,6 +37,7 @@ class Rules:
         self.rules: dict[str, Expression] = {}
         self.places: dict[str, str] = {}
         """Where in a schema a rule comes from, as far as it comes from one place."""
+        self._made: dict[Hashable, Expression] = {}
 
     def rule(self, name: str, expression: Expression, place: str | None = None) -> Rule:
         """Write a rule."""
@@ -44,9 +46,19 @@ class Rules:
             self.places[name] = place
         return Rule(name)
 
+    def once(self, key: Hashable, make: Callable[[], Expression]) -> Expression:
+        """What was made for a key, or is made now: the same object, so that its repetitions share one chain."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def escape(self) -> None:
+        """Write what CHARACTER refers to."""
+        self.rules["escape"] = ESCAPE
+
     def string(self, shortest: int = 0, longest: int | None = None) -> Expression:
         """A string of so many characters."""
-        self.rules["escape"] = ESCAPE
+        self.escape()
         return sequence('"', Repeat(CHARACTER, shortest, longest), '"')
 
     def natural(self) -> Rule:
@@ -74,10 +86,14 @@ class Rules:
         filled = sequence("[", item, more, "]")
         return filled if shortest else choice("[]", filled)
 
-    def map(self, value: Expression) -> Expression:
-        """An object with any keys and such values."""
-        pair = sequence(self.string(), ": ", value)
-        return choice("{}", sequence("{", pair, Repeat(sequence(", ", pair), 0, None), "}"))
+    def map(
+        self, value: Expression, key: Expression | None = None, shortest: int = 0, longest: int | None = None
+    ) -> Expression:
+        """An object of so many pairs, with any keys or such ones and such values."""
+        pair = sequence(self.string() if key is None else key, ": ", value)
+        more = Repeat(sequence(", ", pair), max(shortest - 1, 0), None if longest is None else longest - 1)
+        filled = sequence("{", pair, more, "}")
+        return filled if shortest else choice("{}", filled)
 
     def value(self, depth: int = DEPTH) -> Rule:
         """Any JSON value, nested so deep."""

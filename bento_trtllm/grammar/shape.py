@@ -4,6 +4,7 @@ What a keyword means, and whether it is supported, is for schema.py to say.
 """
 
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 from bento_trtllm.grammar.grammar import GrammarError
@@ -42,7 +43,7 @@ def _text(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _count(value: Any) -> bool:
@@ -57,7 +58,7 @@ PLAIN: dict[str, tuple[str, Check]] = {
     "type": ("a type, or an array of types", lambda value: _text(value) or bool(value and _texts(value))),
     "enum": ("an array", lambda value: isinstance(value, list)),
     "required": ("an array of names", _texts),
-    **dict.fromkeys(("pattern", "format", "$ref"), ("a string", _text)),
+    **dict.fromkeys(("pattern", "format", "$ref", "$anchor", "$id"), ("a string", _text)),
     **dict.fromkeys(
         ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
         ("a whole number, and not negative", _count),

@@ -13,11 +13,16 @@ MAX_DEPTH = 64
 
 
 def check_size(schema: object) -> None:
-    """Raise GrammarError, which names the part that is too large."""
+    """Raise GrammarError, which names the part that is too large, or that holds what is no text."""
     try:
         _Walk().enter(schema, "", 0)
     except _Full as full:
         raise GrammarError(f"it is too large: {full.place or 'the schema'} {full}") from None
+
+
+def _whole(text: str) -> bool:
+    """Whether a text can be sent."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class _Full(Exception):
@@ -32,6 +37,9 @@ class _Walk:
     def enter(self, value: Any, at: str, depth: int) -> None:
         """Count a part of the schema, and what is in it."""
         self._parts += 1
+        texts = [value] if isinstance(value, str) else value if isinstance(value, Mapping) else ()
+        if not all(text.isascii() or _whole(text) for text in texts):
+            raise GrammarError(f"{at or 'the schema'} has half of a surrogate pair, which is no character")
         if isinstance(value, str | int | float):
             self._characters += len(value) if isinstance(value, str) else 8
         if self._characters > MAX_CHARACTERS:

@@ -2,8 +2,19 @@
 
 from collections.abc import Mapping
 from heapq import heappop, heappush
+from math import inf
 
-from bento_trtllm.grammar.expressions import Characters, Choice, Expression, Literal, Repeat, Rule, Sequence, parts
+from bento_trtllm.grammar.expressions import (
+    Characters,
+    Choice,
+    Expression,
+    Literal,
+    Repeat,
+    Rule,
+    Sequence,
+    Within,
+    parts,
+)
 
 
 class Sizes:
@@ -71,7 +82,7 @@ class Sizes:
             return
         self._settled[key] = size
         for user in self._waiting.get(key, ()):
-            if isinstance(user, str | Choice):
+            if isinstance(user, str | Choice | Within):
                 self._push(size, user)
             elif isinstance(user, Repeat):
                 self._push(size * user.least, user)
@@ -79,6 +90,41 @@ class Sizes:
                 self._missing[id(user)] -= 1
                 if not self._missing[id(user)]:
                     self._push(sum(self._settled[_key(item)] for item in user.parts), user)
+
+
+def can_be_empty(expression: Expression, rules: Mapping[str, Expression]) -> bool:
+    """Whether the empty text is one of its texts. The expression refers to no rule that leads back to itself."""
+    if isinstance(expression, Rule):
+        return can_be_empty(rules[expression.name], rules)
+    if isinstance(expression, Choice):
+        return any(can_be_empty(option, rules) for option in expression.options)
+    if isinstance(expression, Repeat) and not expression.least:
+        return True
+    inner = parts(expression)
+    return not isinstance(expression, Literal | Characters) and all(can_be_empty(part, rules) for part in inner)
+
+
+def longest(expression: Expression, rules: Mapping[str, Expression]) -> float:
+    """The length of its longest text, which is math.inf where there is none. No rule leads back to itself."""
+    known: dict[str, float] = {}
+
+    def of(part: Expression) -> float:
+        if isinstance(part, Rule):
+            if part.name not in known:
+                known[part.name] = of(rules[part.name])
+            return known[part.name]
+        if isinstance(part, Literal):
+            return len(part.text)
+        if isinstance(part, Characters):
+            return 1
+        if isinstance(part, Repeat):
+            return inf if part.most is None else part.most * of(part.item)
+        if isinstance(part, Within):
+            return min(part.most, of(part.item))
+        sizes = map(of, parts(part))
+        return max(sizes, default=0) if isinstance(part, Choice) else sum(sizes)
+
+    return of(expression)
 
 
 def _key(expression: Expression) -> str | int:

@@ -1,9 +1,11 @@
 """What is known of a schema's values without writing any: their types, and whether two schemas share one."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from bento_trtllm.grammar.json import dumps
+from bento_trtllm.grammar.references import find
+from bento_trtllm.grammar.said import said
 
 # Options of a oneOf of which each is compared with each.
 MAX_COMPARED = 64
@@ -23,25 +25,35 @@ def is_kind(value: Any, kind: str) -> bool:
         case "object":
             return isinstance(value, dict)
         case "integer":
-            return isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+            whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+            return whole and not isinstance(value, bool)
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def find(document: Any, reference: str) -> Any:
-    """The part of a document that a reference (`#/$defs/name`) leads to; None if there is none."""
-    node = document
-    for step in reference[1:].split("/")[1:]:
-        key = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(node, Mapping) or key not in node:
-            return None
-        node = node[key]
-    return node
+def same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal: 1 and 1.0 are, 1 and true are not."""
+    return canonical(one) == canonical(other)
+
+
+def canonical(value: Any) -> str:
+    """Equal for equal values."""
+    return json.dumps(_plain(value), sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def all_apart(options: Sequence[Any], document: Any) -> bool:
-    """Whether no value can satisfy two of the schemas, by their types or by a constant that each requires.
+    """Whether no value that is written for one of the schemas satisfies another one.
 
-    Kinds and constants are looked up in tables, so the time grows with the options and not with their pairs.
+    By their types, by a constant that each requires, or by a property that each requires and the other doesn't name:
+    what no schema names is never written. Kinds and constants are looked up in tables, so the time grows with the
+    options and not with their pairs.
     """
     looks = [_Look(option, document) for option in options]
     keys = set[str]().union(*(look.constants for look in looks))
@@ -53,13 +65,13 @@ def all_apart(options: Sequence[Any], document: Any) -> bool:
         (one, other)
         for i, one in enumerate(groups)
         for other in list(groups)[:i]
-        if not (one and other) or one & other or one | other == {"integer", "number"}
+        if not (one and other) or one & other or {"integer", "number"} <= one | other
     ]
     together = [groups[one] + groups[other] for one, other in mixed]
-    return all(_apart_by_constants(group, keys) for group in [*groups.values(), *together])
+    return all(_apart_by_parts(group, keys) for group in [*groups.values(), *together])
 
 
-def _apart_by_constants(looks: "Sequence[_Look]", keys: Collection[str]) -> bool:
+def _apart_by_parts(looks: "Sequence[_Look]", keys: Collection[str]) -> bool:
     """Whether a key is a different constant in each; and where no one key is in all, each pair has its own."""
     if len(looks) < 2:
         return True
@@ -70,7 +82,8 @@ def _apart_by_constants(looks: "Sequence[_Look]", keys: Collection[str]) -> bool
     if len(looks) > MAX_COMPARED:
         return False
     return all(
-        any(not one.constants[key] & other.constants[key] for key in one.constants.keys() & other.constants.keys())
+        (one.lacks(other) and other.lacks(one))
+        or any(not one.constants[key] & other.constants[key] for key in one.constants.keys() & other.constants.keys())
         for i, one in enumerate(looks)
         for other in looks[:i]
     )
@@ -81,15 +94,31 @@ class _Look:
 
     def __init__(self, schema: Any, document: Any) -> None:
         schema = _look(schema, document)
+        self.constants = {key: frozenset(map(canonical, v)) for key, v in _constants(schema, document).items()}
         kind = schema.get("type")
-        self.kinds = frozenset([kind] if isinstance(kind, str) else filter(lambda k: isinstance(k, str), kind or ()))
-        self.constants = {key: frozenset(map(dumps, values)) for key, values in _constants(schema, document).items()}
+        kinds = [kind] if isinstance(kind, str) else kind or ()
+        own = _constants(schema, document).get("")
+        if not kinds and own is not None:
+            kinds = [kind for kind in SIMPLE if any(is_kind(value, kind) for value in own)]
+        self.kinds = frozenset(kinds)
+        self._required = frozenset(schema.get("required", ()))
+        self._named = self._required.union(schema.get("properties", ()))
+
+    def lacks(self, other: "_Look") -> bool:
+        """Whether both are objects, and the other one requires a property that is none here."""
+        objects = self.kinds <= {"object"} and other.kinds <= {"object"}
+        return objects and bool(self._required) and not other._required <= self._named
+
+
+SIMPLE = ("string", "number", "boolean", "null", "array", "object")
 
 
 def _look(schema: Any, document: Any) -> Mapping[str, Any]:
     """The schema itself, or what it refers to."""
     seen = set()
     while isinstance(schema, Mapping) and isinstance(target := schema.get("$ref"), str) and target not in seen:
+        if said(schema).keys() != {"$ref"}:
+            return {}
         seen.add(target)
         schema = find(document, target)
     return schema if isinstance(schema, Mapping) else {}

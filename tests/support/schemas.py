@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from bento_trtllm.grammar.expressions import Characters, Choice, Expression, Literal, Repeat, Rule
+from bento_trtllm.grammar.expressions import Characters, Choice, Expression, Literal, Repeat, Rule, Within
 from bento_trtllm.grammar.grammar import ROOT, Grammar
 
 
@@ -126,10 +126,10 @@ ADMITTED: dict[str, Any] = {
 }
 
 
-def write(grammar: Grammar, rng: random.Random, patience: int = 200) -> str:
+def write(grammar: Grammar, rng: random.Random, patience: int = 200, start: Expression | None = None) -> str:
     """A random text of a grammar; after so many steps the shortest that is left."""
     text: list[str] = []
-    todo: list[Expression] = [Rule(ROOT)]
+    todo: list[Expression] = [start or Rule(ROOT)]
     while todo:
         part = todo.pop()
         patience -= 1
@@ -139,11 +139,15 @@ def write(grammar: Grammar, rng: random.Random, patience: int = 200) -> str:
             text.append(part.text)
         elif isinstance(part, Characters):
             low, high = rng.choice(part.ranges)
-            text.append(rng.choice("aZ é世🦙/'") if part.negated else chr(rng.randint(ord(low), ord(high))))
+            others = [one for one in "aZ é世🦙/'" if part.has(one)] or [part.example]
+            text.append(rng.choice(others) if part.negated else chr(rng.randint(ord(low), ord(high))))
         elif isinstance(part, Rule):
             todo.append(grammar.rules[part.name])
         elif isinstance(part, Choice):
             todo.append(rng.choice(part.options))
+        elif isinstance(part, Within):
+            tries = [write(grammar, rng, 20, part.item) for _ in range(20)]
+            text.append(next((one for one in tries if len(one) <= part.most), grammar.shortest(part)))
         elif isinstance(part, Repeat):
             most = part.least + 5 if part.most is None else part.most
             todo += [part.item] * rng.randint(part.least, most)

@@ -11,17 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bento_trtllm.grammar import integers
+from bento_trtllm.grammar import numbers
 from bento_trtllm.grammar.ending import Ending
 from bento_trtllm.grammar.expressions import Choice, Rule
 from bento_trtllm.grammar.grammar import MAX_SHORTEST, ROOT, Grammar, GrammarError
 from bento_trtllm.grammar.schema import compile_schema
 from tests.support.schemas import ADMITTED, LARGE, SCHEMAS, Person, chain, nested, write
 
+FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER
+
 
 def check(schema: Any, text: str) -> None:
     value = json.loads(text)
-    jsonschema.validate(value, schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
+    jsonschema.Draft202012Validator(schema, format_checker=FORMATS).validate(value)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS.keys())
@@ -56,12 +58,12 @@ def test_a_text_that_leaves_the_grammar_is_noticed() -> None:
 @pytest.mark.parametrize(
     ("schema", "named"),
     [
-        ({"type": "string", "pattern": "a+"}, "pattern"),
+        ({"type": "string", "pattern": "(?=a)b"}, "pattern has lookahead"),
         ({"type": "object", "patternProperties": {}}, "patternProperties"),
         ({"type": "array", "uniqueItems": True, "items": {}}, "uniqueItems"),
         ({"properties": {"a": {"not": {}}}}, "/properties/a/not"),
         ({"type": "number", "multipleOf": 2}, "multipleOf"),
-        ({"type": "string", "format": "hostname"}, "hostname"),
+        ({"type": "string", "format": "idn-hostname"}, "idn-hostname"),
         ({"type": "strin"}, "strin"),
         ({"$ref": "http://example.com"}, "$ref"),
         ({"$ref": "#"}, "$ref"),
@@ -74,7 +76,7 @@ def test_a_text_that_leaves_the_grammar_is_noticed() -> None:
         ({"type": "string", "maxLength": 10**9}, "maxLength"),
         ({"type": "string", "minLength": 5, "maxLength": 4}, "maxLength"),
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf"),
-        ({"allOf": [{}, {}]}, "allOf"),
+        ({"allOf": [{"type": "string"}, {"type": "null"}]}, "type allows nothing"),
         ({"type": "object", "required": ["a"], "additionalProperties": False}, "required"),
         ({"type": "object", "required": [5]}, "/required must be an array of names"),
         ({"properties": {"a": {"required": [None]}}}, "/properties/a/required must"),
@@ -93,7 +95,7 @@ def test_integers_between_bounds(low: int, span: int, value: int) -> None:
     high = low + span
     if abs(value - low) > 5000:
         value = low + value % 3000 - 500
-    grammar = Grammar({ROOT: Choice(tuple(integers.between(low, high)))})
+    grammar = Grammar({ROOT: Choice(tuple(numbers.integers(low, high)))})
     ending = Ending(grammar)
     assert (ending.feed(str(value)) and ending.complete) == (low <= value <= high)
 

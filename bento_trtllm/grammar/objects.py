@@ -1,0 +1,113 @@
+"""What a schema says of objects: their properties, in the order of the schema and no others."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bento_trtllm.grammar.expressions import Expression, choice, sequence
+from bento_trtllm.grammar.grammar import GrammarError
+from bento_trtllm.grammar.json import Rules, dumps
+from bento_trtllm.grammar.limits import counts
+
+Inner = Callable[[Any, str], Expression]
+# Properties that may be left out, of one object: an engine's time for them grows with their square (OpenVINO GenAI
+# 2026.4.1: 50 ms for 200, 45 s for 900).
+MAX_OPTIONAL = 200
+# Properties that are counted, where minProperties or maxProperties say more than `required` does.
+MAX_COUNTED = 16
+
+
+def object_(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: Inner) -> Expression:
+    """The objects that a schema's keywords allow. `inner` makes the expression of a schema within, at a place.
+
+    Raises GrammarError.
+    """
+    properties = schema.get("properties", {})
+    required = list(dict.fromkeys(schema.get("required", [])))
+    further = schema.get("additionalProperties", True)
+    least, most = counts(schema, "Properties", at)
+    missing = [key for key in required if key not in properties]
+    if missing and further is False:
+        raise GrammarError(f"{at}/required names {missing[0]}, which is no property")
+    if not properties and not required:
+        return _map(rules, name, schema, at, inner)
+    if "propertyNames" in schema:
+        raise GrammarError(f"{at}/propertyNames is not supported beside properties")
+    # What is never allowed is left out.
+    allowed = {key: part for key, part in properties.items() if part is not False}
+    if lost := [key for key in required if properties.get(key) is False]:
+        raise GrammarError(f"{at}/required names {lost[0]}, which is allowed no value")
+    pairs = [
+        (key in required, sequence(f"{dumps(key)}: ", inner(part, f"{at}/properties/{key}")))
+        for key, part in [*allowed.items(), *((key, further) for key in missing)]
+    ]
+    if len(pairs) - len(required) > MAX_OPTIONAL:
+        raise GrammarError(
+            f"it is too large: {at}/properties has {len(pairs) - len(required)} that may be left out, and at most "
+            f"{MAX_OPTIONAL} go: require some, as OpenAI does with all"
+        )
+    if least > len(pairs):
+        raise GrammarError(f"{at}/minProperties is over {len(pairs)}, which are all that are named")
+    if most is not None and most < len(required):
+        raise GrammarError(f"{at}/maxProperties is below {len(required)}, which are required")
+    if least <= len(required):
+        least = 0
+    if most is not None and most >= len(pairs):
+        most = None
+    counted = max(least, most or 0, 1)
+    if counted > MAX_COUNTED:
+        key = "minProperties" if least == counted else "maxProperties"
+        raise GrammarError(f"{at}/{key} is enforced up to {MAX_COUNTED} beside properties that may be left out")
+    return sequence("{", _pairs(rules, name, pairs, least, most, counted, f"{at}/properties"))
+
+
+def _map(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: Inner) -> Expression:
+    """Any names, unless propertyNames says which. One may come twice, and counts once: so only some counts hold."""
+    least, most = counts(schema, "Properties", at)
+    further = schema.get("additionalProperties", True)
+    if least > 1:
+        raise GrammarError(f"{at}/minProperties over 1 is not enforced where properties are not named")
+    if further is False or most == 0:
+        if least:
+            raise GrammarError(f"{at}/minProperties allows no object here")
+        return sequence("{}")
+    if further in (True, {}) and not (least or most) and "propertyNames" not in schema:
+        return rules.object()
+    key: Expression | None = None
+    if "propertyNames" in schema:
+        key = inner({"allOf": [{"type": "string"}, schema["propertyNames"]]}, f"{at}/propertyNames")
+    value = rules.rule(f"{name}_value", inner(further, f"{at}/additionalProperties"), at)
+    return rules.rule(name, rules.map(value, key, least, most), at)
+
+
+def _pairs(
+    rules: Rules,
+    name: str,
+    pairs: Sequence[tuple[bool, Expression]],
+    least: int,
+    most: int | None,
+    counted: int,
+    at: str,
+) -> Expression:
+    """The rest of an object after its brace: pairs in order, those that are not required left out or not.
+
+    Rules by how many were written before, up to `counted`: so that a comma stands between two, and both counts hold.
+    """
+    reached = [{0}]
+    for required, _ in pairs:
+        taken = {min(count + 1, counted) for count in reached[-1] if most is None or count < most}
+        reached.append(taken if required else reached[-1] | taken)
+    after: dict[int, Expression] = {count: sequence("}") for count in reached[-1] if count >= least}
+    for i, (required, pair) in reversed(list(enumerate(pairs))):
+        now: dict[int, Expression] = {}
+        for count in reached[i]:
+            options: list[Expression] = []
+            following = after.get(min(count + 1, counted))
+            if following is not None and (most is None or count < most):
+                options.append(sequence(", " if count else "", pair, following))
+            if not required and count in after:
+                options.append(after[count])
+            if options:
+                expression = options[0] if len(options) == 1 else choice(*options)
+                now[count] = rules.rule(f"{name}_{i}_{count}", expression, at)
+        after = now
+    return after[0]

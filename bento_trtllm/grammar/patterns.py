@@ -1,0 +1,205 @@
+"""Regular expressions of ECMA-262, as JSON Schema's `pattern` has them, as expressions over a JSON string's inside.
+
+The subset: characters and escapes for them, `.`, classes, \\d \\w \\s and their opposites, groups, `|`, `* + ? {m,n}`
+(lazy ones too: they mean the same texts), and `^` and `$` at the ends of an alternative. Anything else is refused by
+name.
+"""
+
+import re
+from typing import NamedTuple
+
+from bento_trtllm.grammar.charset import LINE_ENDS, CharacterSet
+from bento_trtllm.grammar.ebnf import MAX_GUIDED_COUNT
+from bento_trtllm.grammar.expressions import EMPTY, Expression, Literal, Repeat, Rule, Sequence, choice, sequence
+from bento_trtllm.grammar.json import CHARACTER, Rules
+from bento_trtllm.grammar.limits import MAX_COUNT
+from bento_trtllm.grammar.pattern_reader import PatternReader, single
+from bento_trtllm.grammar.sizes import can_be_empty
+
+MAX_DEPTH = 32
+QUANTIFIER = re.compile(r"\{([0-9]{1,9})(?:(,)([0-9]{1,9})?)?\}")
+# Openings of groups that are but groups, and of what is not supported. (?P<name> is Python's word for (?<name>.
+PLAIN_GROUP = re.compile(r"\(\?:|\(\?P?<[A-Za-z_$][\w$]*>|\((?!\?)")
+REFUSED_GROUPS = {
+    "(?=": "lookahead",
+    "(?!": "lookahead",
+    "(?<=": "lookbehind",
+    "(?<!": "lookbehind",
+    "(?P=": "a backreference",
+    "(?>": "an atomic group",
+}
+
+
+class Pattern(NamedTuple):
+    """The strings that match, without their quotes; `run` if they are nothing but a Repeat of one set of characters."""
+
+    expression: Expression
+    run: bool
+
+
+class _Branch(NamedTuple):
+    begins: bool
+    expression: Expression
+    ends: bool
+
+
+def parse(rules: Rules, pattern: str, at: str) -> Pattern:
+    """The strings in which a pattern is found. Raises GrammarError, naming what is not supported."""
+    parser = _Parser(rules, pattern, at)
+    branches = parser.alternatives(0)
+    if parser.rest:
+        parser.refuse("an unmatched )")
+    if len(branches) == 1 and branches[0].begins and branches[0].ends:
+        expression = branches[0].expression
+        return Pattern(expression, isinstance(expression, Repeat) and id(expression) in parser.runs)
+    rules.escape()
+    around = Repeat(CHARACTER, 0, None)
+    return Pattern(
+        choice(
+            *(
+                sequence("" if branch.begins else around, branch.expression, "" if branch.ends else around)
+                for branch in branches
+            )
+        ),
+        False,
+    )
+
+
+class _Parser(PatternReader):
+    def __init__(self, rules: Rules, pattern: str, at: str) -> None:
+        super().__init__(pattern, at)
+        self._rules = rules
+        # Repeats of one set of characters, by id.
+        self.runs: dict[int, Repeat] = {}
+
+    def alternatives(self, depth: int) -> list[_Branch]:
+        """Up to a closing parenthesis or the end."""
+        if depth > MAX_DEPTH:
+            self.refuse(f"groups over {MAX_DEPTH} deep")
+        branches = self._branch(depth)
+        while self.take("|"):
+            branches += self._branch(depth)
+        return branches
+
+    def _branch(self, depth: int) -> list[_Branch]:
+        begins = self.take("^")
+        parts: list[Expression] = []
+        while self.rest and not (self.peek("|") or self.peek(")")):
+            if self.take("$"):
+                if self.rest and not (self.peek("|") or self.peek(")")):
+                    self.refuse("$ before the end")
+                return [_Branch(begins, _joined(parts), True)]
+            if self.peek("^"):
+                self.refuse("^ after the beginning")
+            if self.peek("("):
+                inner = self._group(depth)
+                alone = not (parts or begins) and (not self.rest or self.peek("|") or self.peek(")"))
+                if any(branch.begins or branch.ends for branch in inner):
+                    if not alone:
+                        self.refuse("^ or $ within a group")
+                    return inner
+                item = choice(*(b.expression for b in inner)) if len(inner) > 1 else inner[0].expression
+                parts.append(self._quantified(item, None))
+            else:
+                parts.append(self._quantified(EMPTY, self._atom()))
+        return [_Branch(begins, _joined(parts), False)]
+
+    def _group(self, depth: int) -> list[_Branch]:
+        opening = PLAIN_GROUP.match(self.pattern, self.next)
+        if not opening:
+            start = self.pattern[self.next : self.next + 4]
+            names = [name for prefix, name in REFUSED_GROUPS.items() if start.startswith(prefix)]
+            self.refuse(names[0] if names else f"{start[:3]}, a flag or the like,")
+        self.next = opening.end()
+        inner = self.alternatives(depth + 1)
+        if not self.take(")"):
+            self.refuse("no ) for a (")
+        return inner
+
+    def _atom(self) -> CharacterSet:
+        character = self.one()
+        if character == ".":
+            return ~LINE_ENDS
+        if character == "[":
+            return self.char_class()
+        if character == "\\":
+            return self.escape(within=False)
+        if character in "*+?" or (character == "{" and self._braces(self.next - 1)):
+            self.refuse(f"{character} with nothing to repeat")
+        return single(character)
+
+    def _braces(self, at: int) -> bool:
+        """Whether a quantifier begins with this brace: it is itself otherwise."""
+        return bool(QUANTIFIER.match(self.pattern, at)) or self.pattern.startswith("{,", at)
+
+    def _quantified(self, group: Expression, characters: CharacterSet | None) -> Expression:
+        """A group or a set, as often as what comes next says."""
+        count = self._count()
+        if characters is None:
+            return self._repeated(group, *count, named=True) if count else group
+        inside = self._rules.once(characters, lambda: characters.written(self._rules) or EMPTY)
+        if inside == EMPTY:
+            self.refuse("a class without characters")
+        if count:
+            repeat = self._repeated(inside, *count, named=False)
+            if isinstance(repeat, Repeat):
+                self.runs[id(repeat)] = repeat
+            return repeat
+        # As a rule it is one place for an engine, however often it stands in the pattern.
+        return inside if isinstance(inside, Literal) else self._named(inside)
+
+    def _named(self, expression: Expression) -> Rule:
+        if isinstance(expression, Rule):
+            return expression
+        name = f"part{len(self._rules.rules)}"
+        made = self._rules.once(("part", id(expression)), lambda: self._rules.rule(name, expression))
+        assert isinstance(made, Rule)
+        return made
+
+    def _repeated(self, item: Expression, least: int, most: int | None, *, named: bool) -> Expression:
+        if most is not None and most < least:
+            self.refuse(f"{{{least},{most}}}")
+        if least > MAX_GUIDED_COUNT or (most or 0) > MAX_COUNT:
+            self.refuse(f"a count over {MAX_GUIDED_COUNT if least > MAX_GUIDED_COUNT else MAX_COUNT}")
+        if most == 0 or item == EMPTY:
+            return EMPTY
+        if can_be_empty(item, self._rules.rules):
+            if most == 1:
+                return item if least else choice("", item)
+            self.refuse("a repetition of what may be empty")
+        if named and (least > 1 or most != 1):
+            item = self._named(item)
+        return item if least == most == 1 else Repeat(item, least, most)
+
+    def _count(self) -> tuple[int, int | None] | None:
+        """The quantifier that comes next."""
+        found: tuple[int, int | None] | None = None
+        if match := QUANTIFIER.match(self.pattern, self.next):
+            self.next = match.end()
+            least, comma, most = match.groups()
+            found = int(least), int(most) if most else None if comma else int(least)
+        elif self.peek("{,"):
+            self.refuse("{,")
+        else:
+            for sign, count in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
+                if self.take(sign):
+                    found = count
+                    break
+        if found:
+            self.take("?")
+            if self.peek("*") or self.peek("+") or self.peek("?") or QUANTIFIER.match(self.pattern, self.next):
+                self.refuse(f"{self.pattern[self.next]} behind a repetition")
+        return found
+
+
+def _joined(parts: list[Expression]) -> Expression:
+    """One after the other; what has one text is one literal."""
+    joined: list[Expression] = []
+    for part in parts:
+        if isinstance(part, Sequence) and not part.parts:
+            continue
+        if isinstance(part, Literal) and joined and isinstance(joined[-1], Literal):
+            joined[-1] = Literal(joined[-1].text + part.text)
+        else:
+            joined.append(part)
+    return joined[0] if len(joined) == 1 else sequence(*joined)

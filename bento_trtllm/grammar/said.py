@@ -1,0 +1,34 @@
+"""What a schema says of values, without what it tells people and programs that read it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bento_trtllm.grammar.grammar import GrammarError
+
+ANNOTATIONS = {
+    *("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"),
+    *("contentMediaType", "contentEncoding", "contentSchema"),
+    *("$schema", "$id", "$anchor", "$comment", "$defs", "definitions"),
+    *("discriminator", "example", "externalDocs", "xml"),  # OpenAPI's
+}
+# What these say of a value is nothing.
+VACUOUS: dict[str, tuple[Any, ...]] = {
+    "uniqueItems": (False,),
+    "nullable": (False,),
+    "propertyNames": (True, {}, {"type": "string"}),
+}
+
+
+def said(schema: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    """The keywords that a value has to satisfy. Raises GrammarError for `nullable: true`.
+
+    That is OpenAPI 3.0's word for a null that is allowed too, and JSON Schema has no such word: with null an answer
+    would not satisfy the schema, and without it OpenAPI's meaning would be lost.
+    """
+    if schema.get("nullable") is True:
+        raise GrammarError(f'{at}/nullable is no keyword of JSON Schema: write "type": ["string", "null"] or the like')
+    return {
+        key: value
+        for key, value in schema.items()
+        if key not in ANNOTATIONS and not key.startswith("x-") and not any(value == v for v in VACUOUS.get(key, ()))
+    }

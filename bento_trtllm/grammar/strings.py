@@ -1,0 +1,74 @@
+"""What a schema says of strings: their length, a format, a pattern."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bento_trtllm.grammar.expressions import Expression, Literal, Repeat, Rule, Within, parts, sequence
+from bento_trtllm.grammar.formats import FORMATS, SAY_NOTHING
+from bento_trtllm.grammar.grammar import GrammarError
+from bento_trtllm.grammar.json import Rules
+from bento_trtllm.grammar.limits import counts
+from bento_trtllm.grammar.patterns import parse
+from bento_trtllm.grammar.sizes import Sizes, longest
+
+
+def string(rules: Rules, schema: Mapping[str, Any], at: str) -> Expression:
+    """The strings that a schema's keywords allow, with their quotes. Raises GrammarError."""
+    least, most = counts(schema, "Length", at)
+    form = schema.get("format")
+    if form in SAY_NOTHING:
+        form = None
+    if form is not None and form not in FORMATS:
+        raise GrammarError(f"{at}/format is {form!r}: supported are {', '.join(FORMATS)}")
+    if "pattern" in schema:
+        if form is not None:
+            raise GrammarError(f"{at}/pattern is not supported beside a format")
+        found = parse(rules, schema["pattern"], at)
+        inside = found.expression
+        if found.run and isinstance(inside, Repeat):
+            inside = _narrowed(inside, least, most, at)
+            least, most = 0, None
+        what = "pattern"
+    elif form is not None:
+        inside, what = FORMATS[form](rules), "format"
+    else:
+        return rules.string(least, most)
+    return sequence('"', _of_length(rules, inside, least, most, f"{at}/{{}} is not supported beside this {what}"), '"')
+
+
+def _narrowed(repeat: Repeat, least: int, most: int | None, at: str) -> Repeat:
+    """As many characters as both a pattern and the lengths allow."""
+    least = max(repeat.least, least)
+    ends = [end for end in (repeat.most, most) if end is not None]
+    if ends and min(ends) < least:
+        raise GrammarError(f"{at}/pattern allows no string of that length")
+    return Repeat(repeat.item, least, min(ends, default=None))
+
+
+def _of_length(rules: Rules, inside: Expression, least: int, most: int | None, refusal: str) -> Expression:
+    """The same, if all are long enough, and cut to those that are short enough."""
+    if not least and most is None:
+        return inside
+    shortest = Sizes({**rules.rules, "": inside}).of(inside)
+    assert shortest is not None  # formats and patterns have finite texts
+    plain = not _escapes(inside, rules.rules, set())
+    # A character may be written as up to six.
+    if least and (shortest if plain else -(-shortest // 6)) < least:
+        raise GrammarError(refusal.format("minLength"))
+    if most is None or longest(inside, rules.rules) <= most:
+        return inside
+    if not plain or shortest > most:
+        raise GrammarError(refusal.format("maxLength"))
+    return Within(inside, most)
+
+
+def _escapes(expression: Expression, rules: Mapping[str, Expression], seen: set[str]) -> bool:
+    """Whether a text of it may have a character that is written as several."""
+    if isinstance(expression, Rule):
+        if expression.name in seen:
+            return False
+        seen.add(expression.name)
+        return _escapes(rules[expression.name], rules, seen)
+    if isinstance(expression, Literal):
+        return "\\" in expression.text
+    return any(_escapes(part, rules, seen) for part in parts(expression))
