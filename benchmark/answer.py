@@ -34,7 +34,7 @@ class Asker:
         directory = self.model.directory / "tokenizer"
         load = Load(
             path=path,
-            triton=self.service.triton_address(),
+            triton=self.service.grpc_address(),
             http=self.service.host,
             streams=streams,
             requests=1,

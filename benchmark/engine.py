@@ -1,10 +1,7 @@
 """The models under test: the demo packed as users pack it, and for the free engine another `tensorrt_llm` in it."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,9 +12,9 @@ from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.prompt import PROMPT_TEMPLATE, SYSTEM_PROMPT
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from bento_trtllm.triton.process.repository import read_config
+from tests.support import launcher
+from tests.support.launcher import DEMO
 
-ROOT = Path(__file__).resolve().parent.parent
-DEMO = ROOT / "assets" / "demo-llama"
 FREE = Path(__file__).parent / "models" / "free" / "model.py"
 TAG = "bench-llama:bench"
 # Long enough for a request of 100,000 tokens; the free engine has no context of its own.
@@ -42,16 +39,9 @@ class Model:
         self.rate_file.write_text(str(tokens_per_s))
 
 
-def environment(home: Path) -> dict[str, str]:
-    """The environment of a command that uses the model store at `home`."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
-
-
 def pack(home: Path, engine: EngineName, tokens_per_message: int = 1) -> Model:
     """Pack the demo model into the store at `home` as TAG."""
-    argv = [sys.executable, "pack_model.py", "--engine", "openvino", "--checkpoint", str(DEMO), "--tag", TAG]
-    subprocess.run(argv, cwd=ROOT, env=environment(home), check=True, stdout=subprocess.DEVNULL, timeout=300)
+    launcher.pack(home, TAG)
     directory = home / "models" / TAG.replace(":", "/")
     rate_file = home / "rate"
     rate_file.write_text("0")

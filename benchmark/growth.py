@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmark.answer import PROMPT, Asker
-from benchmark.engine import ROOT, Model
+from benchmark.engine import Model
 from benchmark.http_stream import Connection, request
 from benchmark.measure import Meter
 from benchmark.rounds import Clients
 from benchmark.service import BenchError, Service, serve
+from tests.support.launcher import ROOT
 
 # A token now and the next after the measurement: the streams are open, and nothing comes.
 IDLE_RATE = 0.01
@@ -115,7 +116,7 @@ def lengths(service: Service, asker: Asker, counts: Sequence[int]) -> list[Lengt
             sys.executable,
             "-m",
             "benchmark.core",
-            service.triton_address(),
+            service.grpc_address(),
             str(asker.model.directory),
             str(count),
         ]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmark.document import replace
-from benchmark.engine import ROOT
 from benchmark.load import HTTP_PATHS, PATHS
 from benchmark.plot import draw
 from benchmark.service import BenchError
 from benchmark.suite import PARTS, Options, Report, run
+from tests.support.launcher import ROOT
 
 T = TypeVar("T")
 DOCS = ROOT / "docs"

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
-from benchmark.engine import ROOT
 from benchmark.load import HTTP_PATHS, Load, Result
 from benchmark.measure import Meter, own_cpu_s
 from benchmark.service import BenchError, Group, Service
+from tests.support.launcher import ROOT
 
 # A round has at least so many tokens, so that clock ticks (10 ms of CPU) and starts don't matter.
 ROUND_TOKENS = 8_000

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.answer import PROMPT
-from benchmark.engine import ROOT, TAG, environment
+from benchmark.engine import TAG
 from benchmark.http_stream import Connection, request
 from benchmark.service import Service, serve
+from tests.support.launcher import ROOT, environment
 
 IMPORT = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| (\s*)(\S+)")
 READY = re.compile(r"Triton is ready after ([\d.]+) s")

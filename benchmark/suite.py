@@ -13,8 +13,9 @@ from benchmark import growth, starting, tables
 from benchmark.answer import Asker, RemoteAsker, chat_model
 from benchmark.engine import EngineName, Model, pack
 from benchmark.rounds import Case, measure
-from benchmark.service import free_port, serve
+from benchmark.service import serve
 from bento_trtllm.triton_models.shared.cores import cores
+from tests.support.launcher import free_port
 
 PARTS = ("table", "first", "openvino", "workers", "idle", "length", "startup")
 MEASURED = ("table", "first", "openvino", "openvino_bf16", "workers")

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.support.launcher import bound
 from tests.support.serving import ROOT, environment, free_port
 from tests.support.tiny import listens
 
@@ -16,7 +17,7 @@ def refused(command: list[str], home: Path, **env: str) -> str:
     """The one sentence with which a service ends. Its port never accepts anybody."""
     port = free_port()
     process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        bound([*command, "--host", "127.0.0.1", "--port", str(port)]),
         cwd=ROOT, env=environment(home, **env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

@@ -20,6 +20,7 @@ from bento_trtllm.errors import TritonError
 from bento_trtllm.triton.process.run_folder import RunFolder
 from bento_trtllm.triton.process.supervisor import Supervisor
 from tests.support import tiny
+from tests.support.launcher import bound
 
 SETTINGS = TritonSettings(
     startup_timeout_s=20,
@@ -42,7 +43,7 @@ class Worker:
         argv = [sys.executable, "-m", "tests.support.supervised"]
         argv += [str(repository), str(run), settings.model_dump_json()]
         with (repository.parent / "workers.log").open("a") as log:
-            self.process = psutil.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = psutil.Popen(bound(argv), stdout=subprocess.PIPE, stderr=log, text=True)
         self.statuses: list[dict[str, Any]] = []
         threading.Thread(target=self._read, daemon=True).start()
 

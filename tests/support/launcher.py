@@ -1,0 +1,139 @@
+"""The one launcher of a real `bentoml serve`, for tests, benchmark and soak: on a free port, ended by its pid.
+
+What it starts ends with it, even when it is killed: the kernel then kills `bentoml serve`, and with that the rest goes,
+as tests/service/test_lifecycle.py shows.
+"""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "assets" / "demo-llama"
+STOP_LIMIT_S = 60
+
+
+class NotReadyError(Exception):
+    """The service ended, or did not become ready in time: what it wrote is in the message."""
+
+
+@dataclass
+class Launched:
+    """A running service, and the processes below it."""
+
+    url: str
+    process: psutil.Popen
+    log: Path
+
+    def processes(self) -> list[psutil.Process]:
+        """The service's own, and all below it."""
+        return [self.process, *self.process.children(recursive=True)]
+
+    def tritons(self) -> list[psutil.Process]:
+        """The tritonservers that this service started."""
+        found = []
+        for process in self.processes():
+            with suppress(psutil.Error):  # gone since
+                if process.name() == "tritonserver":
+                    found.append(process)
+        return found
+
+    def grpc_address(self) -> str:
+        """Where the service's Triton takes gRPC."""
+        return f"127.0.0.1:{self.triton_port('grpc')}"
+
+    def triton_port(self, kind: str) -> int:
+        """A port of the service's one Triton, by its option: --KIND-port=."""
+        (triton,) = self.tritons()
+        (port,) = (a.partition("=")[2] for a in triton.cmdline() if a.startswith(f"--{kind}-port="))
+        return int(port)
+
+    def wait_ready(self, limit_s: float) -> None:
+        """Raises NotReadyError."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with suppress(OSError, http.client.HTTPException):
+                urllib.request.urlopen(f"{self.url}/readyz", timeout=5).close()
+                return
+            time.sleep(0.05)
+        code = self.process.poll()
+        why = f"not ready after {limit_s} s" if code is None else f"ended with {code}"
+        raise NotReadyError(f"{why}:\n{self.log.read_text(errors='replace')}")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return int(self.process.wait(STOP_LIMIT_S))
+
+
+S = TypeVar("S", bound=Launched)
+
+
+def bound(argv: Sequence[str]) -> list[str]:
+    """The command, which the kernel kills when the thread that started it ends: setpriv(1) of util-linux.
+
+    Not a preexec_fn: Python would fork, beside the threads of gRPC.
+    """
+    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(home: Path, **extra: str) -> dict[str, str]:
+    """The environment of a command that uses the model store at `home`."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **extra}
+
+
+@contextmanager
+def launch(
+    kind: type[S],
+    log: Path,
+    env: Mapping[str, str],
+    *options: str,
+    target: str = "service:TRTLLM",
+    cwd: Path = ROOT,
+    python: str = sys.executable,
+) -> Iterator[S]:
+    """Serve until the end of the block; then nothing that was started here is left running."""
+    port = free_port()
+    argv = [python, "-m", "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(port), *options]
+    with log.open("wb") as output:
+        process = psutil.Popen(
+            bound(argv), cwd=cwd, env=dict(env), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    service = kind(f"http://127.0.0.1:{port}", process, log)
+    try:
+        yield service
+    finally:
+        family = service.processes() if process.is_running() else []
+        try:
+            service.stop()
+        finally:
+            for each in family:
+                if each.is_running():
+                    each.kill()
+
+
+def pack(home: Path, tag: str, checkpoint: Path = DEMO, *options: str) -> None:
+    """Pack a checkpoint for OpenVINO with the command that users have."""
+    argv = [sys.executable, "pack_model.py", "--engine", "openvino", "--checkpoint", str(checkpoint), "--tag", tag]
+    subprocess.run([*argv, *options], cwd=ROOT, env=environment(home), check=True, capture_output=True, timeout=300)
