@@ -7,9 +7,10 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -174,7 +175,7 @@ def test_answers_in_several_turns_and_keeps_them_over_a_reload(tab: Tab) -> None
     with page.expect_request("**/v1/chat/completions") as sent:
         page.get_by_label("Your message").fill("And in Japanese?")
         page.get_by_role("button", name="Send").click()
-    body = sent.value.post_data_json
+    body: Any = sent.value.post_data_json
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
     assert body["messages"][1]["content"] == ANSWERS[EMOJI]
     before = tab.answers()
@@ -218,7 +219,7 @@ def test_settings_are_sent_and_kept(tab: Tab) -> None:
     page.reload()
     with page.expect_request("**/v1/chat/completions") as sent:
         tab.ask("Hi")
-    body = sent.value.post_data_json
+    body: Any = sent.value.post_data_json
     assert body["messages"][0] == {"role": "system", "content": "Be brief."}
     assert (body["temperature"], body["max_tokens"], body["stream"]) == (1.5, 7, True)
     assert sent.value.headers["authorization"] == "Bearer secret"
@@ -325,10 +326,11 @@ def test_stop_cancels_the_engine(browser: Browser, home: Path, slow_model: str, 
         context = browser.new_context()
         tab = Tab(context, service.url)
         one = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
-        for stop in (
+        stops: list[Callable[[], None]] = [
             lambda: tab.page.get_by_role("button", name="Stop").click(),
             lambda: tab.page.keyboard.press("Escape"),
-        ):
+        ]
+        for stop in stops:
             tab.ask("Go on and on")
             expect(tab.page.locator("article.streaming .text")).not_to_be_empty()
             assert httpx.post(f"{service.url}/v1/chat/completions", json=one).status_code == 429

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bento_trtllm.triton.wire.client import TokenRequest
+from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.triton.wire.tensors import API_FIELDS
 from bento_trtllm.triton_models.shared.parameters import OUTPUTS, PARAMETERS, Output, Parameter
 
@@ -40,10 +40,14 @@ def test_all_releases_are_there() -> None:
     assert {"0.10.0", "0.17.0", "1.3.0rc3"} <= RELEASES.keys() and len(RELEASES) == 10
 
 
-@pytest.mark.parametrize(("release", "side", "row"), list(cases()), ids=lambda value: getattr(value, "tensor", value))
+def name_of(value: Any) -> Any:
+    return getattr(value, "tensor", value)
+
+
+@pytest.mark.parametrize(("release", "side", "row"), list(cases()), ids=name_of)
 def test_a_row_is_upstreams(release: str, side: str, row: Any) -> None:
     upstream = {tensor["name"]: tensor for tensor in RELEASES[release][side]}
-    name = (number(release) < (0, 20) and getattr(row, "before_1", "")) or row.tensor
+    name = (getattr(row, "before_1", "") if number(release) < (0, 20) else "") or row.tensor
     if number(row.since) > number(release):
         assert name not in upstream
         return

@@ -34,7 +34,7 @@ def build(home: Path, bentofile: Path, model: str) -> Path:
 def requirements(bento: Path) -> dict[str, str]:
     """The locked packages of a Bento, by name."""
     lines = (bento / "env/python/requirements.txt").read_text("utf-8").splitlines()
-    return dict(match.groups() for line in lines if (match := re.match(r"([\w.-]+)==([^ ;]+)", line)))
+    return {match[1]: match[2] for line in lines if (match := re.match(r"([\w.-]+)==([^ ;]+)", line))}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
     # With uv, as the Bento's Dockerfile does; BentoML brings it.
     uv, python = Path(sys.executable).with_name("uv"), folder / "venv/bin/python"
     subprocess.run([uv, "venv", "--python", sys.executable, folder / "venv"], check=True, capture_output=True)
-    argv = [uv, "pip", "install", "--python", python, "-r", bento / "env/python/requirements.txt"]
+    argv: list[str | Path] = [uv, "pip", "install", "--python", python, "-r", bento / "env/python/requirements.txt"]
     subprocess.run(argv, check=True, timeout=600, capture_output=True)
     yield folder / "bentoml", bento, python
 
@@ -141,7 +141,7 @@ def test_cpu_bento_of_a_damaged_model_is_refused(installed: tuple[Path, Path, Pa
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1])
     try:
-        argv = [python, "-m", "bentoml", "serve", f"{bento.parent.name}:{bento.name}", "--port", str(free_port())]
+        argv = [str(python), "-m", "bentoml", "serve", f"{bento.parent.name}:{bento.name}", "--port", str(free_port())]
         env = environment(home, PATH=f"{python.parent}:/usr/bin:/bin")
         done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=90, check=False)
     finally:

@@ -69,7 +69,7 @@ def test_bentocloud_takes_it() -> None:
     schema = bentoml_cattr.structure(config, CreateDeploymentSchema)
     # BentoML drops what it does not know: all of it is still there.
     assert {name: value for name, value in bentoml_cattr.unstructure(schema).items() if name in written} == written
-    assert parameters.get_name() == "llama-3-8b"
+    assert parameters.get_name() == "llama-3-8b"  # type: ignore[no-untyped-call]
     service = schema.services["bento-trtllm"]
     assert service.scaling and (service.scaling.min_replicas, service.scaling.max_replicas) == (1, 4)
     overrides = schema_type.validate_python(service.config_overrides)

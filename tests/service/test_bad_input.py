@@ -9,6 +9,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from schemathesis.core.result import Ok
 
 from bento_trtllm.api.openai.requests import ChatRequest, CompletionRequest, SamplingFields
 from tests.support.serving import SSE, Service
@@ -154,6 +155,7 @@ def test_schemathesis_finds_no_server_error(service: Service) -> None:
     schema = schemathesis.openapi.from_url(f"{service.url}/docs.json")
     cases: Counter[str] = Counter()
     for operation in schema.get_all_operations():
+        assert isinstance(operation, Ok)
         api = operation.ok()
 
         @settings(

@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -121,7 +122,7 @@ def test_pods_are_asked_by_proxies_of_their_own(home: Path, tmp_path: Path) -> N
 
 
 def test_settings_say_who_may(home: Path, tmp_path: Path, elsewhere: str) -> None:
-    env = {
+    env: dict[str, Any] = {
         "TRTLLM_ALLOWED_HOSTS": "Llama.example, other.example",
         "TRTLLM_ALLOWED_ORIGINS": "https://chat.example:8443",
     }

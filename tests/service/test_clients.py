@@ -22,8 +22,8 @@ LONG_PROMPT = "0123456789" * 300
 def slow(home: Path, slow_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose answers take seconds, and that takes few of them."""
     (keys := tmp_path_factory.mktemp("secrets") / "keys").write_text("\nof a file\n\n  after a line without\r\n")
-    options = ("model=" + slow_model, "max_running_requests=3", "max_waiting_requests=2", "api_keys=one,,two words,")
-    options = (*options, f"api_keys_file={keys}")
+    options = ["model=" + slow_model, "max_running_requests=3", "max_waiting_requests=2", "api_keys=one,,two words,"]
+    options.append(f"api_keys_file={keys}")
     arguments = [word for option in options for word in ("--arg", option)]
     with serve(home, tmp_path_factory.mktemp("slow") / "log.txt", *arguments) as service:
         service.wait_ready()

@@ -2,7 +2,7 @@
 
 import queue
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,12 +117,13 @@ def test_nothing_else_does(locked: Locked, headers: dict[str, str]) -> None:
     with pytest.raises(InferenceServerException, match="restricted"):
         answer(locked.address, headers)
     with closing(grpcclient.InferenceServerClient(locked.address)) as client:
-        for call in (
+        calls: list[Callable[[], Any]] = [
             lambda: client.infer("ensemble", [], headers=headers),
             lambda: client.get_server_metadata(headers=headers),
             lambda: client.get_model_metadata("ensemble", headers=headers),
             lambda: client.get_model_config("ensemble", headers=headers),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(InferenceServerException, match="restricted"):
                 call()
         # A probe has no key, here as over HTTP.

@@ -15,6 +15,7 @@ from bento_trtllm.bento.shutdown import SAME_SIGNAL_S
 from bento_trtllm.manifest import Manifest
 from tests.support.asking import read_events, stream_events
 from tests.support.demo import ANSWERS, PROMPT
+from tests.support.launcher import bound
 from tests.support.processes import left_over, traces
 from tests.support.serving import DEMO, ROOT, SSE, Service, environment, free_port, pack, serve
 
@@ -22,7 +23,9 @@ from tests.support.serving import DEMO, ROOT, SSE, Service, environment, free_po
 def listening(pids: set[int] | None = None) -> set[int]:
     """TCP ports that somebody, or one of these processes, listens on."""
     sockets = psutil.net_connections("tcp")
-    return {c.laddr.port for c in sockets if c.status == psutil.CONN_LISTEN and (pids is None or c.pid in pids)}
+    return {
+        c.laddr.port for c in sockets if c.laddr and c.status == psutil.CONN_LISTEN and (pids is None or c.pid in pids)
+    }
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -56,7 +59,7 @@ def test_nothing_but_the_api_listens_beyond_loopback(home: Path, tmp_path: Path)
         family = {service.process.pid} | {p.pid for p in service.process.children(recursive=True)}
         sockets = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid in family]
         assert len(sockets) >= 3
-        assert {c.laddr.ip.removeprefix("::ffff:") for c in sockets} <= {"127.0.0.1", "::1"}
+        assert {c.laddr.ip.removeprefix("::ffff:") for c in sockets if c.laddr} <= {"127.0.0.1", "::1"}
 
 
 def test_serving_only_reads_the_packed_model(home: Path, tmp_path: Path) -> None:
@@ -140,7 +143,7 @@ def test_scripts_serve_sets_up_packs_and_serves(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     with log.open("wb") as output:
         env = environment(tmp_path / "home", TEST_MARKER=str(tmp_path))
-        process = psutil.Popen(argv, cwd=tmp_path, env=env, stdout=output, stderr=output, start_new_session=True)
+        process = psutil.Popen(bound(argv), cwd=tmp_path, env=env, stdout=output, stderr=output, start_new_session=True)
     service = Service(f"http://127.0.0.1:{port}", process, log)
     try:
         service.wait_ready(120)

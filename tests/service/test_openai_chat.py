@@ -231,7 +231,7 @@ def test_penalties_and_extensions_reach_the_engine(client: OpenAI) -> None:
     body = ask("Say hello in French", max_tokens=200, temperature=0)
     plain = client.chat.completions.create(**body, extra_body=extra).choices[0].message.content
     for fields in ({"presence_penalty": 2.0}, {"frequency_penalty": 2.0}):
-        penalised = client.chat.completions.create(**body, **fields, extra_body=extra)
+        penalised = client.chat.completions.create(**body | fields, extra_body=extra)
         assert penalised.choices[0].message.content != plain, fields
     repeated = client.chat.completions.create(**body, extra_body={**extra, "repetition_penalty": 2.0})
     assert repeated.choices[0].message.content != plain

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_folders_of_any_name(home: Path, tmp_path: Path, name: str) -> None:
     (folder := tmp_path / name).mkdir()
     shutil.copytree(home / "models", folder / "bentoml" / "models")
     (folder / "tmp").mkdir()
-    kept = {"HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache"), "TMPDIR": str(folder / "tmp")}
+    kept: dict[str, Any] = {"HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache"), "TMPDIR": str(folder / "tmp")}
     with serve(folder / "bentoml", tmp_path / "log.txt", **kept) as service:
         assert answers(service)
         assert service.stop() == 0

@@ -42,7 +42,7 @@ def listening(pids: set[int]) -> list[str]:
     found = {
         f"tcp://127.0.0.1:{connection.laddr.port}"
         for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.pid in pids
+        if connection.laddr and connection.status == psutil.CONN_LISTEN and connection.pid in pids
     }
     sockets = {
         inode.rpartition("[")[2].rstrip("]")

@@ -29,8 +29,8 @@ def greedy(address: str) -> list[int]:
     return generate(address).tokens()
 
 
-def generate(address: str, prompt: list[int] | None = None, **inputs: Any) -> Reply:
-    reply = infer(address, "tensorrt_llm", request(prompt or ids(), **inputs))
+def generate(address: str, **inputs: Any) -> Reply:
+    reply = infer(address, "tensorrt_llm", request(ids(), **inputs))
     assert reply.error is None, reply.error
     return reply
 
@@ -89,7 +89,7 @@ def test_bad_words_of_one_and_of_several_tokens(address: str, greedy: list[int])
     several = generate(address, bad_words_list=words(greedy[2:4])).tokens()
     assert several[:3] == greedy[:3]
     assert several[3] != greedy[3]
-    assert tuple(greedy[2:4]) not in pairwise(several)
+    assert tuple(greedy[2:4]) not in list(pairwise(several))
 
 
 def test_bad_words_leave_the_end_and_the_length_alone(address: str, greedy: list[int]) -> None:

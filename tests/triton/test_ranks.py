@@ -51,7 +51,7 @@ async def test_ranks_serve_as_one(repository: Path, folder: Path) -> None:
     await server.start()
     try:
         for model in ("tensorrt_llm", "ensemble"):
-            numbers = await asyncio.to_thread(lambda model=model: list(tiny.echo(server.address, [7, 8], model)))
+            numbers = await asyncio.to_thread(list, tiny.echo(server.address, [7, 8], model))
             assert numbers == [7, 8]
         first, second = sorted(
             tiny.tritons(server.folder.name), key=lambda p: "--load-model=tensorrt_llm" in p.cmdline()
@@ -105,7 +105,9 @@ async def test_the_death_of_one_ends_all(repository: Path, folder: Path, victim:
     server = make(repository, folder, 2)
     await server.start()
     first, second = sorted(tiny.tritons(server.folder.name), key=lambda p: "--load-model=tensorrt_llm" in p.cmdline())
-    {"first": first, "second": second, "mpirun": first.parent()}[victim].kill()
+    mpirun = first.parent()
+    assert mpirun
+    {"first": first, "second": second, "mpirun": mpirun}[victim].kill()
     await asyncio.wait_for(server.wait(), 10)
     tiny.assert_gone(server.folder)
     assert list(folder.iterdir()) == []

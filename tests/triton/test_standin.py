@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from bento_trtllm.triton.process.launch import Ports
 from bento_trtllm.triton.process.repository import place_repository
 from bento_trtllm.triton.wire.client import TritonClient
 from tests.support.inference import Reply, ids, infer, one, open_stream, request, words
+from tests.support.launcher import bound
 from tests.support.serving import MACHINES, Service
 from tests.support.standin.place import ENGINES, Standin
 from tests.support.tiny import until
@@ -71,7 +73,7 @@ def test_outputs_by_name(ask: Ask, service: Service) -> None:
         reply = ask([name for name in (*MUST, "output_log_probs") if name != missing])
         assert reply.outputs == []
         assert f"Error encountered while populating response: {missing} tensor must be present" in str(reply.error)
-        until(lambda goal=goal: counter(service) >= goal)  # for nobody
+        until(partial(reached, service, goal))  # for nobody
     assert ask(None).error is None  # no names at all are all of them
 
 
@@ -402,6 +404,10 @@ def counter(service: Service) -> float:
     return float(value)
 
 
+def reached(service: Service, goal: float) -> bool:
+    return counter(service) >= goal
+
+
 def test_metrics(service: Service, old: bool) -> None:
     found = metrics(service)
     families = {
@@ -445,7 +451,7 @@ class Bare:
         argv += ["--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1", f"--backend-directory={standin.backends}"]
         environment = {**os.environ, **standin.environment}
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(argv, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(bound(argv), env=environment, stdout=log, stderr=subprocess.STDOUT)
 
     def ready(self) -> None:
         until(lambda: self.process.poll() is not None or "Started GRPCInferenceService" in self.log.read_text(), 60)
@@ -466,7 +472,7 @@ class Bare:
 
 @pytest.fixture
 def bare(standin: Standin, home: Path, tmp_path: Path) -> Iterator[Callable[..., Bare]]:
-    started = []
+    started: list[Bare] = []
 
     def start(**parameters: str | None) -> Bare:
         folder = tmp_path / str(len(started))

@@ -13,6 +13,7 @@ from bento_trtllm.checkpoint import prequantized
 from bento_trtllm.checkpoint.checkpoint import LlamaConfig, read_checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine, make_tensorrt
+from bento_trtllm.engines.base import Engine
 from bento_trtllm.errors import CheckpointError, EngineError
 from tests.support.checkpoints import encode, write_checkpoint, write_safetensors
 
@@ -199,7 +200,7 @@ def test_what_the_openvino_engine_refuses(case: str, tmp_path: Path) -> None:
         make_engine("openvino").check(find_checkpoint(str(path)))
 
 
-ENGINES = {
+ENGINES: dict[str, tuple[Callable[[], Engine], str]] = {
     "openvino": (lambda: make_engine("openvino"), "pack the original checkpoint, with --precision"),
     "tensorrt": (
         lambda: make_tensorrt({}, Path("/workspace"), "H100"),

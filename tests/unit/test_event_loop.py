@@ -10,18 +10,19 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from bento_trtllm.api import aside
+from bento_trtllm.api.asgi import App
 from bento_trtllm.api.bodies import DecodedBodies
-from bento_trtllm.api.openai.sampling import Defaults
 from bento_trtllm.api.web import web_app
 from bento_trtllm.bento import garbage
 from bento_trtllm.generation.errors import EngineUnavailable
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.support.heavy import ABUSE
@@ -73,7 +74,7 @@ def app() -> Iterator[DecodedBodies]:
     interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
     aside.take_short_turns()
     garbage.settle()
-    yield DecodedBodies(application)
+    yield DecodedBodies(cast(App, application))
     gc.unfreeze()
     gc.set_threshold(*thresholds)
     sys.setswitchinterval(interval)
@@ -95,7 +96,7 @@ async def longest_hold(app: DecodedBodies, body: bytes) -> tuple[int, float]:
     beats = asyncio.create_task(beat())
     await asyncio.sleep(0.01)
     longest = 0.0
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(cast(Any, app)), base_url="http://test") as client:
         headers = {"content-type": "application/json"}
         response = await client.post("/v1/chat/completions", content=body, headers=headers)
     ended = True

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from bento_trtllm.inventory import END, PIECE, SAMPLES, WHOLE
 from bento_trtllm.manifest import Manifest
 
 LARGE = WHOLE + (3 << 20) + 5
-FACTS = {
+FACTS: dict[str, Any] = {
     "engine": "openvino", "precision": "q8_0", "source": "some where/llama", "revision": None, "checksum": "0" * 64,
     "architecture": "LlamaForCausalLM", "parameters": 1, "dtype": "BF16", "vocab_size": 10, "context_length": 20,
     "bos_id": 1, "eos_ids": [2], "versions": {},

@@ -14,8 +14,11 @@ import yaml
 
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
-from bento_trtllm.engines.tensorrt import guided, runtime
+from bento_trtllm.engines.tensorrt import gpus as installed_gpus
+from bento_trtllm.engines.tensorrt import guided
+from bento_trtllm.engines.tensorrt.gpus import GPU
 from bento_trtllm.engines.tensorrt.provenance import TensorRTBuild
+from bento_trtllm.engines.tensorrt.python import TensorRTPython
 from bento_trtllm.errors import EngineError
 from bento_trtllm.llm import check
 from bento_trtllm.manifest import Manifest
@@ -340,8 +343,8 @@ def test_a_service_compares_the_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     manifest = Manifest.read(desk.packed(tiny))
-    monkeypatch.setattr(runtime.gpus, "installed", lambda: fake_gpus(gpus))
-    monkeypatch.setattr(runtime.TensorRTPython, "version", lambda self: version)
+    monkeypatch.setattr(installed_gpus, "installed", lambda: fake_gpus(gpus))
+    monkeypatch.setattr(TensorRTPython, "version", lambda self: version)
     if not message:
         make_runtime(manifest).check_machine()
         return
@@ -350,6 +353,6 @@ def test_a_service_compares_the_machine(
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def fake_gpus(text: str) -> list[runtime.gpus.GPU]:
+def fake_gpus(text: str) -> list[GPU]:
     found = [gpu.split(":") for gpu in text.split(",") if gpu]
-    return [runtime.gpus.GPU(name, int(gib) << 30, (int(sm[0]), int(sm[2]))) for name, gib, sm in found]
+    return [GPU(name, int(gib) << 30, (int(sm[0]), int(sm[2]))) for name, gib, sm in found]

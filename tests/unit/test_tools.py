@@ -17,6 +17,9 @@ from tests.support.schemas import write
 NAMES = {"get_weather", "add"}
 
 
+WHOLE_AND_IN_CHARACTERS: tuple[list[int] | None, ...] = (None, [])
+
+
 def parse(text: str, cuts: list[int] | None = None, *, several: bool = True) -> tuple[str, list[tuple[str, str]]]:
     """The content of a message and its calls, from a text cut into pieces."""
     parser = ToolCallParser(NAMES, several=several)
@@ -54,7 +57,7 @@ ARGUMENTS = '{"city": "Ky\\"i{v", "days": [1, {"a": 2}]}'
     ],
 )
 def test_forms_of_one_call(text: str) -> None:
-    for cuts in (None, []):
+    for cuts in WHOLE_AND_IN_CHARACTERS:
         assert parse(text, cuts) == ("", [("get_weather", ARGUMENTS)])
 
 
@@ -63,7 +66,7 @@ def test_several_calls(between: str) -> None:
     add = '{"name": "add", "parameters": {}}'
     text = between.join([CALL, add, CALL])
     expected = [("get_weather", ARGUMENTS), ("add", "{}"), ("get_weather", ARGUMENTS)]
-    for cuts in (None, []):
+    for cuts in WHOLE_AND_IN_CHARACTERS:
         assert parse(text, cuts) == ("", expected)
         assert parse(text, cuts, several=False) == ("", expected[:1])
 
@@ -88,7 +91,7 @@ def test_several_calls(between: str) -> None:
     ],
 )
 def test_other_text_comes_through_as_it_is(text: str) -> None:
-    for cuts in (None, []):
+    for cuts in WHOLE_AND_IN_CHARACTERS:
         assert parse(text, cuts) == (text, [])
 
 
@@ -100,7 +103,7 @@ def test_text_is_not_held_back() -> None:
 
 def test_arguments_come_as_they_are_written() -> None:
     parser = ToolCallParser(NAMES)
-    (opened,) = parser.feed('{"name": "add", "parameters": ') + parser.feed("{")[:1] or [None]
+    (opened,) = parser.feed('{"name": "add", "parameters": ') + parser.feed("{")[:1]
     assert isinstance(opened, CallDelta)
     assert opened.name == "add"
     assert parser.feed('"a": 1') == [CallDelta(0, '"a": 1')]

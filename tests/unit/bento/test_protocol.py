@@ -68,7 +68,7 @@ def test_bentomls_server_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     config.load()
     protocol = config.http_protocol_class(config=config, server_state=ServerState(), app_state={}, _loop=object())  # type: ignore[call-arg]
     assert isinstance(protocol, BoundedProtocol)
-    assert httptools_impl.RequestResponseCycle is cycle  # type: ignore[comparison-overlap]
+    assert httptools_impl.RequestResponseCycle is cycle
 
 
 class Connection:
