@@ -1,53 +1,60 @@
 """The engines by name. Naming one imports nothing: each brings libraries of its own."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bento_trtllm.errors import EngineError
-from bento_trtllm.manifest import Manifest
 
 if TYPE_CHECKING:
     from bento_trtllm.engines.base import Engine
+    from bento_trtllm.engines.options import EngineOptions
     from bento_trtllm.engines.runtime import Runtime
+    from bento_trtllm.manifest import Manifest
 
-ENGINES = {
-    "openvino": "bento_trtllm.engines.openvino.engine:OpenVINOEngine",
-    "tensorrt": "bento_trtllm.engines.tensorrt.engine:TensorRTEngine",
+
+@dataclass(frozen=True)
+class Sides:
+    """Where the two sides of an engine are: what packs it, with which options, and what runs it."""
+
+    options: str
+    engine: str
+    runtime: str
+
+
+ENGINES: Mapping[str, Sides] = {
+    "openvino": Sides(
+        "bento_trtllm.engines.openvino.options:OpenVINOOptions",
+        "bento_trtllm.engines.openvino.engine:OpenVINOEngine",
+        "bento_trtllm.engines.openvino.runtime:OpenVINORuntime",
+    ),
+    "tensorrt": Sides(
+        "bento_trtllm.engines.tensorrt.settings:TensorRTOptions",
+        "bento_trtllm.engines.tensorrt.engine:TensorRTEngine",
+        "bento_trtllm.engines.tensorrt.runtime:TensorRTRuntime",
+    ),
 }
-RUNTIMES = {
-    "openvino": "bento_trtllm.engines.openvino.runtime:OpenVINORuntime",
-    "tensorrt": "bento_trtllm.engines.tensorrt.runtime:TensorRTRuntime",
-}
 
 
-def make_runtime(manifest: Manifest) -> "Runtime":
-    """What runs a packed model. Raises EngineError for one of an engine that is not here."""
-    if manifest.engine not in RUNTIMES:
-        raise EngineError(f"the packed model is for the engine {manifest.engine}, which this version does not have")
-    runtime: Runtime = resolve_name(RUNTIMES[manifest.engine])(manifest)
-    return runtime
+def options_of(name: str) -> "type[EngineOptions]":
+    """What pack_model.py takes for the engine of that name, which must be in ENGINES."""
+    options: type[EngineOptions] = resolve_name(ENGINES[name].options)
+    return options
 
 
-def make_engine(name: str, precision: str | None = None) -> "Engine":
-    """The engine of that name, at its default precision unless another is given.
+def make_engine(name: str, **values: object) -> "Engine":
+    """The engine of that name, which must be in ENGINES, with the options that are given; None is not given.
 
-    Raises EngineError for a precision it does not have, KeyError for a name that is not in ENGINES.
+    Raises EngineError for options that it does not have, or that do not go together.
     """
-    if name == "tensorrt":
-        raise EngineError("the engine tensorrt has more settings than a precision: make it with make_tensorrt")
-    engine: Engine = resolve_name(ENGINES[name])(precision)
+    engine: Engine = resolve_name(ENGINES[name].engine).make(values)
     return engine
 
 
-def make_tensorrt(values: Mapping[str, Any], workspace: Path, gpu: str | None = None) -> "Engine":
-    """The TensorRT engine with the settings of tensorrt/settings.py that are given; None is not given.
-
-    `workspace` keeps finished steps of builds; `gpu` names one to plan for. Raises EngineError.
-    """
-    # Imported here: the other engine does without.
-    from bento_trtllm.engines.tensorrt.engine import TensorRTEngine  # noqa: PLC0415
-    from bento_trtllm.engines.tensorrt.settings import TensorRTSettings  # noqa: PLC0415
-
-    return TensorRTEngine(TensorRTSettings.make(**values), workspace, gpu)
+def make_runtime(manifest: "Manifest") -> "Runtime":
+    """What runs a packed model. Raises EngineError for one of an engine that is not here."""
+    if manifest.engine not in ENGINES:
+        raise EngineError(f"the packed model is for the engine {manifest.engine}, which this version does not have")
+    runtime: Runtime = resolve_name(ENGINES[manifest.engine].runtime)(manifest)
+    return runtime

@@ -1,14 +1,16 @@
-"""What an engine is: a way to build a checkpoint into files, and the Triton model that runs them."""
+"""What an engine is when it is packed: a checkpoint is prepared, planned and built into files. runtime.py runs them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from pydantic import JsonValue
+from typing_extensions import Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.safetensors import NUMPY_TYPES
-from bento_trtllm.errors import EngineError
+from bento_trtllm.manifest import DialectName
 from bento_trtllm.triton.wire.dialects import DIALECTS, Dialect
 
 if TYPE_CHECKING:
@@ -24,6 +26,18 @@ class Plan(TypedDict):
     settings: dict[str, JsonValue]
 
 
+class ManifestPart(TypedDict):
+    """What an engine knows of manifest.json; manifest.py says what each is."""
+
+    engine: str
+    precision: str
+    context_length: int
+    versions: dict[str, str]
+    dialect: DialectName
+    build: dict[str, JsonValue] | None
+    options: dict[str, str]
+
+
 def weights_fault(checkpoint: Checkpoint, instead: str) -> str | None:
     """Why an engine that makes its own precision cannot start from these weights; None if it can.
 
@@ -36,67 +50,66 @@ def weights_fault(checkpoint: Checkpoint, instead: str) -> str | None:
     return None
 
 
-class Engine(ABC):
-    """One engine at one precision. The first of `precisions` is the default."""
+class Build(ABC):
+    """One checkpoint that an engine can run, and all that becomes of it. Nothing is written before `write`."""
 
-    name: ClassVar[str]
-    precisions: ClassVar[tuple[str, ...]]
     dialect: Dialect = DIALECTS["1.x"]
     """How the Triton models name their tensors."""
-    gpu: ClassVar[bool] = False
-    world_size: int = 1
-    """Processes of Triton that one engine takes."""
 
-    def __init__(self, precision: str | None = None) -> None:
-        if precision is not None and precision not in self.precisions:
-            offered = ", ".join(self.precisions)
-            raise EngineError(f"the engine {self.name} has no precision {precision}: choose from {offered}")
-        self.precision = precision or self.precisions[0]
-
-    def check_machine(self) -> None:
-        """Raise EngineError if the engine cannot be built here; nothing to be asked of the checkpoint yet."""
-        return
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
 
     @abstractmethod
-    def check(self, checkpoint: Checkpoint) -> None:
-        """Raise CheckpointError for what this engine cannot run, or would run wrongly."""
+    def plan(self) -> Plan:
+        """What write would write."""
 
     @abstractmethod
-    def plan(self, checkpoint: Checkpoint) -> Plan:
-        """What build would write."""
-
-    @abstractmethod
-    def build(self, checkpoint: Checkpoint, directory: Path) -> None:
-        """Write the engine's files into an empty directory that exists.
+    def write(self, directory: Path, workspace: Path) -> None:
+        """Write the engine's files into an empty directory that exists; `workspace` may keep finished steps.
 
         Raises CheckpointError for a weight that the precision cannot hold, EngineError where building fails,
         and OSError where the disk does.
         """
 
     @abstractmethod
-    def model_config(self, checkpoint: Checkpoint) -> "ModelConfig":
+    def model_config(self) -> "ModelConfig":
         """The Triton model `tensorrt_llm` that runs this engine."""
-
-    def context_length(self, checkpoint: Checkpoint) -> int:
-        """Tokens that a prompt and its answer may have together."""
-        return checkpoint.config.max_position_embeddings
-
-    def describe(self, checkpoint: Checkpoint) -> dict[str, JsonValue] | None:
-        """What the engine's Runtime must know of how it was built; None for one that runs anywhere."""
-        return None
-
-    def options(self) -> dict[str, str]:
-        """What to give pack_model.py, besides the checkpoint, for the same again."""
-        return {}
 
     @abstractmethod
     def model_sources(self) -> list[Path]:
         """The Python files of that Triton model; none where a C++ backend runs it."""
 
+    @abstractmethod
+    def manifest_part(self) -> ManifestPart:
+        """What the service, and whoever packs again, must know of the engine."""
+
+    def launch(self) -> list[list[str]] | None:
+        """What would be started, a command a rank; None where that is nothing but a tritonserver."""
+        return None
+
+
+class Engine(ABC):
+    """One engine with its options."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def make(cls, values: Mapping[str, object]) -> Self:
+        """With the options that are given; None is not given. Raises EngineError for what cannot be."""
+
+    def check_machine(self) -> None:
+        """Raise EngineError if the engine cannot be built here; nothing to be asked of the checkpoint yet."""
+        return
+
+    @abstractmethod
+    def prepare(self, checkpoint: Checkpoint) -> Build:
+        """What becomes of a checkpoint.
+
+        Raises CheckpointError for what this engine cannot run, or would run wrongly, EngineError for options that
+        do not fit it.
+        """
+
     def serve_command(self, tag: str) -> str:
         """What to type to serve the packed model."""
         return f"scripts/serve --model {tag}"
-
-    @abstractmethod
-    def versions(self) -> dict[str, str]:
-        """The libraries that build and run the engine, by distribution name."""

@@ -14,14 +14,13 @@ from google.protobuf import text_format
 from bento_trtllm.bento.store import default_name, draft, home, make_tag, models
 from bento_trtllm.checkpoint.checkpoint import ARCHITECTURE, TOKENIZER_FILES, Checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
-from bento_trtllm.engines.base import Engine
+from bento_trtllm.engines.base import Build, Engine
 from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.packing.repository import configurations, write_repository
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from bento_trtllm.triton.process.ranks import launch_plan
 
 # For what the plan does not count: the repository, file headers, the filesystem's own needs.
 MARGIN = 16 << 20
@@ -37,12 +36,12 @@ def plan(
     A Hugging Face id is downloaded to be checked.
     """
     checkpoint = find_checkpoint(argument, revision)
-    engine.check(checkpoint)
+    build = engine.prepare(checkpoint)
     _check_text(checkpoint)
     text = tag or default_name(checkpoint.name)
     new = make_tag(text, force=force)
-    _check_space(checkpoint, engine)
-    configs = {config.name: text_format.MessageToString(config) for config in configurations(engine, checkpoint)}
+    _check_space(build)
+    configs = {config.name: text_format.MessageToString(config) for config in configurations(build)}
     return {
         "checkpoint": {
             "source": checkpoint.source,
@@ -55,10 +54,10 @@ def plan(
             "bos_id": checkpoint.bos_id,
             "eos_ids": list(checkpoint.eos_ids),
         },
-        "engine": engine.plan(checkpoint),
+        "engine": build.plan(),
         "tokenizer": {file.name: file.stat().st_size for file in _tokenizer_files(checkpoint)},
         "repository": configs,
-        "launch": launch_plan(engine.world_size) if engine.gpu else None,
+        "launch": build.launch(),
         "tag": str(new) if ":" in text else text,
     }
 
@@ -73,16 +72,16 @@ def pack(
     """
     engine.check_machine()
     checkpoint = find_checkpoint(argument, revision)
-    engine.check(checkpoint)
+    build = engine.prepare(checkpoint)
     _check_text(checkpoint)
     new = make_tag(tag or default_name(checkpoint.name), force=force)
-    _check_space(checkpoint, engine)
-    manifest = _describe(checkpoint, engine)
+    _check_space(build)
+    manifest = _describe(build)
     try:
         with draft(new, force=force) as model:
-            _fill(model.directory, checkpoint, engine, manifest)
+            _fill(model.directory, build, manifest)
             facts = manifest.model_dump(exclude={"format", "files", "seal", "build", "options"}, exclude_none=True)
-            facts |= {engine.name: manifest.build} if manifest.build else {}
+            facts |= {manifest.engine: manifest.build} if manifest.build else {}
             labels = {key: str(facts[key]) for key in ("engine", "precision", "architecture")}
             model.publish(labels, facts, dict(manifest.versions))
     except OSError as error:
@@ -95,34 +94,30 @@ def pack(
     return str(new)
 
 
-def _fill(directory: Path, checkpoint: Checkpoint, engine: Engine, manifest: Manifest) -> None:
+def _fill(directory: Path, build: Build, manifest: Manifest) -> None:
     for name in ("engine", "tokenizer", "repository"):
         (directory / name).mkdir()
-    engine.build(checkpoint, directory / "engine")
-    for file in _tokenizer_files(checkpoint):
+    build.write(directory / "engine", home() / manifest.engine)
+    for file in _tokenizer_files(build.checkpoint):
         shutil.copyfile(file, directory / "tokenizer" / file.name)
-    write_repository(directory / "repository", engine, checkpoint)
+    write_repository(directory / "repository", build)
     manifest.write(directory)
 
 
-def _describe(checkpoint: Checkpoint, engine: Engine) -> Manifest:
+def _describe(build: Build) -> Manifest:
+    part, checkpoint = build.manifest_part(), build.checkpoint
     return Manifest(
-        engine=engine.name,
-        precision=engine.precision,
+        **part,
         source=checkpoint.source,
         revision=checkpoint.revision,
-        checksum=checkpoint.checksum if checkpoint.revision is None or engine.gpu else None,
+        # An engine that is bound to a machine is told from others by it, whatever the revision says.
+        checksum=checkpoint.checksum if checkpoint.revision is None or part["build"] else None,
         architecture=ARCHITECTURE,
         parameters=checkpoint.parameters,
         dtype=checkpoint.dtype,
         vocab_size=checkpoint.config.vocab_size,
-        context_length=engine.context_length(checkpoint),
         bos_id=checkpoint.bos_id,
         eos_ids=list(checkpoint.eos_ids),
-        versions=engine.versions(),
-        dialect=engine.dialect.name,
-        build=engine.describe(checkpoint),
-        options=engine.options(),
     )
 
 
@@ -136,9 +131,9 @@ def _tokenizer_files(checkpoint: Checkpoint) -> list[Path]:
     return [path for name in TOKENIZER_FILES if (path := checkpoint.path / name).is_file()]
 
 
-def _check_space(checkpoint: Checkpoint, engine: Engine) -> None:
-    built = sum(engine.plan(checkpoint)["files"].values())
-    needed = built + sum(file.stat().st_size for file in _tokenizer_files(checkpoint)) + MARGIN
+def _check_space(build: Build) -> None:
+    built = sum(build.plan()["files"].values())
+    needed = built + sum(file.stat().st_size for file in _tokenizer_files(build.checkpoint)) + MARGIN
     existing = next(folder for folder in models().parents if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:

@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
-from bento_trtllm.engines.base import Engine
+from bento_trtllm.engines.base import Build
 from bento_trtllm.triton.process.repository import CONFIG
 from bento_trtllm.triton.wire.tensors import (
     BOOL,
@@ -30,22 +30,22 @@ MODELS = Path(__file__).parent.parent / "triton_models"
 VOCABULARY = Path(__file__).parent.parent / "text" / "vocabulary.py"
 
 
-def write_repository(directory: Path, engine: Engine, checkpoint: Checkpoint) -> None:
+def write_repository(directory: Path, build: Build) -> None:
     """Write the four models into an existing directory."""
     sources = {
-        "tensorrt_llm": engine.model_sources(),
+        "tensorrt_llm": build.model_sources(),
         "preprocessing": [MODELS / "preprocessing" / "model.py"],
         "postprocessing": [MODELS / "postprocessing" / "model.py", VOCABULARY],
     }
-    for config in configurations(engine, checkpoint):
+    for config in configurations(build):
         _write(directory, config, *sources.get(config.name, ()))
 
 
-def configurations(engine: Engine, checkpoint: Checkpoint) -> list[pb.ModelConfig]:
+def configurations(build: Build) -> list[pb.ModelConfig]:
     """The four models, in the dialect of the engine's release."""
-    config = engine.model_config(checkpoint)
-    text = (preprocessing(checkpoint), postprocessing(), ensemble())
-    *others, whole = map(engine.dialect.adapt, text)
+    config = build.model_config()
+    text = (preprocessing(build.checkpoint), postprocessing(), ensemble())
+    *others, whole = map(build.dialect.adapt, text)
     return [config, *others, _without_what_the_engine_lacks(whole, {tensor.name for tensor in config.input})]
 
 

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from bento_trtllm.engines import make_tensorrt
+from bento_trtllm.engines import make_engine
 from bento_trtllm.engines.base import Engine
 from bento_trtllm.engines.tensorrt import guided
 from bento_trtllm.engines.tensorrt.engine import PLAN_TIMING
@@ -17,6 +17,7 @@ from bento_trtllm.engines.tensorrt.releases import DEFAULT, RELEASES
 from bento_trtllm.engines.tensorrt.runtime import TensorRTRuntime
 from bento_trtllm.engines.tensorrt.settings import PRESETS
 from bento_trtllm.engines.tensorrt.versions import VERSIONS
+from bento_trtllm.errors import EngineError
 from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.manifest import DialectName
 from bento_trtllm.packing.repository import configurations, write_repository
@@ -40,8 +41,8 @@ PASSED_ON = ("cum_log_probs", "output_log_probs", "batch_index")
 TEMPLATES = {"gpt_model_path": "engine_dir", "gpt_model_type": "batching_strategy"}
 
 
-def make(tag: str, **settings: object) -> Engine:
-    return make_tensorrt({"release": tag, **settings}, Path("/workspace"), "H100")
+def make(tag: str, gpu: str = "H100", **settings: object) -> Engine:
+    return make_engine("tensorrt", release=tag, **settings, gpu=gpu)
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
@@ -62,7 +63,7 @@ def dialect(case: tuple[str, str]) -> DialectName:
 
 @pytest.fixture(scope="module")
 def configs(case: tuple[str, str]) -> dict[str, pb.ModelConfig]:
-    return {config.name: config for config in configurations(make(case[0]), llama(LLAMA3_8B))}
+    return {config.name: config for config in configurations(make(case[0]).prepare(llama(LLAMA3_8B)))}
 
 
 def theirs(read: str, model: str, side: str) -> dict[str, dict[str, Any]]:
@@ -149,7 +150,7 @@ def test_written_and_placed(tag: str, tmp_path: Path) -> None:
     engine = make(tag)
     packed, run = tmp_path / "packed", tmp_path / "run"
     (packed / "repository").mkdir(parents=True)
-    write_repository(packed / "repository", engine, llama(LLAMA3_8B))
+    write_repository(packed / "repository", engine.prepare(llama(LLAMA3_8B)))
     for file in (packed / "repository").glob("*/config.pbtxt"):
         assert '"/' not in file.read_text()
         text_format.Parse(file.read_text(), pb.ModelConfig())
@@ -171,8 +172,13 @@ def test_written_and_placed(tag: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("quantization", ["none", "fp8", "int4_awq", "nvfp4"])
 def test_trtllm_build_takes_the_options(tag: str, preset: str, quantization: str) -> None:
-    engine = make(tag, preset=preset, quantization=quantization, tp_size=2)
-    argv = engine.plan(llama(LLAMA3_8B))["settings"]["build"]
+    gpu = "B200" if quantization == "nvfp4" else "H100"
+    engine = make(tag, gpu, preset=preset, quantization=quantization, tp_size=2)
+    if quantization == "nvfp4" and not RELEASES[tag].version.nvfp4:
+        with pytest.raises(EngineError, match="has no NVFP4 for Llama"):
+            engine.prepare(llama(LLAMA3_8B))
+        return
+    argv = engine.prepare(llama(LLAMA3_8B)).plan()["settings"]["build"]
     assert isinstance(argv, list)
     assert argv[0] == "trtllm-build"
     for name in RELEASES[tag].version.built_with:
@@ -188,7 +194,7 @@ def test_trtllm_build_takes_the_options(tag: str, preset: str, quantization: str
 def test_the_tutorial_is_bentotrtllms() -> None:
     """What BentoTRTLLM gives to trtllm-build and fills into the configuration, at its own release."""
     engine = make("24.06")
-    argv = engine.plan(llama(LLAMA3_8B))["settings"]["build"]
+    argv = engine.prepare(llama(LLAMA3_8B)).plan()["settings"]["build"]
     assert isinstance(argv, list)
     flags = dict(zip(argv[1::2], argv[2::2], strict=True))
     for name in ("checkpoint_dir", "output_dir", "workers", "input_timing_cache", "output_timing_cache"):
@@ -203,7 +209,7 @@ def test_the_tutorial_is_bentotrtllms() -> None:
         "--paged_kv_cache": "enable",
         "--use_paged_context_fmha": "enable",
     }
-    config = engine.model_config(llama(LLAMA3_8B))
+    config = engine.prepare(llama(LLAMA3_8B)).model_config()
     values = {name: parameter.string_value for name, parameter in config.parameters.items()}
     assert values == {
         "normalize_log_probs": "false",  # ours: else a greedy token's score is 0.0

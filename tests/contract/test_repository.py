@@ -8,8 +8,7 @@ import pytest
 from tritonclient.grpc import model_config_pb2 as pb
 
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
-from bento_trtllm.engines.base import Engine
-from bento_trtllm.engines.openvino.engine import OpenVINOEngine
+from bento_trtllm.engines import make_engine
 from bento_trtllm.packing.repository import write_repository
 from bento_trtllm.triton.process.repository import place_repository, read_config
 
@@ -21,9 +20,8 @@ DEMO = Path(__file__).parents[2] / "assets" / "demo-llama"
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("packed")
-    engine: Engine = OpenVINOEngine()
     (directory / "repository").mkdir()
-    write_repository(directory / "repository", engine, find_checkpoint(str(DEMO)))
+    write_repository(directory / "repository", make_engine("openvino").prepare(find_checkpoint(str(DEMO))))
     return directory
 
 

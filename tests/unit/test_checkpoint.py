@@ -12,7 +12,7 @@ import pytest
 from bento_trtllm.checkpoint import prequantized
 from bento_trtllm.checkpoint.checkpoint import LlamaConfig, read_checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
-from bento_trtllm.engines import make_engine, make_tensorrt
+from bento_trtllm.engines import make_engine
 from bento_trtllm.engines.base import Engine
 from bento_trtllm.errors import CheckpointError, EngineError
 from tests.support.checkpoints import encode, write_checkpoint, write_safetensors
@@ -197,13 +197,13 @@ def test_what_the_openvino_engine_refuses(case: str, tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "tiny")
     change(path)
     with pytest.raises(CheckpointError, match=message):
-        make_engine("openvino").check(find_checkpoint(str(path)))
+        make_engine("openvino").prepare(find_checkpoint(str(path)))
 
 
 ENGINES: dict[str, tuple[Callable[[], Engine], str]] = {
     "openvino": (lambda: make_engine("openvino"), "pack the original checkpoint, with --precision"),
     "tensorrt": (
-        lambda: make_tensorrt({}, Path("/workspace"), "H100"),
+        lambda: make_engine("tensorrt", gpu="H100"),
         "pack the original checkpoint, with --quantization",
     ),
 }
@@ -218,7 +218,7 @@ def test_quantised_weights_are_refused(dtype: str, engine: str, tmp_path: Path) 
     write_safetensors(path / "model.safetensors", bytes_of)
     make, way_out = ENGINES[engine]
     with pytest.raises(CheckpointError) as caught:
-        make().check(find_checkpoint(str(path)))
+        make().prepare(find_checkpoint(str(path)))
     assert f"is quantised already (weights of the type {dtype}): {way_out}" in str(caught.value)
 
 
@@ -229,7 +229,7 @@ def test_other_weights_are_refused(dtype: str, engine: str, tmp_path: Path) -> N
     shapes = find_checkpoint(str(path)).config.shapes()
     write_safetensors(path / "model.safetensors", {name: (dtype, np.zeros(s, np.int64)) for name, s in shapes.items()})
     with pytest.raises(CheckpointError, match=f"weights of the type {dtype}: only BF16, F16 and F32"):
-        ENGINES[engine][0]().check(find_checkpoint(str(path)))
+        ENGINES[engine][0]().prepare(find_checkpoint(str(path)))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -239,10 +239,10 @@ def test_what_modelopt_quantised_is_refused(engine: str, tmp_path: Path) -> None
     (path / prequantized.FILE).write_text('{"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}')
     make, way_out = ENGINES[engine]
     with pytest.raises(CheckpointError) as caught:
-        make().check(find_checkpoint(str(path)))
+        make().prepare(find_checkpoint(str(path)))
     assert f"is quantised already (FP8, says hf_quant_config.json): {way_out}" in str(caught.value)
     (path / prequantized.FILE).write_text('{"quantization": {"quant_algo": null}}')
-    make().check(find_checkpoint(str(path)))
+    make().prepare(find_checkpoint(str(path)))
     (path / prequantized.FILE).write_text("{")
     with pytest.raises(CheckpointError, match=r"hf_quant_config\.json is not valid JSON"):
         find_checkpoint(str(path))
@@ -261,14 +261,14 @@ def test_weights_packed_by_twos_are_refused(tmp_path: Path) -> None:
 
 def test_q8_0_wants_rows_of_32(tmp_path: Path) -> None:
     checkpoint = find_checkpoint(str(write_checkpoint(tmp_path / "tiny", inner=168)))
-    make_engine("openvino", "f16").check(checkpoint)
+    make_engine("openvino", precision="f16").prepare(checkpoint)
     with pytest.raises(CheckpointError, match=r"rows of 168 weights in .*down_proj.* --precision f16"):
-        make_engine("openvino", "q8_0").check(checkpoint)
+        make_engine("openvino", precision="q8_0").prepare(checkpoint)
 
 
 def test_unknown_precision() -> None:
-    with pytest.raises(EngineError, match="no precision int4: choose from f16, q8_0"):
-        make_engine("openvino", "int4")
+    with pytest.raises(EngineError, match="precision: Input should be 'f16' or 'q8_0'"):
+        make_engine("openvino", precision="int4")
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_unfit_tokenizers(model: dict[str, Any], message: str, tmp_path: Path) -
     path = write_checkpoint(tmp_path / "tiny")
     edit(path / "tokenizer.json", model=model, added_tokens=[])
     with pytest.raises(CheckpointError, match=message):
-        make_engine("openvino").check(find_checkpoint(str(path)))
+        make_engine("openvino").prepare(find_checkpoint(str(path)))
 
 
 def test_other_dtypes_are_read(tmp_path: Path) -> None:

@@ -33,12 +33,10 @@ EXACT = {
 
 def build(checkpoint: Path, directory: Path, precision: str = "f16") -> Path:
     """Check the checkpoint, build it, and return the GGUF file."""
-    engine = make_engine("openvino", precision)
-    found = find_checkpoint(str(checkpoint))
-    engine.check(found)
+    prepared = make_engine("openvino", precision=precision).prepare(find_checkpoint(str(checkpoint)))
     directory.mkdir()
-    engine.build(found, directory)
-    planned = engine.plan(found)["files"]
+    prepared.write(directory, directory)
+    planned = prepared.plan()["files"]
     assert [file.name for file in directory.iterdir()] == list(planned) == ["model.gguf"]
     # The plan counts the tensors; the vocabulary and the header come on top.
     assert 0 <= (directory / "model.gguf").stat().st_size - planned["model.gguf"] < 6_000_000
@@ -201,7 +199,7 @@ from bento_trtllm.engines import make_engine
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 checkpoint = find_checkpoint(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-make_engine("openvino").build(checkpoint, Path(sys.argv[2]))
+make_engine("openvino").prepare(checkpoint).write(Path(sys.argv[2]), Path(sys.argv[2]))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

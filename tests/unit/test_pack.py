@@ -363,7 +363,8 @@ def test_check(desk: Desk, tiny: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "missing"),
-    [((), "--engine is needed"), (("--engine", "openvino"), "--checkpoint is needed"),
+    [((), "say what to pack for: pack_model.py openvino or tensorrt --checkpoint"),
+     (("--engine", "openvino"), "--checkpoint is needed"),
      (("--check", "a", "--checkpoint", "b"), "--check takes the tag of a packed model, and no --checkpoint")],
 )  # fmt: skip
 def test_what_is_needed(desk: Desk, arguments: tuple[str, ...], missing: str) -> None:

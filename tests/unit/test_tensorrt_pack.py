@@ -17,7 +17,7 @@ from bento_trtllm.engines import make_runtime
 from bento_trtllm.engines.tensorrt import gpus as installed_gpus
 from bento_trtllm.engines.tensorrt import guided
 from bento_trtllm.engines.tensorrt.gpus import GPU
-from bento_trtllm.engines.tensorrt.provenance import TensorRTBuild
+from bento_trtllm.engines.tensorrt.provenance import Provenance
 from bento_trtllm.engines.tensorrt.python import TensorRTPython
 from bento_trtllm.errors import EngineError
 from bento_trtllm.llm import check
@@ -103,7 +103,7 @@ def test_packs(desk: Desk, tiny: Path) -> None:
     manifest = Manifest.read(packed)
     assert (manifest.engine, manifest.precision, manifest.dialect) == ("tensorrt", "bfloat16", "1.x")
     assert manifest.versions == {"tensorrt_llm": "1.2.1"} and manifest.context_length == 2048
-    built = TensorRTBuild.model_validate(manifest.build)
+    built = Provenance.model_validate(manifest.build)
     assert (built.gpu, built.compute_capability) == ("NVIDIA H100 80GB HBM3", "9.0")
     assert (built.release, built.tensorrt_llm, built.tp_size, built.pp_size) == ("26.07", "1.2.1", 1, 1)
     metadata = yaml.safe_load((packed / "model.yaml").read_text())["metadata"]
@@ -195,7 +195,7 @@ def test_nvfp4(desk: Desk, tiny: Path) -> None:
     quantize, _ = calls(desk)
     assert (quantize["third"], quantize["calib_dataset"]) == (["NVFP4", "FP8"], "pileval")
     manifest = Manifest.read(packed)
-    built = TensorRTBuild.model_validate(manifest.build)
+    built = Provenance.model_validate(manifest.build)
     assert (manifest.precision, built.quantization, built.kv_cache_dtype) == (*("nvfp4", "nvfp4", "fp8"),)
 
 
@@ -311,7 +311,9 @@ def test_wrong_use(desk: Desk, tiny: Path, tmp_path: Path) -> None:
 
 def test_options_of_one_engine_are_not_the_others(desk: Desk, tiny: Path) -> None:
     for option, value in (("--tp", "2"), ("--max-batch-size", "4"), ("--gpu", "L4")):
-        assert f"{option} is for --engine tensorrt" in desk.refused(tiny, option, value, engine="openvino")
+        assert f"{option} is for tensorrt: leave it out with openvino" in desk.refused(
+            tiny, option, value, engine="openvino"
+        )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bento_trtllm.config import Settings
-from bento_trtllm.engines import make_engine, make_tensorrt
+from bento_trtllm.engines import make_engine
 from bento_trtllm.engines.tensorrt import gpus, sizing
 from bento_trtllm.engines.tensorrt.engine import TensorRTEngine
 from bento_trtllm.engines.tensorrt.releases import RELEASES, find_release, same_version
@@ -30,14 +30,14 @@ PARAMETERS = {
 
 
 def make(gpu: str | None = "H100", **settings: object) -> TensorRTEngine:
-    engine = make_tensorrt(settings, Path("/workspace"), gpu)
+    engine = make_engine("tensorrt", **settings, gpu=gpu)
     assert isinstance(engine, TensorRTEngine)
     return engine
 
 
 def refused(name: str, gpu: str = "H100", **settings: object) -> str:
     with pytest.raises(BentoTRTLLMError) as caught:
-        make(gpu, **settings).check(llama(name))
+        make(gpu, **settings).prepare(llama(name))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -71,17 +71,17 @@ def test_published_values_are_complete(name: str) -> None:
 )
 def test_plans(name: str, gpu: str, settings: dict[str, object]) -> None:
     engine, checkpoint = make(gpu, **settings), llama(name)
-    engine.check(checkpoint)
-    plan = engine.plan(checkpoint)
+    build = engine.prepare(checkpoint)
+    plan = build.plan()
     facts = plan["settings"]
-    assert len(plan["files"]) == engine.world_size
+    assert len(plan["files"]) == engine.settings.world_size
     assert isinstance(memory := facts["memory"], dict) and isinstance(estimate := facts["estimate"], dict)
     # The files hold each weight once, but for embeddings, which every rank of a tensor-parallel engine repeats.
     bits = {"none": 16, "fp8": 8, "int4_awq": 4, "nvfp4": 4}[engine.settings.quantization]
     assert isinstance(total := estimate["engine_bytes"], int) and isinstance(tokens := memory["kv_cache_tokens"], int)
     table = checkpoint.config.vocab_size * checkpoint.config.hidden_size * 2
     assert checkpoint.parameters * bits // 8 <= total <= checkpoint.parameters * bits // 8 * 1.2 + table * 9
-    assert tokens >= engine.context_length(checkpoint) or engine.settings.max_attention_window_size
+    assert tokens >= build.context_length or engine.settings.max_attention_window_size
     assert isinstance(convert := facts["convert"], dict)
     assert (convert["tp_size"], convert["pp_size"]) == (engine.settings.tp_size, engine.settings.pp_size)
 
@@ -117,13 +117,13 @@ def test_parallel_ranks_share_weights_and_cache() -> None:
 def test_lengths_fit_the_model() -> None:
     checkpoint = llama(LLAMA3_8B, max_position_embeddings=2048)
     for preset, longest in (("tutorial", 2048), ("throughput", 2048)):
-        engine = make(preset=preset)
-        assert engine.context_length(checkpoint) == longest
-        argv = engine.plan(checkpoint)["settings"]["build"]
+        build = make(preset=preset).prepare(checkpoint)
+        assert build.context_length == longest
+        argv = build.plan()["settings"]["build"]
         assert isinstance(argv, list)
         assert argv[argv.index("--max_input_len") + 1] == "2047"
-    assert make(release="24.06").context_length(llama(LLAMA3_8B)) == 2048 + 1024
-    old = make(release="24.06", preset="throughput").plan(llama(LLAMA3_8B))["settings"]["build"]
+    assert make(release="24.06").prepare(llama(LLAMA3_8B)).context_length == 2048 + 1024
+    old = make(release="24.06", preset="throughput").prepare(llama(LLAMA3_8B)).plan()["settings"]["build"]
     assert isinstance(old, list)
     assert old[old.index("--max_output_len") + 1] == "1024"
 
@@ -164,7 +164,7 @@ def test_wrong_use_is_one_sentence() -> None:
 def test_what_the_engine_cannot_run() -> None:
     for change, message in (({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "by yarn"),):
         with pytest.raises(CheckpointError) as caught:
-            make().check(llama(LLAMA3_8B, **change))
+            make().prepare(llama(LLAMA3_8B, **change))
         assert message in str(caught.value)
 
 
@@ -173,17 +173,17 @@ def test_what_the_oldest_convert(tag: str) -> None:
     """24.06 reads lm_head.weight, there or not; up to 24.07 a head has hidden_size / num_attention_heads."""
     tied, wide = llama(LLAMA3_8B, tie_word_embeddings=True), llama(LLAMA3_8B, head_dim=256)
     engine = make(release=tag, preset="latency", tp_size=2)
-    engine.check(llama(LLAMA3_8B))
+    engine.prepare(llama(LLAMA3_8B))
     if tag == "24.06":
         with pytest.raises(CheckpointError, match=r"tie_word_embeddings.*0\.10\.0 converts no.*take a later --release"):
-            engine.check(tied)
+            engine.prepare(tied)
     else:
-        engine.check(tied)
+        engine.prepare(tied)
     if tag == "26.07":
-        engine.check(wide)
+        engine.prepare(wide)
     else:
         with pytest.raises(CheckpointError, match=r"a head_dim of its own \(256\).*take a later --release"):
-            engine.check(wide)
+            engine.prepare(wide)
 
 
 @pytest.mark.parametrize("tag", RELEASES)
@@ -200,11 +200,11 @@ def test_nvfp4_where_the_release_can(tag: str) -> None:
     engine = make("B200", release=tag, quantization="nvfp4", preset="throughput")
     if not RELEASES[tag].version.nvfp4:
         with pytest.raises(EngineError, match=r"has no NVFP4 for Llama.*take --release 25\.09 or later"):
-            engine.check(llama(LLAMA31_8B) if RELEASES[tag].version.scaled_rope else llama(LLAMA3_8B))
+            engine.prepare(llama(LLAMA31_8B) if RELEASES[tag].version.scaled_rope else llama(LLAMA3_8B))
         return
     checkpoint = llama(LLAMA31_8B)
-    engine.check(checkpoint)
-    convert = engine.plan(checkpoint)["settings"]["convert"]
+    engine.prepare(checkpoint)
+    convert = engine.prepare(checkpoint).plan()["settings"]["convert"]
     assert isinstance(convert, dict)
     assert (convert["quant_algo"], convert["kv_cache_quant_algo"]) == ("NVFP4", "FP8")
     # Half a byte, and a byte for 16 of them; embeddings and lm_head stay as they were.
@@ -218,12 +218,12 @@ def test_nvfp4_where_the_release_can(tag: str) -> None:
 def test_nvfp4_wants_rows_of_16() -> None:
     odd = {"intermediate_size": 14336 + 8}
     with pytest.raises(EngineError, match="has rows of 14344 weights a GPU, and NVFP4 quantises in groups of 16"):
-        make("B200", quantization="nvfp4").check(llama(LLAMA3_8B, **odd))
+        make("B200", quantization="nvfp4").prepare(llama(LLAMA3_8B, **odd))
 
 
 @pytest.mark.parametrize("tag", RELEASES)
 def test_how_an_fp8_cache_is_asked_for(tag: str) -> None:
-    convert = make(release=tag, quantization="fp8").plan(llama(LLAMA3_8B))["settings"]["convert"]
+    convert = make(release=tag, quantization="fp8").prepare(llama(LLAMA3_8B)).plan()["settings"]["convert"]
     assert isinstance(convert, dict)
     assert convert["kv_cache_quant_algo"] == ("fp8" if tag in ("24.06", "24.07") else "FP8")
     assert convert["api"] == ("0.10.0" if tag == "24.06" else "0.11.0")
@@ -240,10 +240,10 @@ def test_calibration(tag: str, tmp_path: Path) -> None:
     def check(dataset: str | Path) -> str:
         engine = make(release=tag, quantization="fp8", calibration_dataset=str(dataset))
         try:
-            engine.check(llama(LLAMA3_8B))
+            engine.prepare(llama(LLAMA3_8B))
         except EngineError as error:
             return str(error)
-        convert = engine.plan(llama(LLAMA3_8B))["settings"]["convert"]
+        convert = engine.prepare(llama(LLAMA3_8B)).plan()["settings"]["convert"]
         assert isinstance(convert, dict) and convert["calib_dataset"] == str(dataset)
         return ""
 
@@ -264,7 +264,7 @@ def test_calibration(tag: str, tmp_path: Path) -> None:
 
 def test_awq_samples() -> None:
     """TensorRT-LLM takes 32, whatever it is given: so the plan says."""
-    plan = make(quantization="int4_awq").plan(llama(LLAMA3_8B))["settings"]
+    plan = make(quantization="int4_awq").prepare(llama(LLAMA3_8B)).plan()["settings"]
     assert isinstance(plan["convert"], dict)
     assert plan["calibration_samples"] == plan["convert"]["calib_batches"] == 32
     assert make(quantization="int4_awq", calibration_samples=16).settings.calibration_samples == 16
@@ -284,8 +284,8 @@ def test_a_paused_request_needs_chunks() -> None:
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "installed", list)
     engine = make(None)
-    engine.check(llama(LLAMA3_8B))
-    assert engine.plan(llama(LLAMA3_8B))["settings"]["memory"] is None
+    engine.prepare(llama(LLAMA3_8B))
+    assert engine.prepare(llama(LLAMA3_8B)).plan()["settings"]["memory"] is None
     with pytest.raises(EngineError, match="tensorrt_llm is not installed here: run inside NVIDIA's container"):
         engine.check_machine()
 
@@ -323,8 +323,3 @@ def test_run_time_settings_replace_only_what_is_given() -> None:
     assert settings.parameters("tensorrt", given=True) == {"enable_chunked_context": "false"}
     assert Settings().parameters("openvino")["threads"] == "0"
     assert Settings().parameters("openvino")["enable_kv_cache_reuse"] == "false"
-
-
-def test_make_engine_is_for_one_precision() -> None:
-    with pytest.raises(EngineError, match="make_tensorrt"):
-        make_engine("tensorrt")

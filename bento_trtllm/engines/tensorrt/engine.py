@@ -1,28 +1,32 @@
 """The TensorRT engine: built by TensorRT-LLM for one kind of GPU, run by Triton's C++ backend `tensorrtllm`."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
+from typing_extensions import Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
-from bento_trtllm.engines.base import Engine, Plan, weights_fault
+from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, weights_fault
 from bento_trtllm.engines.tensorrt import gpus, guided, sizing
 from bento_trtllm.engines.tensorrt.build import Builder, ConvertCall, build_argv, timing_argv
 from bento_trtllm.engines.tensorrt.calibration import dataset_fault
 from bento_trtllm.engines.tensorrt.fit import division_fault, gpu_fault, quantization_fault
 from bento_trtllm.engines.tensorrt.gpus import GPU
-from bento_trtllm.engines.tensorrt.provenance import TensorRTBuild
+from bento_trtllm.engines.tensorrt.provenance import Provenance
 from bento_trtllm.engines.tensorrt.python import TensorRTPython
 from bento_trtllm.engines.tensorrt.releases import Release, find_release, same_version
 from bento_trtllm.engines.tensorrt.settings import TensorRTSettings
 from bento_trtllm.errors import CheckpointError, EngineError
+from bento_trtllm.triton.process.ranks import launch_plan
 from bento_trtllm.triton.wire.dialects import DIALECTS
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+NAME = "tensorrt"
 OUTPUT_LEN_0_10 = 1024
 """trtllm-build's default for --max_output_len in 0.10.0, the answer's part of a sequence."""
 PLAN_CHECKPOINT, PLAN_ENGINE = "WORKSPACE/checkpoint", "WORKSPACE/engine"
@@ -30,42 +34,39 @@ PLAN_TIMING = ("WORKSPACE/timing.cache", "WORKSPACE/engine.cache")
 
 
 class TensorRTEngine(Engine):
-    """Writes `rank<N>.engine` and `config.json`. Its precision is its quantization, or else its dtype."""
+    """Writes `rank<N>.engine` and `config.json`."""
 
-    name = "tensorrt"
-    gpu = True
-    precisions = ("bfloat16", "float16", "fp8", "int4_awq", "nvfp4")
+    name = NAME
 
-    def __init__(self, settings: TensorRTSettings, workspace: Path, gpu: str | None = None) -> None:
-        """`workspace` keeps finished steps; `gpu` names one to plan for rather than this machine's.
-
-        Raises EngineError for a release or a GPU that is not in its table.
-        """
-        super().__init__(settings.dtype if settings.quantization == "none" else settings.quantization)
+    def __init__(self, settings: TensorRTSettings) -> None:
+        """Raises EngineError for a release or a GPU that is not in its table."""
         self.settings = settings
-        self.workspace = workspace
         self.release: Release = find_release(settings.release)
-        self.dialect = DIALECTS[self.release.dialect]
-        self.world_size = settings.world_size
-        self._named = gpus.named(gpu) if gpu else None
+        self._named = gpus.named(settings.gpu) if settings.gpu else None
+
+    @classmethod
+    def make(cls, values: Mapping[str, object]) -> Self:
+        return cls(TensorRTSettings.make(**values))
 
     @cached_property
     def _gpus(self) -> list[GPU]:
         """One for each rank, or none where there is no GPU to plan for."""
         if self._named:
-            return [self._named] * self.world_size
-        return gpus.installed()[: self.world_size]
+            return [self._named] * self.settings.world_size
+        return gpus.installed()[: self.settings.world_size]
 
-    def check(self, checkpoint: Checkpoint) -> None:
+    def prepare(self, checkpoint: Checkpoint) -> "TensorRTBuild":
         if fault := self._fault(checkpoint):
             raise CheckpointError(f"{checkpoint.source} {fault}")
         if fault := quantization_fault(self.settings, self.release) or dataset_fault(self.settings, self.release):
             raise EngineError(fault)
         if fault := division_fault(checkpoint.config, self.settings):
             raise EngineError(f"{checkpoint.source} {fault}")
+        build = TensorRTBuild(checkpoint, _fit(self.settings, checkpoint), self.release, self._gpus)
         for gpu in self._gpus:
-            if fault := gpu_fault(checkpoint.config, self._fit(checkpoint), self.context_length(checkpoint), gpu):
+            if fault := gpu_fault(checkpoint.config, build.settings, build.context_length, gpu):
                 raise EngineError(fault)
+        return build
 
     def _fault(self, checkpoint: Checkpoint) -> str | None:
         config = checkpoint.config
@@ -88,11 +89,54 @@ class TensorRTEngine(Engine):
             )
         return weights_fault(checkpoint, "--quantization")
 
-    def plan(self, checkpoint: Checkpoint) -> Plan:
-        settings = self._fit(checkpoint)
-        size = sizing.estimate(checkpoint.config, settings)
-        share = size.engine // self.world_size
-        call = ConvertCall.of(checkpoint, settings, self.release, PLAN_CHECKPOINT)
+    def check_machine(self) -> None:
+        version = TensorRTPython.find().version()
+        command = f"scripts/in_container --release {self.release.tag} python3 pack_model.py --engine tensorrt …"
+        if version is None:
+            raise EngineError(f"tensorrt_llm is not installed here: run inside NVIDIA's container, with {command}")
+        if not same_version(self.release.tensorrt_llm, version):
+            raise EngineError(
+                f"release {self.release.tag} has TensorRT-LLM {self.release.tensorrt_llm} and {version} is installed "
+                f"here: choose its release with --release, or run {command}"
+            )
+        if self._named:
+            raise EngineError("--gpu is for --dry-run: an engine is built on the GPU that it is for")
+        if len(self._gpus) < (ranks := self.settings.world_size):
+            raise EngineError(
+                f"the engine takes {ranks} GPUs and {len(self._gpus)} can be used here: give the container "
+                "more, or lower --tp and --pp"
+            )
+
+    def serve_command(self, tag: str) -> str:
+        return f"scripts/in_container --release {self.release.tag} bentoml serve --arg model={tag}"
+
+
+def _fit(settings: TensorRTSettings, checkpoint: Checkpoint) -> TensorRTSettings:
+    """The settings with lengths that the model's context can hold."""
+    context = checkpoint.config.max_position_embeddings
+    longest = None if settings.max_seq_len is None else min(settings.max_seq_len, context)
+    shortest = min(settings.max_input_len, (longest or context) - 1)
+    return settings.model_copy(update={"max_seq_len": longest, "max_input_len": shortest})
+
+
+class TensorRTBuild(Build):
+    """One checkpoint with settings that fit it. Its precision is its quantization, or else its dtype."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: TensorRTSettings, release: Release, gpus: list[GPU]) -> None:
+        """`gpus`: one for each rank, or none to plan for."""
+        super().__init__(checkpoint)
+        self.settings, self.release, self._gpus = settings, release, gpus
+        self.dialect = DIALECTS[release.dialect]
+
+    @property
+    def precision(self) -> str:
+        return self.settings.dtype if self.settings.quantization == "none" else self.settings.quantization
+
+    def plan(self) -> Plan:
+        settings = self.settings
+        size = sizing.estimate(self.checkpoint.config, settings)
+        share = size.engine // settings.world_size
+        call = ConvertCall.of(self.checkpoint, settings, self.release, PLAN_CHECKPOINT)
         memory: list[JsonValue] = [
             {
                 "gpu": gpu.name,
@@ -103,14 +147,14 @@ class TensorRTEngine(Engine):
             for gpu in self._gpus[:1]
         ]
         return {
-            "name": self.name,
+            "name": NAME,
             "precision": self.precision,
-            "files": {f"rank{rank}.engine": share for rank in range(self.world_size)},
+            "files": {f"rank{rank}.engine": share for rank in range(settings.world_size)},
             "settings": {
                 **settings.model_dump(mode="json"),
                 "image": self.release.image,
                 "tensorrt_llm": self.release.tensorrt_llm,
-                "context_length": self.context_length(checkpoint),
+                "context_length": self.context_length,
                 "convert": vars(call),
                 "build": list[JsonValue](
                     build_argv(settings, self.release, PLAN_CHECKPOINT, PLAN_ENGINE) + timing_argv(*PLAN_TIMING)
@@ -125,54 +169,30 @@ class TensorRTEngine(Engine):
             },
         }
 
-    def build(self, checkpoint: Checkpoint, directory: Path) -> None:
-        builder = Builder(self.workspace, TensorRTPython.find())
-        builder.build(checkpoint, self._fit(checkpoint), self.release, self._gpus[0].name, directory)
+    def write(self, directory: Path, workspace: Path) -> None:
+        builder = Builder(workspace, TensorRTPython.find())
+        builder.build(self.checkpoint, self.settings, self.release, self._gpus[0].name, directory)
         if self._guided:
-            guided.write_tokenizer_info(checkpoint, directory)
+            guided.write_tokenizer_info(self.checkpoint, directory)
 
     @property
     def _guided(self) -> bool:
         """Whether the release has guided decoding."""
         return guided.INPUT not in self.dialect.absent
 
-    def check_machine(self) -> None:
-        version = TensorRTPython.find().version()
-        command = f"scripts/in_container --release {self.release.tag} python3 pack_model.py --engine tensorrt …"
-        if version is None:
-            raise EngineError(f"tensorrt_llm is not installed here: run inside NVIDIA's container, with {command}")
-        if not same_version(self.release.tensorrt_llm, version):
-            raise EngineError(
-                f"release {self.release.tag} has TensorRT-LLM {self.release.tensorrt_llm} and {version} is installed "
-                f"here: choose its release with --release, or run {command}"
-            )
-        if self._named:
-            raise EngineError("--gpu is for --dry-run: an engine is built on the GPU that it is for")
-        if len(self._gpus) < self.world_size:
-            raise EngineError(
-                f"the engine takes {self.world_size} GPUs and {len(self._gpus)} can be used here: give the container "
-                "more, or lower --tp and --pp"
-            )
-
-    def context_length(self, checkpoint: Checkpoint) -> int:
+    @property
+    def context_length(self) -> int:
         """What trtllm-build makes of max_seq_len: given, or deduced from the model, or (0.10.0) input plus output."""
-        settings, context = self._fit(checkpoint), checkpoint.config.max_position_embeddings
+        settings, context = self.settings, self.checkpoint.config.max_position_embeddings
         if settings.max_seq_len is not None:
             return settings.max_seq_len
         if self.release.version.max_seq_len_flag:
             return context
         return min(settings.max_input_len + OUTPUT_LEN_0_10, context)
 
-    def _fit(self, checkpoint: Checkpoint) -> TensorRTSettings:
-        """The settings with lengths that the model's context can hold."""
-        context, settings = checkpoint.config.max_position_embeddings, self.settings
-        longest = None if settings.max_seq_len is None else min(settings.max_seq_len, context)
-        shortest = min(settings.max_input_len, (longest or context) - 1)
-        return settings.model_copy(update={"max_seq_len": longest, "max_input_len": shortest})
-
-    def describe(self, checkpoint: Checkpoint) -> dict[str, JsonValue]:
-        gpu, settings = self._gpus[0], self._fit(checkpoint)
-        return TensorRTBuild(
+    def manifest_part(self) -> ManifestPart:
+        gpu, settings = self._gpus[0], self.settings
+        built = Provenance(
             release=self.release.tag,
             tensorrt_llm=self.release.tensorrt_llm,
             gpu=gpu.name,
@@ -185,11 +205,23 @@ class TensorRTEngine(Engine):
             kv_cache_dtype=settings.kv_cache_dtype,
             max_batch_size=settings.max_batch_size,
             max_input_len=settings.max_input_len,
-            max_seq_len=self.context_length(checkpoint),
+            max_seq_len=self.context_length,
             max_num_tokens=settings.max_num_tokens,
-        ).model_dump()
+        )
+        return {
+            "engine": NAME,
+            "precision": self.precision,
+            "context_length": self.context_length,
+            "versions": {"tensorrt_llm": self.release.tensorrt_llm},
+            "dialect": self.dialect.name,
+            "build": built.model_dump(),
+            "options": {},
+        }
 
-    def model_config(self, checkpoint: Checkpoint) -> "ModelConfig":
+    def launch(self) -> list[list[str]]:
+        return launch_plan(self.settings.world_size)
+
+    def model_config(self) -> "ModelConfig":
         # Imported here: --help answers at once.
         from tritonclient.grpc import model_config_pb2 as pb  # noqa: PLC0415
 
@@ -217,9 +249,3 @@ class TensorRTEngine(Engine):
 
     def model_sources(self) -> list[Path]:
         return []
-
-    def serve_command(self, tag: str) -> str:
-        return f"scripts/in_container --release {self.release.tag} bentoml serve --arg model={tag}"
-
-    def versions(self) -> dict[str, str]:
-        return {"tensorrt_llm": self.release.tensorrt_llm}

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 
-class TensorRTBuild(BaseModel):
+class Provenance(BaseModel):
     """What a TensorRT engine was built with and for: it runs on nothing else. Lengths are in tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

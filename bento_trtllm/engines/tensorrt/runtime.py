@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from bento_trtllm.config import Settings
 from bento_trtllm.engines.runtime import Runtime
 from bento_trtllm.engines.tensorrt import gpus
-from bento_trtllm.engines.tensorrt.provenance import TensorRTBuild
+from bento_trtllm.engines.tensorrt.provenance import Provenance
 from bento_trtllm.engines.tensorrt.python import TensorRTPython
 from bento_trtllm.engines.tensorrt.releases import find_release, same_version
 from bento_trtllm.engines.tensorrt.settings import scheduler_fault
@@ -25,7 +25,7 @@ class TensorRTRuntime(Runtime):
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__(manifest)
-        self.built = TensorRTBuild.model_validate(manifest.build)
+        self.built = Provenance.model_validate(manifest.build)
 
     @property
     def ranks(self) -> int:

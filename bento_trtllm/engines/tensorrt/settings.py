@@ -14,10 +14,10 @@ tensorrtllm_backend, which also gives the defaults of those that are left out.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
+from bento_trtllm.engines.options import EngineOptions
 from bento_trtllm.engines.tensorrt.releases import DEFAULT
-from bento_trtllm.errors import EngineError
 
 Preset = Literal["tutorial", "throughput", "latency"]
 Quantization = Literal["none", "fp8", "int4_awq", "nvfp4"]
@@ -29,10 +29,8 @@ FP8_CACHE = ("fp8", "nvfp4")
 paged context attention off without a word, and with it chunked context and KV cache reuse (builder.py)."""
 
 
-class TensorRTSettings(BaseModel):
-    """Everything that shapes an engine. Lengths are in tokens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class TensorRTOptions(EngineOptions):
+    """For NVIDIA GPUs: a TensorRT engine. What is not given comes from the preset; lengths are in tokens."""
 
     release: str = Field(DEFAULT, description="Tag of NVIDIA's container that builds and serves it.")
     preset: Preset = Field("tutorial", description="Where the values that are not given come from.")
@@ -49,15 +47,24 @@ class TensorRTSettings(BaseModel):
     calibration_samples: int = Field(
         512, ge=1, description="TensorRT-LLM's default; 32 are quick, and all that int4_awq takes."
     )
-    tp_size: int = Field(1, ge=1, description="GPUs that share each layer.")
-    pp_size: int = Field(1, ge=1, description="GPUs that share the layers out among them.")
-
+    tp_size: int = Field(
+        1, ge=1, validation_alias=AliasChoices("tp_size", "tp"), description="GPUs that share each layer."
+    )
+    pp_size: int = Field(
+        1, ge=1, validation_alias=AliasChoices("pp_size", "pp"), description="GPUs that share the layers out."
+    )
     max_batch_size: int = Field(2048, ge=1, description="Requests that run at once, at most.")
     max_input_len: int = Field(2048, ge=1, description="Longest prompt.")
     max_seq_len: int | None = Field(
         None, ge=2, description="Longest prompt and answer together. None: TensorRT-LLM's choice."
     )
     max_num_tokens: int = Field(2048, ge=1, description="Tokens of one step, prompts included.")
+    gpu: str | None = Field(None, exclude=True, description="With --dry-run: plan for this GPU, such as L40S.")
+
+
+class TensorRTSettings(TensorRTOptions):
+    """Everything that shapes an engine."""
+
     gemm_plugin: Literal["auto", "disable"] = Field("auto", description="cuBLASLt for matrix products, in dtype.")
     multiple_profiles: bool = Field(True, description="More TensorRT profiles: a longer build, faster steps.")
     use_paged_context_fmha: bool = Field(True, description="Needed by chunked context and by KV cache reuse.")
@@ -131,16 +138,6 @@ class TensorRTSettings(BaseModel):
         if self.max_attention_window_size is not None:
             values["max_attention_window_size"] = str(self.max_attention_window_size)
         return values
-
-    @classmethod
-    def make(cls, **values: Any) -> "TensorRTSettings":
-        """Settings from a preset and what was given besides; None is not given. Raises EngineError."""
-        try:
-            return cls(**{name: value for name, value in values.items() if value is not None})
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = "".join(f"{name}: " for name in first["loc"])
-            raise EngineError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
 
 
 def scheduler_fault(policy: str, chunked_context: bool) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine
-from bento_trtllm.engines.tensorrt.provenance import TensorRTBuild
+from bento_trtllm.engines.tensorrt.provenance import Provenance
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.triton.process import installation
 from tests.support.fakes.container import Container
@@ -94,8 +94,8 @@ class Standin:
         manifest = Manifest.read(packed)
         gguf = self.folder / "gguf" / packed.parent.name / packed.name
         gguf.mkdir(parents=True)
-        make_engine("openvino").build(find_checkpoint(str(checkpoint)), gguf)
-        built = TensorRTBuild.model_validate(manifest.build)
+        make_engine("openvino").prepare(find_checkpoint(str(checkpoint))).write(gguf, gguf)
+        built = Provenance.model_validate(manifest.build)
         files: Mapping[str, Any] = {
             "rank0.engine": str(gguf / "model.gguf"),
             "config.json": json.dumps(

@@ -1,0 +1,164 @@
+"""The command line of pack_model.py: a subcommand an engine, of the engine's own options, and `check`.
+
+    pack_model.py openvino --checkpoint DIR_OR_HF_ID [--precision q8_0] …
+    pack_model.py tensorrt --checkpoint DIR_OR_HF_ID [--preset latency] …
+    pack_model.py check TAG
+
+As it once was, `--engine openvino --checkpoint …` and `--check TAG`, it is understood too.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import AliasChoices, BaseModel, Field, ValidationError, create_model
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    CliSubCommand,
+    CliToggleFlag,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    get_subcommand,
+)
+from pydantic_settings import SettingsError as ParsingError
+
+from bento_trtllm.engines import ENGINES, options_of
+from bento_trtllm.errors import SettingsError
+
+CHECK = "check"
+
+
+class Packing(BaseModel):
+    """What every engine's subcommand takes."""
+
+    checkpoint: str = Field(description="A directory, or a Hugging Face id.")
+    revision: str | None = Field(None, description="The branch, tag or commit of a Hugging Face id.")
+    tag: str | None = Field(
+        None, description="Name or name:version in the store; without a version, or a tag, a new version is made."
+    )
+    force: CliToggleFlag[bool] = Field(False, description="Replace a model of the same tag.")
+    dry_run: CliToggleFlag[bool] = Field(
+        False, description="Check everything, print the plan as JSON, and pack nothing."
+    )
+
+
+class Checking(BaseModel):
+    """Read every byte of a packed model, and compare it with what was packed."""
+
+    tag: CliPositionalArg[str] = Field(description="Of the packed model.")
+
+
+class _Program(BaseSettings):
+    model_config = SettingsConfigDict(
+        cli_prog_name="pack_model.py",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_parse_none_str="left out",  # shown as a default; no tag, revision or GPU is called so
+        cli_exit_on_error=False,
+        protected_namespaces=(),
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The command line alone, which pydantic-settings puts before these: no environment variable is an option."""
+        return (init_settings,)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to do: pack for `engine` with `options`, those that were given; or check what has the tag."""
+
+    packing: Packing | None = None
+    engine: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    check: str = ""
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The command that the arguments are. Raises SettingsError, in one sentence, and SystemExit after --help."""
+    arguments = _modern(arguments)
+    name = next(iter(arguments), "")
+    try:
+        program = _program()(_cli_parse_args=arguments)
+        command = get_subcommand(program, is_required=False)
+    except ParsingError as error:
+        raise SettingsError(_explain(str(error).removeprefix("error parsing CLI: "), name)) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = _option(str(first["loc"][-1]))
+        if first["type"] == "missing":
+            raise SettingsError(f"--{option} is needed to pack") from error
+        what = first["msg"]
+        raise SettingsError(f"--{option} {first['input']} cannot be used: {what[:1].lower()}{what[1:]}") from error
+    if isinstance(command, Checking):
+        return Command(check=command.tag)
+    if not isinstance(command, Packing):
+        raise SettingsError(
+            f"say what to pack for: pack_model.py {' or '.join(ENGINES)} --checkpoint DIR_OR_HF_ID, or check TAG to "
+            "check what is packed"
+        )
+    given = command.model_fields_set & options_of(name).model_fields.keys()
+    packing = Packing.model_validate(command.model_dump(include=set(Packing.model_fields)))
+    return Command(packing, name, {option: getattr(command, option) for option in sorted(given)})
+
+
+def _program() -> type[_Program]:
+    """Each engine's options, as fields alone: what must go together is for the engine to say."""
+    engines: dict[str, Any] = {}
+    subcommand: Any = CliSubCommand
+    for name in ENGINES:
+        options = options_of(name)
+        fields: dict[str, Any] = {each: (info.annotation, info) for each, info in options.model_fields.items()}
+        command = create_model(f"Pack for {name}", __base__=Packing, __doc__=options.__doc__, **fields)
+        engines[name] = (subcommand[command], Field(description=options.__doc__))
+    engines[CHECK] = (subcommand[Checking], Field(description=Checking.__doc__))
+    return create_model(
+        "Program", __base__=_Program, __doc__="Pack a Hugging Face checkpoint into the BentoML model store.", **engines
+    )
+
+
+def _modern(arguments: Sequence[str]) -> list[str]:
+    """The subcommand in front, where it is given as `--engine NAME` or `--check TAG`."""
+    rest, given = [], {}
+    words = iter(arguments)
+    for word in words:
+        option, _, value = word.partition("=")
+        if option in ("--engine", "--check"):
+            given[option] = value or next(words, "")
+        else:
+            rest.append(word)
+    if "--check" in given:
+        others = [word.partition("=")[0] for word in rest if word.startswith("--checkpoint")]
+        if odd := [option for option in given if option == "--engine"] + others:
+            raise SettingsError(f"--check takes the tag of a packed model, and no {odd[0]}")
+        return [CHECK, given["--check"], *rest]
+    return [given["--engine"], *rest] if "--engine" in given else rest
+
+
+def _explain(message: str, name: str) -> str:
+    """What argparse says; of an option that another engine has, whose it is."""
+    if found := re.match(r"unrecognized arguments: --([a-z-]+)", message):
+        for other in ENGINES:
+            if other != name and found[1] in _options(options_of(other)):
+                return f"--{found[1]} is for {other}: leave it out with {name}"
+    return message
+
+
+def _options(model: type[BaseModel]) -> set[str]:
+    """What a model's fields are called as options."""
+    aliases = [info.validation_alias for info in model.model_fields.values()]
+    others = [name for each in aliases if isinstance(each, AliasChoices) for name in each.choices]
+    return {_option(name) for name in (*model.model_fields, *others) if isinstance(name, str)}
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
