@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint of the Llama architecture: config.json, *.safetensors, tokenizer.json.
+"""A Hugging Face checkpoint of one of the architectures: config.json, *.safetensors, tokenizer.json.
 
 Nothing here loads a weight: names, types and shapes come from the shards' headers.
 """
@@ -12,14 +12,14 @@ from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
 from bento_trtllm.checkpoint import prequantized
+from bento_trtllm.checkpoint.architectures import ARCHITECTURES, config_of
+from bento_trtllm.checkpoint.architectures.decoder import DecoderConfig
 from bento_trtllm.checkpoint.safetensors import Tensor, read_shards
 from bento_trtllm.errors import CheckpointError
-
-ARCHITECTURE = "LlamaForCausalLM"
 
 # What the service reads its tokenizer, chat template and defaults from; all but the first may be absent.
 TOKENIZER_FILES = (
@@ -29,80 +29,6 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "generation_config.json",
 )
-
-
-class LlamaConfig(BaseModel):
-    """config.json, as written by transformers 4 or 5. Sizes are in elements, lengths in tokens.
-
-    Defaults are those of transformers' LlamaConfig for keys that old checkpoints leave out.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    architectures: tuple[str, ...]
-    hidden_size: int = Field(gt=0)
-    intermediate_size: int = Field(gt=0)
-    num_hidden_layers: int = Field(gt=0)
-    num_attention_heads: int = Field(gt=0)
-    num_key_value_heads: int = Field(gt=0)
-    head_dim: int = Field(gt=0, multiple_of=2)
-    vocab_size: int = Field(gt=0)
-    max_position_embeddings: int = Field(gt=0)
-    rms_norm_eps: float = Field(default=1e-6, gt=0)
-    rope_theta: float = Field(default=10000.0, gt=0)
-    rope_type: str = "default"
-    tie_word_embeddings: bool = False
-    attention_bias: bool = False
-    mlp_bias: bool = False
-    hidden_act: str = "silu"
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
-    quantization_config: dict[str, Any] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill(cls, data: dict[str, Any]) -> dict[str, Any]:
-        data = dict(data)
-        # transformers 5 writes rope_parameters; 4 wrote rope_theta and rope_scaling (once with `type`).
-        rope = {**(data.get("rope_scaling") or {}), **(data.get("rope_parameters") or {})}
-        data["rope_type"] = rope.get("rope_type", rope.get("type", "default"))
-        if "rope_theta" in rope:
-            data["rope_theta"] = rope["rope_theta"]
-        heads = data.get("num_attention_heads")
-        if data.get("num_key_value_heads") is None:
-            data["num_key_value_heads"] = heads
-        if data.get("head_dim") is None and isinstance(heads, int) and heads > 0:
-            data["head_dim"] = int(data.get("hidden_size", 0)) // heads
-        return data
-
-    @model_validator(mode="after")
-    def _check(self) -> "LlamaConfig":
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError("num_attention_heads is not a multiple of num_key_value_heads")
-        return self
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor that the architecture needs, by Hugging Face's name, with its shape [out, in]."""
-        hidden, inner = self.hidden_size, self.intermediate_size
-        queries, keys = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
-        layer = {
-            "input_layernorm": (hidden,),
-            "self_attn.q_proj": (queries, hidden),
-            "self_attn.k_proj": (keys, hidden),
-            "self_attn.v_proj": (keys, hidden),
-            "self_attn.o_proj": (hidden, queries),
-            "post_attention_layernorm": (hidden,),
-            "mlp.gate_proj": (inner, hidden),
-            "mlp.up_proj": (inner, hidden),
-            "mlp.down_proj": (hidden, inner),
-        }
-        shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (self.vocab_size, hidden)}
-        for i in range(self.num_hidden_layers):
-            shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
-        shapes["model.norm.weight"] = (hidden,)
-        if not self.tie_word_embeddings:
-            shapes["lm_head.weight"] = (self.vocab_size, hidden)
-        return shapes
 
 
 class _Generation(BaseModel):
@@ -121,7 +47,7 @@ class Checkpoint:
     """
 
     path: Path
-    config: LlamaConfig
+    config: DecoderConfig
     source: str
     revision: str | None
     tensors: dict[str, Tensor]
@@ -181,11 +107,12 @@ def read_checkpoint(path: Path, source: str, revision: str | None = None) -> Che
 
     data = _read_json(path / "config.json", needed=True)
     architectures = data.get("architectures") or ["none"]
-    if architectures != [ARCHITECTURE]:
+    if architectures not in [[name] for name in ARCHITECTURES]:
         raise CheckpointError(
-            f"{source} is of the architecture {', '.join(map(str, architectures))}: only {ARCHITECTURE} can be packed"
+            f"{source} is of the architecture {', '.join(map(str, architectures))}: only {' and '.join(ARCHITECTURES)} "
+            "can be packed"
         )
-    config = _parse(LlamaConfig, data, path / "config.json")
+    config = _parse(config_of(architectures[0]), data, path / "config.json")
     if not (path / "tokenizer.json").is_file():
         raise CheckpointError(
             f"{path} has no tokenizer.json: write one with transformers' AutoTokenizer and save_pretrained"
@@ -208,7 +135,7 @@ def read_checkpoint(path: Path, source: str, revision: str | None = None) -> Che
     return Checkpoint(path, config, source, revision, tensors, eos_ids, bos_id, quantized)
 
 
-def _needed(tensors: dict[str, Tensor], config: LlamaConfig, path: Path, quantized: str | None) -> dict[str, Tensor]:
+def _needed(tensors: dict[str, Tensor], config: DecoderConfig, path: Path, quantized: str | None) -> dict[str, Tensor]:
     shapes = config.shapes()
     original = f" (it is quantised already, {quantized}: pack the original)" if quantized else ""
     if missing := [name for name in shapes if name not in tensors]:

@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from bento_trtllm.bento.store import default_name, draft, home, make_tag, models
-from bento_trtllm.checkpoint.checkpoint import ARCHITECTURE, TOKENIZER_FILES, Checkpoint
+from bento_trtllm.checkpoint.checkpoint import TOKENIZER_FILES, Checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines.base import Build, Engine
 from bento_trtllm.errors import StoreError
@@ -46,7 +46,7 @@ def plan(
         "checkpoint": {
             "source": checkpoint.source,
             "revision": checkpoint.revision,
-            "architecture": ARCHITECTURE,
+            "architecture": checkpoint.config.architecture,
             "parameters": checkpoint.parameters,
             "dtype": checkpoint.dtype,
             "bytes": checkpoint.nbytes,
@@ -112,7 +112,7 @@ def _describe(build: Build) -> Manifest:
         revision=checkpoint.revision,
         # An engine that is bound to a machine is told from others by it, whatever the revision says.
         checksum=checkpoint.checksum if checkpoint.revision is None or part["build"] else None,
-        architecture=ARCHITECTURE,
+        architecture=checkpoint.config.architecture,
         parameters=checkpoint.parameters,
         dtype=checkpoint.dtype,
         vocab_size=checkpoint.config.vocab_size,

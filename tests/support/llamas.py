@@ -4,7 +4,8 @@ import json
 from math import prod
 from pathlib import Path
 
-from bento_trtllm.checkpoint.checkpoint import Checkpoint, LlamaConfig
+from bento_trtllm.checkpoint.architectures.llama import LlamaConfig
+from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.safetensors import Tensor
 
 CONFIGS = json.loads((Path(__file__).parents[1] / "data" / "llamas.json").read_text("utf-8"))

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 
 from bento_trtllm.checkpoint import prequantized
-from bento_trtllm.checkpoint.checkpoint import LlamaConfig, read_checkpoint
+from bento_trtllm.checkpoint.architectures import ARCHITECTURES
+from bento_trtllm.checkpoint.architectures.llama import LlamaConfig
+from bento_trtllm.checkpoint.checkpoint import read_checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine
 from bento_trtllm.engines.base import Engine
+from bento_trtllm.engines.openvino import gguf
+from bento_trtllm.engines.tensorrt import build
 from bento_trtllm.errors import CheckpointError, EngineError
 from tests.support.checkpoints import encode, write_checkpoint, write_safetensors
 
@@ -298,3 +302,23 @@ def test_other_dtypes_are_read(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "tiny", dtype="F16")
     assert read_checkpoint(path, "tiny").dtype == "F16"
     assert encode(np.array([1.0, -2.5], np.float32), "BF16").tolist() == [0x3F80, 0xC020]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_another_architecture_is_a_row_here_and_one_with_each_engine(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mistral's first models have Llama's layers, and its names."""
+    path = write_checkpoint(tmp_path / "tiny", hidden=128, inner=256)
+    edit(path / "config.json", architectures=["MistralForCausalLM"])
+    with pytest.raises(CheckpointError, match="is of the architecture MistralForCausalLM: only LlamaForCausalLM can"):
+        find_checkpoint(str(path))
+    rows: dict[str, dict[str, Any]] = {"openvino": gguf.FAMILIES, "tensorrt": build.MODELS}
+    monkeypatch.setitem(ARCHITECTURES, "MistralForCausalLM", ARCHITECTURES["LlamaForCausalLM"])
+    found = find_checkpoint(str(path))
+    assert found.config.architecture == "MistralForCausalLM"
+    make, _ = ENGINES[engine]
+    with pytest.raises(CheckpointError, match="is of the architecture MistralForCausalLM, which"):
+        make().prepare(found)
+    monkeypatch.setitem(rows[engine], "MistralForCausalLM", rows[engine]["LlamaForCausalLM"])
+    assert make().prepare(found).plan()["files"]

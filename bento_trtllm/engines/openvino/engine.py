@@ -9,7 +9,7 @@ from typing_extensions import Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, weights_fault
-from bento_trtllm.engines.openvino.gguf import convert, write_gguf
+from bento_trtllm.engines.openvino.gguf import FAMILIES, convert, write_gguf
 from bento_trtllm.engines.openvino.options import OpenVINOOptions
 from bento_trtllm.engines.openvino.vocabulary import Vocabulary, read_vocabulary
 from bento_trtllm.errors import CheckpointError
@@ -52,6 +52,8 @@ class OpenVINOEngine(Engine):
 
 def _fault(checkpoint: Checkpoint, precision: str) -> str | None:
     config = checkpoint.config
+    if config.architecture not in FAMILIES:
+        return f"is of the architecture {config.architecture}, which cannot be packed for OpenVINO"
     if config.attention_bias or config.mlp_bias:
         return "has biases in its layers, which no Llama 3 has: it cannot be packed"
     if config.hidden_act != "silu":

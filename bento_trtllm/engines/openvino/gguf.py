@@ -1,11 +1,11 @@
-"""Writing a Llama checkpoint as a GGUF file, a few rows at a time.
+"""Writing a checkpoint as a GGUF file, a few rows at a time.
 
-Names and keys are llama.cpp's (convert_hf_to_gguf.py, LlamaModel); what OpenVINO GenAI reads of them is in
+Names and keys are llama.cpp's (convert_hf_to_gguf.py); what OpenVINO GenAI reads of them is in
 its src/cpp/src/gguf_utils/gguf.cpp. Memory stays bounded whatever the size of the checkpoint: the tensors
 are memory-mapped, and converted in slices of some megabytes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite, prod
 from pathlib import Path
@@ -17,7 +17,8 @@ from gguf.quants import quant_shape_to_byte_shape, quantize
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bento_trtllm.checkpoint.checkpoint import Checkpoint, LlamaConfig
+from bento_trtllm.checkpoint.architectures.decoder import DecoderConfig
+from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.safetensors import Tensor
 from bento_trtllm.engines.openvino.vocabulary import Vocabulary
 from bento_trtllm.errors import CheckpointError
@@ -32,17 +33,36 @@ LIMITS = {
     GGMLQuantizationType.Q8_0: 127 * 65504.0,
 }
 
-LAYER_NAMES = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
+
+@dataclass(frozen=True)
+class Family:
+    """What llama.cpp calls an architecture and, by Hugging Face's names, the tensors of its layers."""
+
+    name: str
+    layers: Mapping[str, str]
+    reordered: frozenset[str] = frozenset()
+    """Tensors of a layer whose rows come in pairs (rotary_order)."""
+
+
+FAMILIES = {
+    # LlamaModel in convert_hf_to_gguf.py.
+    "LlamaForCausalLM": Family(
+        "llama",
+        {
+            "input_layernorm": "attn_norm",
+            "self_attn.q_proj": "attn_q",
+            "self_attn.k_proj": "attn_k",
+            "self_attn.v_proj": "attn_v",
+            "self_attn.o_proj": "attn_output",
+            "post_attention_layernorm": "ffn_norm",
+            "mlp.gate_proj": "ffn_gate",
+            "mlp.up_proj": "ffn_up",
+            "mlp.down_proj": "ffn_down",
+        },
+        frozenset({"self_attn.q_proj", "self_attn.k_proj"}),
+    )
 }
+"""By Hugging Face's name of the architecture."""
 NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
@@ -52,12 +72,17 @@ NAMES = {
 SLICE_ELEMENTS = 1 << 22
 
 
-def gguf_name(name: str) -> str:
+def gguf_name(name: str, family: Family) -> str:
     """llama.cpp's name of one of Hugging Face's tensors: blk.3.attn_q.weight."""
     if name in NAMES:
         return NAMES[name]
-    layer, inner = name.removeprefix("model.layers.").removesuffix(".weight").split(".", 1)
-    return f"blk.{layer}.{LAYER_NAMES[inner]}.weight"
+    layer, inner = _within_layer(name)
+    return f"blk.{layer}.{family.layers[inner]}.weight"
+
+
+def _within_layer(name: str) -> list[str]:
+    """A layer's number and what its tensor is called in there."""
+    return name.removeprefix("model.layers.").removesuffix(".weight").split(".", 1)
 
 
 @dataclass(frozen=True)
@@ -125,13 +150,13 @@ def widen(part: NDArray[Any]) -> NDArray[np.float32]:
 
 def convert(checkpoint: Checkpoint, precision: str) -> list[Converted]:
     """What becomes of each tensor: vectors F32, matrices of the precision."""
-    heads = {"self_attn.q_proj.weight", "self_attn.k_proj.weight"}
+    reordered = FAMILIES[checkpoint.config.architecture].reordered
     return [
         Converted(
             name,
             tensor,
             MATRIX_TYPES[precision] if len(tensor.shape) > 1 else GGMLQuantizationType.F32,
-            checkpoint.config.head_dim if name.split(".", 3)[-1] in heads else 0,
+            checkpoint.config.head_dim if _within_layer(name)[-1] in reordered else 0,
         )
         for name, tensor in checkpoint.tensors.items()
     ]
@@ -142,7 +167,8 @@ def write_gguf(checkpoint: Checkpoint, vocabulary: Vocabulary, precision: str, p
 
     `precision` is a key of MATRIX_TYPES.
     """
-    writer = GGUFWriter(path, "llama")
+    family = FAMILIES[checkpoint.config.architecture]
+    writer = GGUFWriter(path, family.name)
     tensors = convert(checkpoint, precision)
     try:
         _add_config(writer, checkpoint.config, precision)
@@ -150,7 +176,7 @@ def write_gguf(checkpoint: Checkpoint, vocabulary: Vocabulary, precision: str, p
         for tensor in tensors:
             # The dtype is not looked at where raw_dtype is given, as long as it is not uint8.
             shape, dtype = tensor.tensor.shape, np.dtype(np.float32)
-            writer.add_tensor_info(gguf_name(tensor.name), shape, dtype, tensor.nbytes, tensor.kind)
+            writer.add_tensor_info(gguf_name(tensor.name, family), shape, dtype, tensor.nbytes, tensor.kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
@@ -163,7 +189,7 @@ def write_gguf(checkpoint: Checkpoint, vocabulary: Vocabulary, precision: str, p
         writer.close()
 
 
-def _add_config(writer: GGUFWriter, config: LlamaConfig, precision: str) -> None:
+def _add_config(writer: GGUFWriter, config: DecoderConfig, precision: str) -> None:
     writer.add_file_type(FILE_TYPES[precision])
     writer.add_quantization_version(2)
     writer.add_vocab_size(config.vocab_size)

@@ -31,7 +31,9 @@ from bento_trtllm.engines.tensorrt.releases import Release
 from bento_trtllm.engines.tensorrt.settings import TensorRTSettings
 from bento_trtllm.errors import EngineError
 
-CONVERT = Path(__file__).with_name("convert_llama.py")
+CONVERT = Path(__file__).with_name("convert.py")
+MODELS = {"LlamaForCausalLM": "LLaMAForCausalLM"}
+"""Classes of tensorrt_llm.models, by the architecture that they convert."""
 QUANT_ALGO = {"none": None, "fp8": "FP8", "int4_awq": "W4A16_AWQ", "nvfp4": "NVFP4"}
 """Names of tensorrt_llm.quantization.QuantAlgo."""
 TELLING = ("error", "exception", "out of memory", "assert")
@@ -39,7 +41,7 @@ TELLING = ("error", "exception", "out of memory", "assert")
 
 @dataclass(frozen=True)
 class ConvertCall:
-    """The one argument of convert_llama.py, as JSON."""
+    """The last argument of convert.py, as JSON."""
 
     api: str
     checkpoint: str
@@ -129,8 +131,9 @@ class Builder:
         converted = self.workspace / f"checkpoint-{_digest(inputs)}"
         with _step(converted) as draft:
             if draft:
-                call = replace(call, output=str(draft))
-                self._run("convert", [self._python.executable, str(CONVERT), json.dumps(asdict(call))], converted)
+                model = MODELS[checkpoint.config.architecture]
+                words = [str(CONVERT), model, json.dumps(asdict(replace(call, output=str(draft))))]
+                self._run("convert", [self._python.executable, *words], converted)
         flags = build_argv(settings, release, "", "")
         built = self.workspace / f"engine-{_digest([*inputs, flags, gpu])}"
         known = self.workspace / f"timing-{_digest([release.tensorrt_llm, gpu])}.cache"

@@ -11,7 +11,7 @@ from typing_extensions import Self
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, weights_fault
 from bento_trtllm.engines.tensorrt import gpus, guided, sizing
-from bento_trtllm.engines.tensorrt.build import Builder, ConvertCall, build_argv, timing_argv
+from bento_trtllm.engines.tensorrt.build import MODELS, Builder, ConvertCall, build_argv, timing_argv
 from bento_trtllm.engines.tensorrt.calibration import dataset_fault
 from bento_trtllm.engines.tensorrt.fit import division_fault, gpu_fault, quantization_fault
 from bento_trtllm.engines.tensorrt.gpus import GPU
@@ -70,6 +70,8 @@ class TensorRTEngine(Engine):
 
     def _fault(self, checkpoint: Checkpoint) -> str | None:
         config = checkpoint.config
+        if config.architecture not in MODELS:
+            return f"is of the architecture {config.architecture}, which TensorRT-LLM was not planned to convert"
         if config.rope_type not in ("default", "llama3"):
             return f"scales its rotary embedding by {config.rope_type}: only Llama 3's own scaling was planned for"
         if config.rope_type == "llama3" and not self.release.version.scaled_rope:

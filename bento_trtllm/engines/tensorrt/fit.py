@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bento_trtllm.checkpoint.checkpoint import LlamaConfig
+from bento_trtllm.checkpoint.architectures.decoder import DecoderConfig
 from bento_trtllm.engines.tensorrt import sizing
 from bento_trtllm.engines.tensorrt.gpus import GPU
 from bento_trtllm.engines.tensorrt.releases import RELEASES, Release, find_release
@@ -47,7 +47,7 @@ def quantization_fault(settings: TensorRTSettings, release: Release) -> str | No
     return None
 
 
-def division_fault(config: LlamaConfig, settings: TensorRTSettings) -> str | None:
+def division_fault(config: DecoderConfig, settings: TensorRTSettings) -> str | None:
     """Why the model cannot be shared out over that many GPUs, or cut into AWQ's groups; None if it can."""
     tp, pp = settings.tp_size, settings.pp_size
     heads, kv_heads, inner = config.num_attention_heads, config.num_key_value_heads, config.intermediate_size
@@ -73,7 +73,7 @@ def division_fault(config: LlamaConfig, settings: TensorRTSettings) -> str | Non
     return None
 
 
-def gpu_fault(config: LlamaConfig, settings: TensorRTSettings, context_length: int, gpu: GPU) -> str | None:
+def gpu_fault(config: DecoderConfig, settings: TensorRTSettings, context_length: int, gpu: GPU) -> str | None:
     """Why one rank cannot run on this GPU; None if it can, as far as the estimate tells."""
     release = find_release(settings.release)
     if not HARDWARE[settings.quantization].runs_on(gpu.capability):

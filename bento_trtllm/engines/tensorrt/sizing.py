@@ -17,7 +17,7 @@ follow from the model's shape; the reserve is our estimate and was compared with
 from dataclasses import dataclass
 from math import ceil
 
-from bento_trtllm.checkpoint.checkpoint import LlamaConfig
+from bento_trtllm.checkpoint.architectures.decoder import DecoderConfig
 from bento_trtllm.engines.tensorrt.gpus import GIB, GPU
 from bento_trtllm.engines.tensorrt.settings import TensorRTSettings
 
@@ -45,7 +45,7 @@ class Size:
         return max(0, int(free * fraction) // self.kv_bytes_per_token)
 
 
-def estimate(config: LlamaConfig, settings: TensorRTSettings) -> Size:
+def estimate(config: DecoderConfig, settings: TensorRTSettings) -> Size:
     """The size of an engine of this shape with these settings. Both are taken as checked."""
     tp, pp = settings.tp_size, settings.pp_size
     hidden, inner, dim = config.hidden_size, config.intermediate_size, config.head_dim

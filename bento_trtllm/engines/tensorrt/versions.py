@@ -26,7 +26,7 @@ class Version:
     built_with: tuple[str, ...]
     """The same for the options of trtllm-build."""
     conversion: Literal["0.10.0", "0.11.0"] = "0.11.0"
-    """How convert_llama.py calls it: 0.11.0 brought the keywords quant_config and device."""
+    """How convert.py calls it: 0.11.0 brought the keywords quant_config and device."""
     fp8_cache_as_text: bool = False
     """An FP8 KV cache is asked for with "fp8": there QuantAlgo.FP8 is handed on as it is, equals no "fp8", and becomes
     an INT8 cache."""

@@ -1,8 +1,9 @@
 """Turns a Hugging Face checkpoint into TensorRT-LLM's own, or quantises it on the way.
 
-`python3 convert_llama.py CALL`, where CALL is the JSON of a ConvertCall (build.py). It runs as a process of
-its own, in the Python of NVIDIA's container: there is tensorrt_llm, the service's environment has none, and the GPU's
-memory is free again for trtllm-build when it ends. So it stands alone: nothing of ours is imported.
+`python3 convert.py MODEL CALL`, where MODEL is a class of tensorrt_llm.models, and CALL the JSON of a ConvertCall
+(build.py). It runs as a process of its own, in the Python of NVIDIA's container: there is tensorrt_llm, the service's
+environment has none, and the GPU's memory is free again for trtllm-build when it ends. So it stands alone: nothing of
+ours is imported.
 
 Calls and keywords:
 
@@ -20,16 +21,17 @@ from pathlib import Path
 from typing import Any
 
 
-def main(text: str) -> None:
+def main(name: str, text: str) -> None:
     call: dict[str, Any] = json.loads(text)
+    from tensorrt_llm import models  # noqa: PLC0415
     from tensorrt_llm.mapping import Mapping  # noqa: PLC0415
-    from tensorrt_llm.models import LLaMAForCausalLM  # noqa: PLC0415
     from tensorrt_llm.models.modeling_utils import QuantConfig  # noqa: PLC0415
     from tensorrt_llm.quantization import QuantAlgo  # noqa: PLC0415
 
     def mapping(rank: int) -> Any:
         return Mapping(world_size=tp * pp, rank=rank, tp_size=tp, pp_size=pp)
 
+    architecture = getattr(models, name)
     tp, pp = call["tp_size"], call["pp_size"]
     source, output, dtype = call["checkpoint"], call["output"], call["dtype"]
     Path(output).mkdir(parents=True, exist_ok=True)
@@ -42,14 +44,14 @@ def main(text: str) -> None:
         shared = {"dtype": dtype, "mapping": mapping(0)}
         shared |= {"calib_dataset": call["calib_dataset"], "calib_batches": call["calib_batches"]}
         if call["api"] == "0.10.0":
-            LLaMAForCausalLM.quantize(source, output, quantization, **shared)
+            architecture.quantize(source, output, quantization, **shared)
         else:
-            LLaMAForCausalLM.quantize(source, output, quant_config=quantization, device="cuda", **shared)
+            architecture.quantize(source, output, quant_config=quantization, device="cuda", **shared)
         return
     keyword = "quantization" if call["api"] == "0.10.0" else "quant_config"
     for rank in range(tp * pp):
         print(f"converting rank {rank} of {tp * pp}", flush=True)
-        model = LLaMAForCausalLM.from_hugging_face(
+        model = architecture.from_hugging_face(
             source, dtype, mapping=mapping(rank), load_by_shard=call["load_by_shard"], **{keyword: quantization}
         )
         model.save_checkpoint(output, save_config=(rank == 0))
@@ -57,4 +59,4 @@ def main(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

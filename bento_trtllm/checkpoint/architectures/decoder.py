@@ -1,0 +1,64 @@
+"""What every architecture here is: a decoder of layers alike, with grouped-query attention and a gated MLP."""
+
+from abc import abstractmethod
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
+
+
+class DecoderConfig(BaseModel):
+    """config.json, as written by transformers 4 or 5. Sizes are in elements, lengths in tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    architectures: tuple[str, ...]
+    hidden_size: int = Field(gt=0)
+    intermediate_size: int = Field(gt=0)
+    num_hidden_layers: int = Field(gt=0)
+    num_attention_heads: int = Field(gt=0)
+    num_key_value_heads: int = Field(gt=0)
+    head_dim: int = Field(gt=0, multiple_of=2)
+    vocab_size: int = Field(gt=0)
+    max_position_embeddings: int = Field(gt=0)
+    rms_norm_eps: float = Field(gt=0)
+    rope_theta: float = Field(gt=0)
+    rope_type: str = "default"
+    tie_word_embeddings: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    hidden_act: str
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    quantization_config: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: dict[str, Any]) -> dict[str, Any]:
+        data = dict(data)
+        # transformers 5 writes rope_parameters; 4 wrote rope_theta and rope_scaling (once with `type`).
+        rope = {**(data.get("rope_scaling") or {}), **(data.get("rope_parameters") or {})}
+        data["rope_type"] = rope.get("rope_type", rope.get("type", "default"))
+        if "rope_theta" in rope:
+            data["rope_theta"] = rope["rope_theta"]
+        heads = data.get("num_attention_heads")
+        if data.get("num_key_value_heads") is None:
+            data["num_key_value_heads"] = heads
+        if data.get("head_dim") is None and isinstance(heads, int) and heads > 0:
+            data["head_dim"] = int(data.get("hidden_size", 0)) // heads
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError("num_attention_heads is not a multiple of num_key_value_heads")
+        return self
+
+    @property
+    def architecture(self) -> str:
+        """Hugging Face's name of it."""
+        return self.architectures[0]
+
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor that the architecture needs, by Hugging Face's name, with its shape [out, in]."""
