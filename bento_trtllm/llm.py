@@ -18,9 +18,7 @@ from bento_trtllm.generation.errors import EngineUnavailable
 from bento_trtllm.generation.generator import Generator
 from bento_trtllm.manifest import FILE as MANIFEST
 from bento_trtllm.metrics.prometheus import Telemetry
-from bento_trtllm.text.defaults import Defaults
-from bento_trtllm.text.template import ChatTemplate
-from bento_trtllm.text.tokenizer import PromptTokenizer
+from bento_trtllm.text.text import Text
 from bento_trtllm.triton.process.door import Door
 from bento_trtllm.triton.process.repository import engine_config, place_repository, read_parameters
 from bento_trtllm.triton.process.run_folder import Status
@@ -49,9 +47,8 @@ class LLM:
         self.tag = f"{self.name}:{packed.name}"
         self.manifest = open_pinned(packed)
         self.created = int((packed / MANIFEST).stat().st_mtime)
-        self.defaults = Defaults.read(packed / "tokenizer")
-        self.tokenizer = PromptTokenizer(packed / "tokenizer", self.manifest.context_length)
-        self.template = ChatTemplate(packed / "tokenizer", self.tokenizer)
+        text = Text.read(packed / "tokenizer", self.manifest.context_length, self.manifest.eos_ids)
+        self.tokenizer, self.template, self.defaults = text.tokenizer, text.template, text.defaults
         # Counts are the service's, and each worker has its share.
         self.admission = Admission(
             ceil(settings.max_running_requests / settings.workers),

@@ -21,12 +21,14 @@ from bento_trtllm.checkpoint.architectures.decoder import DecoderConfig
 from bento_trtllm.checkpoint.safetensors import Tensor, read_shards
 from bento_trtllm.errors import CheckpointError
 
-# What the service reads its tokenizer, chat template and defaults from; all but the first may be absent.
+# What the service reads its tokenizer, chat templates and defaults from, as patterns; all but the first may be absent.
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
     "generation_config.json",
 )
 
@@ -80,8 +82,13 @@ class Checkpoint:
     @property
     def files(self) -> list[Path]:
         """Every file that the engine or the tokenizer is made from, sorted by name."""
-        named = {self.path / name for name in ("config.json", *TOKENIZER_FILES)}
-        return sorted({tensor.shard for tensor in self.tensors.values()} | {p for p in named if p.is_file()})
+        config = self.path / "config.json"
+        return sorted({tensor.shard for tensor in self.tensors.values()} | {config, *self.tokenizer_files})
+
+    @property
+    def tokenizer_files(self) -> list[Path]:
+        """The files that the service reads."""
+        return [path for name in TOKENIZER_FILES for path in sorted(self.path.glob(name)) if path.is_file()]
 
     @cached_property
     def checksum(self) -> str:
@@ -103,7 +110,7 @@ def read_checkpoint(path: Path, source: str, revision: str | None = None) -> Che
     Raises CheckpointError, in one sentence, for whatever is missing, damaged or of another architecture.
     """
     # Imported here: --help answers at once.
-    from bento_trtllm.text.ends import turn_end_first  # noqa: PLC0415
+    from bento_trtllm.text.ends import end_tokens  # noqa: PLC0415
 
     data = _read_json(path / "config.json", needed=True)
     architectures = data.get("architectures") or ["none"]
@@ -123,16 +130,21 @@ def read_checkpoint(path: Path, source: str, revision: str | None = None) -> Che
     tensors = _needed(found, config, path, quantized)
     name = path / "generation_config.json"
     generation = _parse(_Generation, _read_json(name), name)
-    eos = config.eos_token_id if generation.eos_token_id is None else generation.eos_token_id
-    if eos is None:
+    named = (*_ids(generation.eos_token_id), *_ids(config.eos_token_id))
+    # The tokenizer's may lie beyond the rows of the model, which never makes them then.
+    eos_ids = tuple(i for i in end_tokens(path, named) if i in named or i < config.vocab_size)
+    if not eos_ids:
         raise CheckpointError(f"{path} names no eos_token_id, so no answer would end: add it to config.json")
-    eos_ids = turn_end_first(path, (eos,) if isinstance(eos, int) else tuple(eos))
     bos_id = config.bos_token_id if generation.bos_token_id is None else generation.bos_token_id
     if outside := [i for i in (*eos_ids, bos_id) if i is not None and not 0 <= i < config.vocab_size]:
         raise CheckpointError(
             f"{path}: the token {outside[0]} is outside the vocabulary of {config.vocab_size:,} tokens"
         )
     return Checkpoint(path, config, source, revision, tensors, eos_ids, bos_id, quantized)
+
+
+def _ids(value: int | list[int] | None) -> list[int]:
+    return [] if value is None else [value] if isinstance(value, int) else value
 
 
 def _needed(tensors: dict[str, Tensor], config: DecoderConfig, path: Path, quantized: str | None) -> dict[str, Tensor]:

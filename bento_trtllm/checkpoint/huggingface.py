@@ -41,7 +41,7 @@ def find_checkpoint(argument: str, revision: str | None = None) -> Checkpoint:
 def _download(name: str, revision: str | None) -> Path:
     try:
         # The subfolders of a repository hold the same weights in other formats.
-        folder = snapshot_download(name, revision=revision, allow_patterns=FILES, ignore_patterns=["*/*"])
+        folder = snapshot_download(name, revision=revision, allow_patterns=FILES, ignore_patterns=["*/*.safetensors"])
         return Path(folder)
     except GatedRepoError as error:
         raise CheckpointError(

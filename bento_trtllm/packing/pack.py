@@ -12,15 +12,13 @@ from typing import Any
 from google.protobuf import text_format
 
 from bento_trtllm.bento.store import default_name, draft, home, make_tag, models
-from bento_trtllm.checkpoint.checkpoint import TOKENIZER_FILES, Checkpoint
+from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines.base import Build, Engine
 from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.packing.repository import configurations, write_repository
-from bento_trtllm.text.defaults import Defaults
-from bento_trtllm.text.template import ChatTemplate
-from bento_trtllm.text.tokenizer import PromptTokenizer
+from bento_trtllm.text.text import Text
 
 # For what the plan does not count: the repository, file headers, the filesystem's own needs.
 MARGIN = 16 << 20
@@ -55,7 +53,9 @@ def plan(
             "eos_ids": list(checkpoint.eos_ids),
         },
         "engine": build.plan(),
-        "tokenizer": {file.name: file.stat().st_size for file in _tokenizer_files(checkpoint)},
+        "tokenizer": {
+            str(file.relative_to(checkpoint.path)): file.stat().st_size for file in checkpoint.tokenizer_files
+        },
         "repository": configs,
         "launch": build.launch(),
         "tag": str(new) if ":" in text else text,
@@ -98,8 +98,10 @@ def _fill(directory: Path, build: Build, manifest: Manifest) -> None:
     for name in ("engine", "tokenizer", "repository"):
         (directory / name).mkdir()
     build.write(directory / "engine", home() / manifest.engine)
-    for file in _tokenizer_files(build.checkpoint):
-        shutil.copyfile(file, directory / "tokenizer" / file.name)
+    for file in build.checkpoint.tokenizer_files:
+        copy = directory / "tokenizer" / file.relative_to(build.checkpoint.path)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, copy)
     write_repository(directory / "repository", build)
     manifest.write(directory)
 
@@ -123,17 +125,12 @@ def _describe(build: Build) -> Manifest:
 
 def _check_text(checkpoint: Checkpoint) -> None:
     """Read what the service will read of the checkpoint. Raises CheckpointError for what it could not serve."""
-    Defaults.read(checkpoint.path)
-    ChatTemplate(checkpoint.path, PromptTokenizer(checkpoint.path))
-
-
-def _tokenizer_files(checkpoint: Checkpoint) -> list[Path]:
-    return [path for name in TOKENIZER_FILES if (path := checkpoint.path / name).is_file()]
+    Text.read(checkpoint.path, end_ids=checkpoint.eos_ids).check()
 
 
 def _check_space(build: Build) -> None:
     built = sum(build.plan()["files"].values())
-    needed = built + sum(file.stat().st_size for file in _tokenizer_files(build.checkpoint)) + MARGIN
+    needed = built + sum(file.stat().st_size for file in build.checkpoint.tokenizer_files) + MARGIN
     existing = next(folder for folder in models().parents if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:

@@ -17,8 +17,9 @@ class Detokenizer:
 
     def feed(self, ids: Iterable[int]) -> str:
         """The text that these tokens complete."""
-        table = self._bytes
-        return self._decoder.decode(b"".join([table[i] for i in ids]))
+        table, known = self._bytes, len(self._bytes)
+        # A model may have more rows than its tokenizer has tokens: those stand for nothing.
+        return self._decoder.decode(b"".join([table[i] for i in ids if i < known]))
 
     def flush(self) -> str:
         """U+FFFD if the sequence ended inside a character, else nothing."""

@@ -3,54 +3,48 @@
 Files that cannot be read change nothing here: packing says elsewhere what is wrong with them.
 """
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from jinja2.exceptions import TemplateError
 
 from bento_trtllm.errors import CheckpointError
-from bento_trtllm.text.template import compiled, named_tokens, own_source
+from bento_trtllm.text.environment import compiled
+from bento_trtllm.text.files import read_json
+from bento_trtllm.text.templates import DEFAULT, Templates
 
 ANSWER = "\ue000"  # in no control token's name
 
 
-def turn_end_first(directory: Path, eos_ids: Sequence[int]) -> tuple[int, ...]:
-    """The end tokens of a checkpoint, the one that ends a chat's turn before the others.
+def end_tokens(directory: Path, eos_ids: Sequence[int]) -> tuple[int, ...]:
+    """All end tokens of a checkpoint, the one that ends a chat's turn first: it is what an answer ends with.
 
-    It is what the checkpoint's own chat template writes right after an answer, whether or not the generation config
-    knows it; without a template the tokenizer's eos_token, if it is among them.
+    That is what the checkpoint's own chat template writes right after an answer; without a template the tokenizer's
+    eos_token. Either counts whether or not the configs, whose `eos_ids` are, know it.
     """
-    config = _read(directory / "tokenizer_config.json")
-    added = _read(directory / "tokenizer.json").get("added_tokens") or ()
-    ids = {token["content"]: token["id"] for token in added if isinstance(token, dict) and token.get("special")}
-    turn_end = _written_after(directory, config, ids)
-    if turn_end is None:
-        own = ids.get(named_tokens(config).get("eos_token", ""))
-        turn_end = own if own in eos_ids else None
-    return tuple(eos_ids) if turn_end is None else tuple(dict.fromkeys([turn_end, *eos_ids]))
+    try:
+        added = read_json(directory / "tokenizer.json").get("added_tokens") or ()
+        # Also those that are not special: a template makes control tokens of them.
+        ids = {token["content"]: token["id"] for token in added if isinstance(token, dict) and token.get("content")}
+        templates = Templates.read(directory)
+    except (CheckpointError, KeyError, TypeError, OSError):
+        return tuple(dict.fromkeys(eos_ids))
+    own = ids.get(templates.names.get("eos_token", ""))
+    turn_end = _written_after_answer(templates, ids)
+    return tuple(dict.fromkeys(i for i in (own if turn_end is None else turn_end, *eos_ids, own) if i is not None))
 
 
-def _written_after(directory: Path, config: dict[str, Any], ids: dict[str, int]) -> int | None:
+def _written_after_answer(templates: Templates, ids: Mapping[str, int]) -> int | None:
     """The first control token behind an answer in the checkpoint's own template."""
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
+    if not ids or DEFAULT not in templates.sources:
+        return None
     try:
-        if not ids or not (source := own_source(directory, config)):
-            return None
-        text = compiled(source).render(messages=messages, **named_tokens(config), add_generation_prompt=False)
-    except (CheckpointError, TemplateError, TypeError, KeyError, ValueError):
+        text = compiled(templates.sources[DEFAULT]).render(
+            messages=messages, tools=None, documents=None, add_generation_prompt=False, **templates.names
+        )
+    except Exception:
         return None
     tail = text.rpartition(ANSWER)[2]
     # Longest first, so that no token hides a longer one that begins alike.
     found = re.search("|".join(map(re.escape, sorted(ids, key=len, reverse=True))), tail)
     return ids[found[0]] if found else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

@@ -1,17 +1,17 @@
 """The checkpoint's tokenizer, on the side of the service: prompts to token ids, tokens to bytes."""
 
-import json
 import re
-import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from bento_trtllm.errors import BentoTRTLLMError, CheckpointError
+from bento_trtllm.text.controls import SLICE, Controls
 from bento_trtllm.text.detokenizer import Detokenizer
+from bento_trtllm.text.files import read_json
+from bento_trtllm.text.templates import CONFIG, Templates
 from bento_trtllm.text.vocabulary import token_bytes
 
 # The tokens that PROMPT_TEMPLATE is written with.
@@ -19,9 +19,8 @@ LLAMA3_TOKENS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>"
 
 # The system prompt and the template's own words are the same in most requests, and most of what there is to encode.
 SHORT, MOST_PARTS = 2048, 128
-# Characters that are encoded, or searched, at once: a few milliseconds. The library lets go of Python's lock meanwhile
-# where it is given batches, and not else (tokenizers 0.23).
-SLICE = 32_768
+# SLICE characters are encoded at once, in a few milliseconds. The library lets go of Python's lock meanwhile where it
+# is given batches, and not else (tokenizers 0.23).
 # Where a text may be cut between two calls: before a space or a stop that follows a letter, which no pre-tokenizer of
 # byte-level vocabularies takes as one word.
 BORDER = re.compile(r"(?<=[^\W\d_])[ \n。、，！？]")
@@ -47,38 +46,60 @@ class TextTooLong(BentoTRTLLMError):
 class PromptTokenizer:
     """Encodes prompts in which only the template's own control tokens are control tokens.
 
-    `protect` marks the control tokens that stand in a user's words, before the words enter a template;
-    `encode` takes the marks out again and reads those tokens as plain characters.
+    Those are the special tokens, and whatever other added tokens the checkpoint's chat templates can write.
+    `protect` marks those that stand in a user's words, before the words enter a template; `encode` takes the marks out
+    again and reads those tokens as plain characters.
 
     Raises CheckpointError for files that cannot be read.
     """
 
-    def __init__(self, directory: Path, most: int | None = None) -> None:
-        """`most` tokens are encoded of a text; a longer one raises TextTooLong, before it has cost more than these."""
+    def __init__(self, directory: Path, most: int | None = None, end_ids: Collection[int] = ()) -> None:
+        """`most` tokens are encoded of a text; a longer one raises TextTooLong, before it has cost more than these.
+
+        `end_ids` are tokens that end an answer: no part of its text, whatever the tokenizer says of them.
+        """
         self._most = most
+        self.config = read_json(directory / CONFIG)
         self._tokenizer = _read_tokenizer(directory / "tokenizer.json")
-        self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        special = {
-            token.content: i
-            for i, token in self._tokenizer.get_added_tokens_decoder().items()
-            if token.special and token.content
-        }
-        self.special_ids = special
-        # Longest first, so that no token hides a longer one that begins alike.
-        names = sorted(map(re.escape, special), key=len, reverse=True)
-        self._special = re.compile("|".join(names) or r"(?!)")
-        # Unknown to users, so that no text of theirs can hold it.
-        self._mark = f"\ue000{secrets.token_hex(8)}\ue000"
-        self._longest_special = max(map(len, special), default=1)
         self._bytes = token_bytes(self._tokenizer)
+        for token in end_ids:
+            if token < len(self._bytes):
+                self._bytes[token] = b""
+        self._controls = Controls(self._control_tokens(Templates.read(directory)))
+        self.special_ids = self._controls.ids
+        self.prefix = self._read_prefix()
         # A token is at most so many bytes, and a character at least one; a normalizer may drop some.
         longest = max(map(len, self._bytes), default=1)
         self._most_characters = most * longest if most and self._tokenizer.normalizer is None else None
         self._slice = SLICE if self._may_be_cut() else None
         self._encode_part = lru_cache(MOST_PARTS)(self._encode_now)
-        self.config = _read_config(directory / "tokenizer_config.json")
+
+    def _control_tokens(self, templates: Templates) -> dict[int, AddedToken]:
+        """Control tokens by id; the library reads none of them out of a text any more."""
+        added = {i: token for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.content}
+        others = [token for token in added.values() if not token.special and not token.content.isspace()]
+        texts = list(templates.written()) if others else []
+        written = [token for token in others if any(token.content in text for text in texts)]
+        for token in written:
+            token.special = True
+        self._tokenizer.add_special_tokens(written)
+        self._tokenizer.encode_special_tokens = True
+        controls = {i: token for i, token in added.items() if token.special}
+        names = [token.content for token in controls.values()]
+        plain = self._tokenizer.encode_batch_fast(names, add_special_tokens=False)
+        for (i, token), encoding in zip(controls.items(), plain, strict=True):
+            # A word that a template writes, too, may be in the vocabulary as such.
+            if i in encoding.ids and not token.content.isalnum():
+                raise CheckpointError(f"The tokenizer makes the control token {token.content} of plain characters.")
+        return controls
+
+    def _read_prefix(self) -> tuple[int, ...]:
+        """What the tokenizer itself puts before a bare text: a BOS token, or nothing."""
+        encoding = self._tokenizer.encode("a")
+        length = next((i for i, special in enumerate(encoding.special_tokens_mask) if not special), 0)
+        return tuple(encoding.ids[:length])
 
     @property
     def is_llama3(self) -> bool:
@@ -87,23 +108,18 @@ class PromptTokenizer:
 
     def protect(self, text: str) -> str:
         """Mark each control token in a user's text as plain characters."""
-        parts: list[str] = []
-        start = 0
-        for match in self._controls(text):
-            parts += text[start : match.start() + 1], self._mark
-            start = match.start() + 1
-        return "".join((*parts, text[start:]))
+        return self._controls.protect(text)
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a filled-in template. Adds no token that the template does not write. Raises TextTooLong."""
-        self.check_length(len(prompt) - prompt.count(self._mark) * len(self._mark))
+        self.check_length(len(prompt) - self._controls.marks(prompt))
         ids: list[int] = []
-        start = 0
-        for match in self._controls(prompt):
-            self._extend(ids, prompt[start : match.start()])
-            ids.append(self.special_ids[match[0]])
-            start = match.end()
-        self._extend(ids, prompt[start:])
+        at = 0
+        for start, end, token in self._controls.find(prompt):
+            self._extend(ids, prompt[at:start])
+            ids.append(token)
+            at = end
+        self._extend(ids, prompt[at:])
         return ids
 
     def encode_text(self, text: str) -> list[int]:
@@ -117,18 +133,6 @@ class PromptTokenizer:
         """How many tokens a text of some thousand characters is, whatever there is room for."""
         return len(self._encode_now(text))
 
-    def _controls(self, text: str) -> Iterator[re.Match[str]]:
-        """The control tokens in a text, found in slices: one search holds Python's lock."""
-        at = 0
-        while at < len(text):
-            end = at + SLICE
-            match = self._special.search(text, at, end + self._longest_special)
-            if match and match.start() < end:
-                yield match
-                at = match.end()
-            else:
-                at = end
-
     def check_length(self, characters: int) -> None:
         """Refuse a text that is too long whatever stands in it. Raises TextTooLong."""
         if self._most_characters is not None and characters > self._most_characters:
@@ -139,7 +143,7 @@ class PromptTokenizer:
         if len(text) <= SHORT:
             ids += self._encode_part(text)
         else:
-            text = text.replace(self._mark, "")
+            text = self._controls.bare(text)
             for part in [text] if self._slice is None else slices(text, self._slice):
                 ids += self._encode_now(part, None if self._most is None else self._most - len(ids))
         self._check_count(len(ids), self._most)
@@ -154,14 +158,15 @@ class PromptTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, all at once, without control tokens."""
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+        detokenizer = self.detokenizer()
+        return detokenizer.feed(ids) + detokenizer.flush()
 
     def detokenizer(self) -> Detokenizer:
         """A new incremental decoder."""
         return Detokenizer(self._bytes)
 
     def _encode_now(self, text: str, most: int | None = None) -> Sequence[int]:
-        text = text.replace(self._mark, "")
+        text = self._controls.bare(text)
         if not text:
             return ()
         encoding = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0]
@@ -196,15 +201,3 @@ def _read_tokenizer(path: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library has no class of its own
         raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        config = json.loads(path.read_text("utf-8-sig"))  # some editors put a byte order mark before it
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} is not a JSON object")
-    return config

@@ -131,7 +131,11 @@ FAULTS = {
     ),
     "other shape": (config(vocab_size=600), r"embed_tokens.weight has the shape \[512, 64\].*\[600, 64\]"),
     "no end": (
-        lambda path: (config(eos_token_id=None)(path), generation(eos_token_id=None)(path)),
+        lambda path: (
+            config(eos_token_id=None)(path),
+            generation(eos_token_id=None)(path),
+            (path / "tokenizer_config.json").unlink(),
+        ),
         "names no eos_token_id",
     ),
     "end outside": (generation(eos_token_id=512), "the token 512 is outside the vocabulary of 512 tokens"),
@@ -322,3 +326,16 @@ def test_another_architecture_is_a_row_here_and_one_with_each_engine(
         make().prepare(found)
     monkeypatch.setitem(rows[engine], "MistralForCausalLM", rows[engine]["LlamaForCausalLM"])
     assert make().prepare(found).plan()["files"]
+
+
+def test_ends_are_those_of_all_files(tmp_path: Path) -> None:
+    """Whatever one of them leaves out: else an answer runs to its limit."""
+    path = write_checkpoint(tmp_path / "tiny")
+    start, text, turn = 480, 481, 489
+    generation(eos_token_id=text)(path)
+    assert read_checkpoint(path, "tiny").eos_ids == (turn, text)
+    for own in (config, generation):
+        own(eos_token_id=None)(path)
+    assert read_checkpoint(path, "tiny").eos_ids == (turn,)
+    config(eos_token_id=[start, text])(path)
+    assert read_checkpoint(path, "tiny").eos_ids == (turn, start, text)

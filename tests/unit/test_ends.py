@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bento_trtllm.text.ends import turn_end_first
+from bento_trtllm.text.ends import end_tokens
 from tests.support.checkpoints import CHATML_TEMPLATE, LLAMA3_TEMPLATE, write_tokenizer
 
 NAMES = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
@@ -26,22 +26,22 @@ def test_what_the_template_writes_after_an_answer(tmp_path: Path) -> None:
     path, ids = directory(tmp_path / "a", "llama3", chat_template=LLAMA3_TEMPLATE, eos_token="<|end_of_text|>")
     _, text, turn = (ids[name] for name in NAMES)
     for given in ([text, turn], [turn, text]):
-        assert turn_end_first(path, given) == (turn, text)
+        assert end_tokens(path, given) == (turn, text)
     # Else every answer of a chat would run to its limit.
-    assert turn_end_first(path, [text]) == (turn, text)
+    assert end_tokens(path, [text]) == (turn, text)
     path, ids = directory(tmp_path / "b", "smollm", chat_template=CHATML_TEMPLATE)
-    assert turn_end_first(path, [ids["<|endoftext|>"]]) == (ids["<|im_end|>"], ids["<|endoftext|>"])
+    assert end_tokens(path, [ids["<|endoftext|>"]]) == (ids["<|im_end|>"], ids["<|endoftext|>"])
 
 
 def test_without_a_template_the_tokenizers_own(tmp_path: Path) -> None:
     path, ids = directory(tmp_path / "a", "llama3", chat_template=None, eos_token="<|end_of_text|>")
     start, text, turn = (ids[name] for name in NAMES)
-    assert turn_end_first(path, [turn, text]) == (text, turn)
-    assert turn_end_first(path, [turn]) == (turn,)
+    assert end_tokens(path, [turn, text]) == (text, turn)
+    assert end_tokens(path, [turn]) == (text, turn)
     path, _ = directory(tmp_path / "b", "llama3", chat_template=None, eos_token={"content": "<|eot_id|>"})
-    assert turn_end_first(path, [text, turn, start]) == (turn, text, start)
+    assert end_tokens(path, [text, turn, start]) == (turn, text, start)
     path, _ = directory(tmp_path / "c", "llama3", chat_template=None, eos_token=None)
-    assert turn_end_first(path, [text, turn]) == (text, turn)
+    assert end_tokens(path, [text, turn]) == (text, turn)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_without_a_template_the_tokenizers_own(tmp_path: Path) -> None:
 def test_a_template_that_says_nothing(template: str, tmp_path: Path) -> None:
     path, ids = directory(tmp_path / "a", "llama3", chat_template=template, eos_token="<|eot_id|>")
     text, turn = ids["<|end_of_text|>"], ids["<|eot_id|>"]
-    assert turn_end_first(path, [text, turn]) == (turn, text)  # the tokenizer's
+    assert end_tokens(path, [text, turn]) == (turn, text)  # the tokenizer's
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
@@ -58,4 +58,4 @@ def test_a_template_that_says_nothing(template: str, tmp_path: Path) -> None:
 def test_files_that_cannot_be_read_change_nothing(name: str, content: str, tmp_path: Path) -> None:
     path, _ = directory(tmp_path / "a", "llama3", chat_template=LLAMA3_TEMPLATE)
     (path / name).write_text(content)
-    assert turn_end_first(path, [3, 4]) == (3, 4)
+    assert end_tokens(path, [3, 4]) == (3, 4)

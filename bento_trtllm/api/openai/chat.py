@@ -92,10 +92,21 @@ def _message(message: Message) -> dict[str, Any]:
     fields["content"] = _text(message.content)
     if isinstance(message, AssistantMessage) and message.tool_calls:
         for call in fields["tool_calls"]:
-            # Models write broken JSON; the template then shows it as it is.
-            with suppress(ValueError):
-                call["function"]["arguments"] = json_body.decode(call["function"]["arguments"].encode())
+            call["function"]["arguments"] = _arguments(call["function"]["arguments"])
+    else:
+        # Templates ask whether it is there.
+        fields.pop("tool_calls", None)
     return fields
+
+
+def _arguments(text: str) -> object:
+    """A call's arguments as templates want them: an object. Models write broken JSON; it is shown as it is."""
+    if not text.strip():
+        return {}
+    with suppress(ValueError):
+        value = json_body.decode(text.encode())
+        return value if isinstance(value, dict) else {} if value is None else text
+    return text
 
 
 def _text(content: Content | None) -> str:

@@ -67,9 +67,8 @@ def _prompts(request: CompletionRequest, model: ServedModel) -> list[tuple[list[
 
 def _prompt(prompt: str | list[int], model: ServedModel) -> tuple[list[int], str]:
     if isinstance(prompt, str):
-        bos = model.manifest.bos_id
         with within(model.manifest.context_length, "prompt"):
-            input_ids = [*([] if bos is None else [bos]), *model.tokenizer.encode_text(prompt)]
+            input_ids = [*model.tokenizer.prefix, *model.tokenizer.encode_text(prompt)]
         if not input_ids:
             raise bad_request("prompt is empty.", param="prompt")
         return input_ids, prompt

@@ -1,0 +1,86 @@
+"""Control tokens: found where a template writes them, and never where a user does."""
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+
+from tokenizers import AddedToken
+
+# Characters that are searched at once: one search holds Python's lock.
+SLICE = 32_768
+# Digits, which no filter of a template changes: neither `upper` nor `tojson` with all its arguments. Unknown to users,
+# so that no text of theirs can hold them. Some of a mark are enough, for a template may cut a text: `content[1:]`.
+DIGITS, ENOUGH = 24, 4
+
+
+class Controls:
+    """Marks the control tokens in a user's words before a template gets them, and finds the template's own after.
+
+    The marks stand on both sides of a token, so that a template can still look for it: `split('</think>')` leaves one
+    of them on each side, which mean nothing then.
+    """
+
+    def __init__(self, tokens: Mapping[int, AddedToken]) -> None:
+        """`tokens` by id; each is honoured as the `tokenizers` library does: lstrip, rstrip, single_word."""
+        self.ids = {token.content: i for i, token in tokens.items()}
+        self._tokens = {token.content: token for token in tokens.values()}
+        # Longest first, so that no token hides a longer one that begins alike.
+        names = sorted(self.ids, key=len, reverse=True)
+        anywhere = "|".join(map(re.escape, names)) or r"(?!)"
+        in_place = "|".join(map(self._in_place, names)) or r"(?!)"
+        self._open, self._close = (f"{secrets.randbelow(10**DIGITS):0{DIGITS}}" for _ in "()")
+        marked = f"{self._open[-ENOUGH:]}(?:{anywhere}){self._close[:ENOUGH]}"
+        self._anywhere = re.compile(anywhere)
+        self._written = re.compile(f"(?P<marked>{marked})|{in_place}")
+        # And a character around it, for single_word.
+        self._longest = max(map(len, names), default=1) + 2 * DIGITS + 1
+
+    def _in_place(self, name: str) -> str:
+        return rf"(?<!\w){re.escape(name)}(?!\w)" if self._tokens[name].single_word else re.escape(name)
+
+    def protect(self, text: str) -> str:
+        """A user's text with each control token in it marked as plain characters."""
+        parts: list[str] = []
+        start = 0
+        for match in self._search(self._anywhere, text):
+            parts += text[start : match.start()], self._open, match[0], self._close
+            start = match.end()
+        return "".join((*parts, text[start:])) if parts else text
+
+    def find(self, prompt: str) -> Iterator[tuple[int, int, int]]:
+        """Where each of the template's own control tokens begins and ends in a prompt, and its id.
+
+        With the whitespace that a token takes in.
+        """
+        last = 0
+        for match in self._search(self._written, prompt):
+            if match["marked"]:
+                continue
+            token = self._tokens[match[0]]
+            start, end = match.span()
+            if token.lstrip:
+                start = last + len(prompt[last:start].rstrip())
+            if token.rstrip:
+                while end < len(prompt) and prompt[end].isspace():
+                    end += 1
+            yield start, end, self.ids[match[0]]
+            last = end
+
+    def bare(self, text: str) -> str:
+        """A text without marks."""
+        return text.replace(self._open, "").replace(self._close, "")
+
+    def marks(self, text: str) -> int:
+        """How many characters of a text are marks."""
+        return (text.count(self._open) + text.count(self._close)) * DIGITS
+
+    def _search(self, pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+        at = 0
+        while at < len(text):
+            end = at + SLICE
+            match = pattern.search(text, at, end + self._longest)
+            if match and match.start() < end:
+                yield match
+                at = match.end()
+            else:
+                at = end

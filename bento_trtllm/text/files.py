@@ -1,0 +1,20 @@
+"""The checkpoint's JSON files that say how text is read and written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bento_trtllm.errors import CheckpointError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a file; empty where there is none. Raises CheckpointError for anything else."""
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text("utf-8-sig"))  # some editors put a byte order mark before it
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} is not a JSON object")
+    return data

@@ -1,0 +1,68 @@
+"""Tools for a template that knows of none: described in words, in the format that api/openai/tools.py reads."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+# As in llama3.jinja.
+INSTRUCTIONS = (
+    "You may call one of the functions below if it helps to answer. To call it, reply with nothing but JSON "
+    'in the form {"name": function name, "parameters": {argument name: value}}, with plain values and no variables.'
+)
+
+Message = dict[str, Any]
+
+
+def spoken(messages: Sequence[Message], tools: Sequence[Any] | None, *, system: bool) -> list[Message]:
+    """The conversation as texts: what tools there are, earlier calls, and their results.
+
+    `system` says whether the template shows a system message; else the tools stand in the first of a user.
+    """
+    talk: list[Message] = []
+    after_result = False
+    for message in messages:
+        is_result = message["role"] == "tool"
+        said = _said(message)
+        # Templates that want user and assistant in turn get them so.
+        if after_result and said["role"] == "user":
+            talk[-1]["content"] += "\n\n" + said["content"]
+        else:
+            talk.append(said)
+        after_result = is_result or (after_result and said["role"] == "user")
+    return _with_preamble(talk, describe(tools), "system" if system else "user") if tools else talk
+
+
+def describe(tools: Sequence[Any]) -> str:
+    """How to call them, and each in JSON."""
+    return "\n\n".join([INSTRUCTIONS, *(json.dumps(tool, ensure_ascii=False, indent=4) for tool in tools)])
+
+
+def _said(message: Message) -> Message:
+    """A message without what such a template does not know."""
+    if message["role"] == "tool":
+        name = message.get("name")
+        return {
+            "role": "user",
+            "content": f"The function {name} returned:\n{message['content']}"
+            if name
+            else f"The function returned:\n{message['content']}",
+        }
+    if not message.get("tool_calls"):
+        return dict(message)
+    said = {key: value for key, value in message.items() if key != "tool_calls"}
+    calls = [_call(call["function"]) for call in message["tool_calls"]]
+    return said | {"content": "\n".join([*filter(None, [message.get("content")]), *calls])}
+
+
+def _call(function: dict[str, Any]) -> str:
+    arguments = function["arguments"]
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return f'{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "parameters": {text}}}'
+
+
+def _with_preamble(talk: list[Message], preamble: str, role: str) -> list[Message]:
+    for i, message in enumerate(talk):
+        if message["role"] == role:
+            joined = [message["content"], preamble] if role == "system" else [preamble, message["content"]]
+            return [*talk[:i], message | {"content": "\n\n".join(filter(None, joined))}, *talk[i + 1 :]]
+    return [{"role": role, "content": preamble}, *talk]
