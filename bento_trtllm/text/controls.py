@@ -26,23 +26,15 @@ class Controls:
         self._tokens = {token.content: token for token in tokens.values()}
         # Longest first, so that no token hides a longer one that begins alike.
         names = sorted(self.ids, key=len, reverse=True)
-        anywhere = "|".join(map(re.escape, names)) or r"(?!)"
-        in_place = "|".join(map(self._in_place, names)) or r"(?!)"
+        self._names = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+        self._longest = max(map(len, names), default=1)
         self._open, self._close = (f"{secrets.randbelow(10**DIGITS):0{DIGITS}}" for _ in "()")
-        marked = f"{self._open[-ENOUGH:]}(?:{anywhere}){self._close[:ENOUGH]}"
-        self._anywhere = re.compile(anywhere)
-        self._written = re.compile(f"(?P<marked>{marked})|{in_place}")
-        # And a character around it, for single_word.
-        self._longest = max(map(len, names), default=1) + 2 * DIGITS + 1
-
-    def _in_place(self, name: str) -> str:
-        return rf"(?<!\w){re.escape(name)}(?!\w)" if self._tokens[name].single_word else re.escape(name)
 
     def protect(self, text: str) -> str:
         """A user's text with each control token in it marked as plain characters."""
         parts: list[str] = []
         start = 0
-        for match in self._search(self._anywhere, text):
+        for match in self._search(text):
             parts += text[start : match.start()], self._open, match[0], self._close
             start = match.end()
         return "".join((*parts, text[start:])) if parts else text
@@ -53,11 +45,11 @@ class Controls:
         With the whitespace that a token takes in.
         """
         last = 0
-        for match in self._search(self._written, prompt):
-            if match["marked"]:
-                continue
+        for match in self._search(prompt):
             token = self._tokens[match[0]]
             start, end = match.span()
+            if self._is_marked(prompt, start, end) or (token.single_word and _in_word(prompt, start, end)):
+                continue
             if token.lstrip:
                 start = last + len(prompt[last:start].rstrip())
             if token.rstrip:
@@ -74,13 +66,22 @@ class Controls:
         """How many characters of a text are marks."""
         return (text.count(self._open) + text.count(self._close)) * DIGITS
 
-    def _search(self, pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    def _is_marked(self, prompt: str, start: int, end: int) -> bool:
+        # A longer token may seem to be there, with a digit of the mark.
+        opened = prompt.endswith(self._open[-ENOUGH:], 0, start)
+        return opened and self._close[:ENOUGH] in prompt[start : end + ENOUGH]
+
+    def _search(self, text: str) -> Iterator[re.Match[str]]:
         at = 0
         while at < len(text):
             end = at + SLICE
-            match = pattern.search(text, at, end + self._longest)
+            match = self._names.search(text, at, end + self._longest)
             if match and match.start() < end:
                 yield match
                 at = match.end()
             else:
                 at = end
+
+
+def _in_word(text: str, start: int, end: int) -> bool:
+    return any(re.match(r"\w", around) for around in (text[max(start - 1, 0) : start], text[end : end + 1]))

@@ -10,9 +10,7 @@ from pathlib import Path
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.text.environment import compiled
 from bento_trtllm.text.files import read_json
-from bento_trtllm.text.templates import DEFAULT, Templates
-
-ANSWER = "\ue000"  # in no control token's name
+from bento_trtllm.text.templates import DEFAULT, MARK, Templates
 
 
 def end_tokens(directory: Path, eos_ids: Sequence[int]) -> tuple[int, ...]:
@@ -35,16 +33,14 @@ def end_tokens(directory: Path, eos_ids: Sequence[int]) -> tuple[int, ...]:
 
 def _written_after_answer(templates: Templates, ids: Mapping[str, int]) -> int | None:
     """The first control token behind an answer in the checkpoint's own template."""
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}]
     if not ids or DEFAULT not in templates.sources:
         return None
     try:
-        text = compiled(templates.sources[DEFAULT]).render(
-            messages=messages, tools=None, documents=None, add_generation_prompt=False, **templates.names
-        )
-    except Exception:
+        template = compiled(templates.sources[DEFAULT])
+    except CheckpointError:
         return None
-    tail = text.rpartition(ANSWER)[2]
+    _, answer, tail = templates.try_out(template, messages, add_generation_prompt=False).rpartition(MARK)
     # Longest first, so that no token hides a longer one that begins alike.
-    found = re.search("|".join(map(re.escape, sorted(ids, key=len, reverse=True))), tail)
+    found = re.search("|".join(map(re.escape, sorted(ids, key=len, reverse=True))), tail) if answer else None
     return ids[found[0]] if found else None

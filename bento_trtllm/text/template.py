@@ -1,17 +1,34 @@
 """From what a user says to the prompt the model reads."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Template
 
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.text.environment import compiled, variables
 from bento_trtllm.text.prompt import PROMPT_TEMPLATE
-from bento_trtllm.text.templates import DEFAULT, WITH_TOOLS, Templates
+from bento_trtllm.text.templates import CALLED, DEFAULT, MARK, SYSTEM, WITH_TOOLS, Templates
 from bento_trtllm.text.tokenizer import LLAMA3_TOKENS, PromptTokenizer
 from bento_trtllm.text.tools import spoken
 
 LLAMA3 = Path(__file__).with_name("llama3.jinja")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A template, and what it can show."""
+
+    template: Template
+    knows_tools: bool
+    knows_calls: bool
+
+    @classmethod
+    def read(cls, source: str, templates: Templates) -> "_Source":
+        template = compiled(source)
+        return cls(template, "tools" in variables(source), MARK in templates.try_out(template, CALLED))
 
 
 class ChatTemplate:
@@ -31,11 +48,9 @@ class ChatTemplate:
                 )
             sources[DEFAULT] = LLAMA3.read_text("utf-8")
         self._names = templates.names
-        self._default = compiled(sources[DEFAULT])
-        with_tools = sources.get(WITH_TOOLS, sources[DEFAULT])
-        self._with_tools = compiled(with_tools)
-        self._knows_tools = "tools" in variables(with_tools)
-        self._knows_system = self._shows_system()
+        self._default = _Source.read(sources[DEFAULT], templates)
+        self._with_tools = _Source.read(sources.get(WITH_TOOLS, sources[DEFAULT]), templates)
+        self._knows_system = MARK in templates.try_out(self._default.template, SYSTEM)
         # A Llama 3 that was tuned to another format has its tokens still.
         self._is_llama3 = tokenizer.is_llama3 and LLAMA3_TOKENS[1] in sources[DEFAULT]
 
@@ -64,29 +79,20 @@ class ChatTemplate:
         """
         # Before anything is done with it.
         self._tokenizer.check_length(_characters(messages) + _characters(tools))
+        source = self._with_tools if tools else self._default
         shown = tools or None
-        if not self._knows_tools:
-            messages, shown = spoken(messages, tools, system=self._knows_system), None
-        template = self._with_tools if tools else self._default
+        if shown and not source.knows_tools:
+            messages, shown = spoken(messages, shown, system=self._knows_system), None
+        elif not source.knows_calls:
+            messages = spoken(messages)
         # All that transformers gives, also where there is none of it: templates ask whether it is defined.
         given = {"messages": messages, "tools": shown, "documents": None, **others}
         guarded = {name: self._guard(value) for name, value in given.items()}
         try:
-            text = template.render({**self._names, "add_generation_prompt": True, **guarded})
+            text = source.template.render({**self._names, "add_generation_prompt": True, **guarded})
         except Exception as error:  # a template is foreign code, and may fail in any way
             raise CheckpointError(f"The checkpoint's chat template refused the messages: {error}") from error
         return self._tokenizer.encode(text)
-
-    def _shows_system(self) -> bool:
-        """Whether a system message gets into the prompt."""
-        mark = "\ue000"
-        messages = [{"role": "system", "content": mark}, {"role": "user", "content": "?"}]
-        try:
-            return mark in self._default.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._names
-            )
-        except Exception:
-            return False
 
     def _guard(self, value: Any) -> Any:
         """The value with the control tokens in all its strings marked as plain characters."""

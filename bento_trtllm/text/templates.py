@@ -1,9 +1,11 @@
 """A checkpoint's own chat templates, and the control tokens that they know by a name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Template
 
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.text.environment import compiled, literals
@@ -15,7 +17,8 @@ CONFIG, NAMES = "tokenizer_config.json", "special_tokens_map.json"
 # The names that mean something here; others (`rag`) are chosen by nobody.
 DEFAULT, WITH_TOOLS = "default", "tool_use"
 
-_CALL = {"name": "f", "arguments": {"x": "y"}}
+MARK = "\ue000"  # in no template
+_CALL = {"name": MARK, "arguments": {"x": "y"}}
 _TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
 _TALK: list[dict[str, Any]] = [
     {"role": "user", "content": "q"},
@@ -24,6 +27,7 @@ _TALK: list[dict[str, Any]] = [
     {"role": "assistant", "content": "a"},
     {"role": "user", "content": "q"},
 ]
+CALLED, SYSTEM = _TALK[:3], [{"role": "system", "content": MARK}, _TALK[0]]
 # What a template may be asked to render. One that refuses some of them still renders others.
 _PROBES = (_TALK[:1], [_TALK[0], _TALK[3]], [{"role": "system", "content": "s"}, *_TALK], _TALK)
 
@@ -54,12 +58,15 @@ class Templates:
             template = compiled(source)
             for messages in _PROBES:
                 for tools in (None, [_TOOL]):
-                    try:
-                        yield template.render(
-                            messages=messages, tools=tools, documents=None, add_generation_prompt=True, **self.names
-                        )
-                    except Exception:
-                        continue
+                    yield self.try_out(template, messages, tools=tools)
+
+    def try_out(self, template: Template, messages: Sequence[Any], **others: Any) -> str:
+        """What a template makes of some messages; nothing if it refuses them."""
+        given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
+        try:
+            return template.render({**self.names, **given, **others})
+        except Exception:  # it is foreign code, and may fail in any way
+            return ""
 
 
 def _sources(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:

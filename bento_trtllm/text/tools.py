@@ -13,7 +13,7 @@ INSTRUCTIONS = (
 Message = dict[str, Any]
 
 
-def spoken(messages: Sequence[Message], tools: Sequence[Any] | None, *, system: bool) -> list[Message]:
+def spoken(messages: Sequence[Message], tools: Sequence[Any] = (), *, system: bool = True) -> list[Message]:
     """The conversation as texts: what tools there are, earlier calls, and their results.
 
     `system` says whether the template shows a system message; else the tools stand in the first of a user.
@@ -29,7 +29,14 @@ def spoken(messages: Sequence[Message], tools: Sequence[Any] | None, *, system: 
         else:
             talk.append(said)
         after_result = is_result or (after_result and said["role"] == "user")
-    return _with_preamble(talk, describe(tools), "system" if system else "user") if tools else talk
+    if not tools:
+        return talk
+    preamble = describe(tools)
+    if not system:
+        return _before_user(talk, preamble)
+    if talk and talk[0]["role"] == "system":
+        return [talk[0] | {"content": "\n\n".join(filter(None, [talk[0]["content"], preamble]))}, *talk[1:]]
+    return [{"role": "system", "content": preamble}, *talk]
 
 
 def describe(tools: Sequence[Any]) -> str:
@@ -40,13 +47,8 @@ def describe(tools: Sequence[Any]) -> str:
 def _said(message: Message) -> Message:
     """A message without what such a template does not know."""
     if message["role"] == "tool":
-        name = message.get("name")
-        return {
-            "role": "user",
-            "content": f"The function {name} returned:\n{message['content']}"
-            if name
-            else f"The function returned:\n{message['content']}",
-        }
+        called = f"function {message['name']}" if message.get("name") else "function"
+        return {"role": "user", "content": f"The {called} returned:\n{message['content']}"}
     if not message.get("tool_calls"):
         return dict(message)
     said = {key: value for key, value in message.items() if key != "tool_calls"}
@@ -60,9 +62,9 @@ def _call(function: dict[str, Any]) -> str:
     return f'{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "parameters": {text}}}'
 
 
-def _with_preamble(talk: list[Message], preamble: str, role: str) -> list[Message]:
+def _before_user(talk: list[Message], preamble: str) -> list[Message]:
+    """Said by the first user."""
     for i, message in enumerate(talk):
-        if message["role"] == role:
-            joined = [message["content"], preamble] if role == "system" else [preamble, message["content"]]
-            return [*talk[:i], message | {"content": "\n\n".join(filter(None, joined))}, *talk[i + 1 :]]
-    return [{"role": role, "content": preamble}, *talk]
+        if message["role"] == "user":
+            return [*talk[:i], message | {"content": f"{preamble}\n\n{message['content']}"}, *talk[i + 1 :]]
+    return [{"role": "user", "content": preamble}, *talk]

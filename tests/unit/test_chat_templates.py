@@ -182,7 +182,7 @@ TEMPLATES = {
     # What transformers gives to each: names, None, dates, `continue`, and JSON in all its forms.
     "given": "{{ tools is defined }}{{ tools is none }}{{ documents is defined }}{{ documents is none }}"
     "{{ bos_token }}{{ eos_token }}{{ pad_token is defined }}{{ unk_token is defined }}{{ add_generation_prompt }}"
-    "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}{% if loop.index == 2 %}{% continue %}{% endif %}"
+    "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}{% if loop.index == 1 %}{% continue %}{% endif %}"
     "{{ m | tojson }}{{ m | tojson(indent=2, sort_keys=true) }}{{ m | tojson(ensure_ascii=true) }}"
     "{{ m | tojson(separators=(',', ':')) }}{% endfor %}{{ dict(a=1) | tojson }}",
     # A block begins in the middle of a line, and ends one.
@@ -500,6 +500,18 @@ def test_a_template_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
             Text.read(write(tmp_path, template))
     with pytest.raises(CheckpointError, match="neither a chat template nor"):
         Text.read(write(tmp_path, None))
+
+
+def test_words_beside_calls_are_kept() -> None:
+    """In our own templates; what others do is theirs."""
+    demo = Path(__file__).parents[2] / "assets" / "demo-llama"
+    text = _text(ours(demo), demo, CALLED, [TOOL])
+    assert (
+        '<|end_header_id|>\n\nI look.\n{"name": "get_weather", "parameters": {"city": "Kyiv", "días": 2}}<|eot_id|>'
+        in text
+    )
+    text = _text(ours(demo), demo, CALLED_SILENTLY, [TOOL])
+    assert '<|end_header_id|>\n\n{"name": "get_weather"' in text
 
 
 def test_a_llama3_of_another_format_is_asked_in_its_own(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def test_without_a_template_the_tokenizers_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "template", ["{% for", "{{ raise_exception('no') }}", "{{ messages[1].content }}", "{{ 1 + '' }}"]
+    "template",
+    ["{% for", "{{ raise_exception('no') }}", "{{ messages[1].content }}", "{{ 1 + '' }}", "<|end_of_text|>"],
 )
 def test_a_template_that_says_nothing(template: str, tmp_path: Path) -> None:
     path, ids = directory(tmp_path / "a", "llama3", chat_template=template, eos_token="<|eot_id|>")
@@ -59,3 +60,21 @@ def test_files_that_cannot_be_read_change_nothing(name: str, content: str, tmp_p
     path, _ = directory(tmp_path / "a", "llama3", chat_template=LLAMA3_TEMPLATE)
     (path / name).write_text(content)
     assert end_tokens(path, [3, 4]) == (3, 4)
+
+
+def test_ends_that_are_not_special(tmp_path: Path) -> None:
+    """As those of many ChatML tunes, whose generation config names what ended the base model's texts."""
+    path, ids = directory(
+        tmp_path / "a", "smollm", chat_template="{% generation %}" + CHATML_TEMPLATE + "{% endgeneration %}"
+    )
+    file = path / "tokenizer.json"
+    data = json.loads(file.read_text())
+    for token in data["added_tokens"]:
+        token["special"] = False
+    file.write_text(json.dumps(data))
+    assert end_tokens(path, [ids["<|endoftext|>"]]) == (ids["<|im_end|>"], ids["<|endoftext|>"])
+    # What the tokenizer says counts, too.
+    config = path / "tokenizer_config.json"
+    config.write_text(json.dumps({"chat_template": "{{ messages[1].content }}", "eos_token": "<|im_end|>"}))
+    assert end_tokens(path, [ids["<|endoftext|>"]]) == (ids["<|im_end|>"], ids["<|endoftext|>"])
+    assert end_tokens(path, []) == (ids["<|im_end|>"],)

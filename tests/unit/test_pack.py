@@ -21,6 +21,7 @@ from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.packing.pack import pack
 from bento_trtllm.text.defaults import Defaults
+from bento_trtllm.text.templates import Templates
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.support.checkpoints import write_checkpoint, write_smollm2_135m
 from tests.support.hub import COMMIT, serve_hub
@@ -397,6 +398,22 @@ def test_a_template_that_cannot_be_read(desk: Desk, tiny: Path) -> None:
     assert "The checkpoint's chat template cannot be read" in desk.refused(tiny)
 
 
+def test_a_template_that_refuses_every_chat(desk: Desk, tiny: Path) -> None:
+    (tiny / "chat_template.jinja").write_text("{{ raise_exception('no chats') }}")
+    for options in ((), ("--dry-run",)):
+        assert "The checkpoint's chat template refused the messages: no chats" in desk.refused(tiny, *options)
+
+
+def test_templates_of_all_places_are_packed(desk: Desk, tiny: Path) -> None:
+    (tiny / "additional_chat_templates").mkdir()
+    (tiny / "additional_chat_templates" / "tool_use.jinja").write_text("{{ messages[0].content }}{{ tools | tojson }}")
+    (tiny / "chat_template.json").write_text('{"chat_template": "{% generation %}Hi{% endgeneration %}"}')
+    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
+    templates = Templates.read(desk.models()["mine:1"] / "tokenizer")
+    assert templates == Templates.read(tiny)
+    assert set(templates.sources) == {"default", "tool_use"}
+
+
 def test_a_tokenizer_config_that_is_no_json(desk: Desk, tiny: Path) -> None:
     (tiny / "tokenizer_config.json").write_text("{")
     assert "tokenizer_config.json is not valid JSON" in desk.refused(tiny)
@@ -423,6 +440,8 @@ def test_packs_a_hugging_face_id(desk: Desk, tiny: Path) -> None:
     (tiny / "original").mkdir()
     (tiny / "original" / "model.safetensors").write_bytes(b"the same weights in another format")
     (tiny / "pytorch_model.bin").write_bytes(b"and in another")
+    (tiny / "additional_chat_templates").mkdir()
+    (tiny / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools }}")
     with serve_hub({"meta-llama/Tiny": tiny}) as desk.environment["HF_ENDPOINT"]:
         code, out, err = desk.pack("meta-llama/Tiny")
         assert code == 0, err
@@ -434,7 +453,9 @@ def test_packs_a_hugging_face_id(desk: Desk, tiny: Path) -> None:
     assert (manifest.source, manifest.revision, manifest.checksum) == ("meta-llama/Tiny", COMMIT, None)
     (snapshot,) = (desk.path / "huggingface").glob("hub/models--*/snapshots/*")
     assert not (snapshot / "original").exists() and not (snapshot / "pytorch_model.bin").exists()
-    assert not (desk.models()[tag] / "tokenizer" / "tokenizer.json").is_symlink()
+    tokenizer = desk.models()[tag] / "tokenizer"
+    assert not (tokenizer / "tokenizer.json").is_symlink()
+    assert Templates.read(tokenizer).sources["tool_use"] == "{{ tools }}"
     # What is in the cache needs no network.
     desk.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
     assert desk.pack("meta-llama/Tiny")[0] == 0
