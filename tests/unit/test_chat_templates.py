@@ -189,7 +189,7 @@ TEMPLATES = {
     "blocks": "  {% if true %}  \n\n a {% endif %}\n  {# a comment #}\n{% for m in messages %}\n    {{ m.content }}\n"
     "    {%- if not loop.last %}  {%+ if true %}x{% endif +%}\n{% endif %}\n  {% endfor %}\n\n\n",
 }
-TALKS = {
+TALKS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]] | None]] = {
     "asked": (ASKED, None),
     "system": (SYSTEM, None),
     "talk": (TALK, None),
@@ -451,7 +451,7 @@ def test_end_tokens_are_no_text(tmp_path: Path) -> None:
 
 
 def _text(template: ChatTemplate, path: Path, messages: Any, tools: Any) -> str:
-    return AutoTokenizer.from_pretrained(path).decode(template.chat(messages, tools))
+    return str(AutoTokenizer.from_pretrained(path).decode(template.chat(messages, tools)))
 
 
 def test_tools_are_never_dropped(tmp_path: Path) -> None:

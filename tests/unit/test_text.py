@@ -10,10 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from bento_trtllm.text.controls import SLICE
 from bento_trtllm.text.prompt import MAX_TOKENS, PROMPT_TEMPLATE, SYSTEM_PROMPT
 from bento_trtllm.text.stop import StopStrings
 from bento_trtllm.text.template import ChatTemplate
-from bento_trtllm.text.tokenizer import LONGEST_WORD, SLICE, PromptTokenizer, TextTooLong, slices
+from bento_trtllm.text.tokenizer import LONGEST_WORD, PromptTokenizer, TextTooLong, slices
 
 DEMO = Path(__file__).parents[2] / "assets" / "demo-llama"
 TOKENIZER = PromptTokenizer(DEMO)
