@@ -1,7 +1,8 @@
 """Names and addresses of the internet, as texts that every checker accepts.
 
 What no one means is left out where it would take a grammar many times as large: a label of a host's name has no two
-hyphens in a row, the first at most 63 characters and the others 31, and there are at most 7. So no name has over 253.
+hyphens in a row, the first at most 63 characters and the others 30, and there are at most 7, in an email 5. So no name
+has over 253 characters, and no email over 254.
 """
 
 from bento_trtllm.grammar.expressions import EMPTY, Expression, Repeat, Rule, characters, choice, sequence
@@ -20,7 +21,7 @@ OCTET = choice(
 LOCAL, LOCAL_LENGTH = (*LETTERS, "09", *"!#$%&'*+/=?^_`{|}~-"), 64
 # RFC 3986.
 UNRESERVED, DELIMITERS = (*LETTERS, "09", *"-._~"), tuple("!$&'()*+,;=")
-FIRST_LABEL, LABEL, LABELS = 63, 31, 7
+FIRST_LABEL, LABEL, LABELS, EMAIL_LABELS = 63, 30, 7, 5
 GROUPS = 8
 
 
@@ -53,10 +54,10 @@ def ipv6(rules: Rules) -> Expression:
 
 def hostname(rules: Rules) -> Expression:
     """www.example.com, or a single label."""
-    label = _label(rules, "label", LABEL)
+    label = _label(rules, LABEL)
     return rules.rule(
         "hostname",
-        sequence(_label(rules, "first_label", FIRST_LABEL), Repeat(sequence(".", label), 0, LABELS - 1)),
+        sequence(_label(rules, FIRST_LABEL), Repeat(sequence(".", label), 0, LABELS - 1)),
     )
 
 
@@ -64,8 +65,8 @@ def email(rules: Rules) -> Expression:
     """john.doe@example.com: without quotes and comments, at a host whose last label is of letters."""
     character = rules.rule("atom", characters(*LOCAL))
     local = _dotted(rules, "local", character, ".", LOCAL_LENGTH)
-    label = _label(rules, "label", LABEL)
-    domain = sequence(Repeat(sequence(label, "."), 1, LABELS - 1), Repeat(characters(*LETTERS), 2, 24))
+    label = _label(rules, LABEL)
+    domain = sequence(Repeat(sequence(label, "."), 1, EMAIL_LABELS - 1), Repeat(characters(*LETTERS), 2, 24))
     return rules.rule("email", sequence(local, "@", domain))
 
 
@@ -95,12 +96,12 @@ def uri(rules: Rules) -> Expression:
     )
 
 
-def _label(rules: Rules, name: str, most: int) -> Rule:
+def _label(rules: Rules, most: int) -> Expression:
     """Letters and digits, with single hyphens between them."""
-    return _dotted(rules, name, rules.rule("alphanumeric", ALPHANUMERIC), "-", most)
+    return _dotted(rules, "label", rules.rule("alphanumeric", ALPHANUMERIC), "-", most)
 
 
-def _dotted(rules: Rules, name: str, character: Expression, between: str, most: int) -> Rule:
+def _dotted(rules: Rules, name: str, character: Rule, between: str, most: int) -> Expression:
     """Up to so many characters, with a sign between two of them here and there; each rule by how many may come yet."""
     after: list[Expression] = [EMPTY]
     for left in range(1, most):
@@ -108,4 +109,4 @@ def _dotted(rules: Rules, name: str, character: Expression, between: str, most: 
         if left > 1:
             options.append(sequence(between, character, after[left - 2]))
         after.append(rules.rule(f"{name}_{left}", choice(*options)))
-    return rules.rule(name, sequence(character, after[-1]))
+    return sequence(character, after[-1])

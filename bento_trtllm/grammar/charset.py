@@ -49,10 +49,14 @@ class CharacterSet:
         raw = ~(~self | UNWRITTEN | (ANGLE if alone else CharacterSet(())))
         escaped = [dumps(chr(code))[1:-1] for code in ESCAPED if chr(code) in self]
         options: list[Expression] = []
-        if raw.ranges:
-            # What has most of Unicode is written by what it lacks, as an engine's cost is counted.
-            negated = raw.ranges[-1][1] == LAST
-            shown = (~raw if negated else raw).ranges
+        if len(raw.ranges) == 1 and raw.ranges[0][0] == raw.ranges[0][1]:
+            options.append(Literal(chr(raw.ranges[0][0])))
+        elif raw.ranges:
+            # What lacks few is written by those. No text has surrogates, and xgrammar (OpenVINO GenAI 2026.4.1) fails
+            # on negated classes of others than ASCII.
+            lacking = ~(raw | CharacterSet(SURROGATES))
+            negated = bool(lacking.ranges) and lacking.ranges[-1][1] < 0x80
+            shown = (lacking if negated else raw).ranges
             options.append(Characters(tuple((chr(low), chr(high)) for low, high in shown), negated))
         if len(escaped) > 1:
             name = "escaped_" + "_".join(f"{low:x}_{high:x}" for low, high in _within(self.ranges))

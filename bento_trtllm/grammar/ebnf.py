@@ -102,7 +102,7 @@ class _Writer:
         """The items that must come, and the chain of those that may."""
         item, least, most = repeat.item, repeat.least, repeat.most
         options = item.options if isinstance(item, Choice) else (item,)
-        wide = any(isinstance(option, Characters) and option.negated for option in options)
+        wide = any(isinstance(option, Characters) and option.wide for option in options)
         self._places += least * wide
         required = [self._part(item)] * least
         chain = self._chains.setdefault(id(item), f"more{len(self._chains) + 1}")

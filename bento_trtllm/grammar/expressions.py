@@ -24,6 +24,11 @@ class Characters:
         return any(low <= character <= high for low, high in self.ranges) != self.negated
 
     @property
+    def wide(self) -> bool:
+        """Whether they are so many that an engine looks at most of its tokens for them."""
+        return self.negated or any(ord(high) - ord(low) > 0x400 for low, high in self.ranges)
+
+    @property
     def example(self) -> str:
         """One of them."""
         if not self.negated:

@@ -10,11 +10,12 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Any
 
-from bento_trtllm.grammar.expressions import EMPTY, Expression, Repeat, characters, choice, sequence
+from bento_trtllm.grammar.expressions import EMPTY, Expression, Literal, Repeat, characters, choice, sequence
 from bento_trtllm.grammar.grammar import GrammarError
 from bento_trtllm.grammar.json import DIGIT, DIGITS, Rules
 from bento_trtllm.grammar.texts import one_of
 
+ZERO = Literal("0")
 LIMIT = 10**DIGITS
 # Multiples of what is no power of ten are written out, if they are so few.
 MAX_MULTIPLES = 1000
@@ -164,6 +165,8 @@ def _digits(low: str, high: str, left: int, *, begun: bool = True) -> Expression
     low, high = (low if low.strip("0") else ""), (high if high.strip("9") else "")
     if not (low or high):
         return Repeat(DIGIT, 0 if begun else 1, left) if left else EMPTY
+    if not (low or high.strip("0")):
+        return Repeat(ZERO, 0 if begun else 1, left)
     first, last = int(low[0]) if low else 0, int(high[0]) if high else 9
     options: list[Expression] = [] if low or not begun else [EMPTY]
     if first == last:

@@ -25,6 +25,16 @@ class Person(BaseModel):
     born: datetime | None = None
 
 
+FORMATS = ["date", "time", "date-time", "duration", "uuid", "ipv4", "ipv6", "hostname", "email", "uri"]
+PATTERNS = [
+    "^[A-Z]{2}-\\d{3,5}$",
+    "^[^ @]+@[\\w.]+$",
+    "^.+$",
+    "^[\u00e0-\uffff]*$",
+    '^(a|"b\\\\)+$',
+    "^\\d+(\\.\\d+)?$",
+]
+
 SCHEMAS: dict[str, Any] = {
     "anything": {},
     "object": {"type": "object"},
@@ -62,10 +72,28 @@ SCHEMAS: dict[str, Any] = {
     },
     "formats": {
         "type": "object",
+        "properties": {name: {"type": "string", "format": name} for name in FORMATS},
+        "required": FORMATS,
+    },
+    "patterns": {
+        "type": "object",
+        "properties": {pattern: {"type": "string", "pattern": pattern} for pattern in PATTERNS},
+        "required": PATTERNS,
+    },
+    "bounds": {
+        "type": "object",
         "properties": {
-            name: {"type": "string", "format": name} for name in ("date", "time", "date-time", "uuid", "ipv4", "email")
+            "positive": {"type": "number", "exclusiveMinimum": 0},
+            "share": {"type": "number", "minimum": 0.1, "maximum": 0.9},
+            "longitude": {"type": "number", "minimum": -180, "maximum": 180},
         },
-        "required": ["date", "time", "date-time", "uuid", "ipv4", "email"],
+        "required": ["positive", "share", "longitude"],
+    },
+    "beside": {
+        "type": "object",
+        "properties": {"a": {"type": "string", "anyOf": [{"maxLength": 2}, {"type": "integer"}]}},
+        "required": ["a"],
+        "anyOf": [{"required": ["b"], "properties": {"b": {"description": "any"}}}, {"minProperties": 1}],
     },
     "odd keys": {"type": "object", "properties": {'a"b\\\n': {"type": "null"}, "": {"type": "null"}}, "required": [""]},
 }

@@ -19,9 +19,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bento_trtllm.grammar.ending import Ending
-from bento_trtllm.grammar.grammar import Grammar, GrammarError
+from bento_trtllm.grammar.expressions import Rule
+from bento_trtllm.grammar.grammar import ROOT, Grammar, GrammarError
 from bento_trtllm.grammar.json import dumps
 from bento_trtllm.grammar.schema import compile_schema
+from bento_trtllm.grammar.sizes import longest
 from tests.support.schemas import write
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -309,6 +311,13 @@ def test_texts_of_formats_are_valid(form: str) -> None:
                 ipaddress.ip_address(value)
             case "uuid":
                 uuid.UUID(value)
+
+
+@pytest.mark.parametrize(("form", "most"), [("hostname", 253), ("email", 254), ("ipv6", 45), ("uuid", 36)])
+def test_no_text_of_a_format_is_too_long(form: str, most: int) -> None:
+    """RFC 1035's, RFC 5321's, and the forms' own."""
+    grammar = compiled(json.dumps({"type": "string", "format": form}))
+    assert longest(Rule(ROOT), grammar.rules) <= most + len('""')
 
 
 @quick
