@@ -69,9 +69,7 @@ class LLM:
             tuple(self.manifest.eos_ids),
             self._runtime.longest_prompt(self._parameters),
             guided="guided_decoding_guide" in inputs,
-            # TensorRT-LLM keeps the first end token alone out of an answer's first tokens (penaltyKernels.cu, 0.10.0 to
-            # 1.3).
-            bans_first_end_only=self.manifest.gpu,
+            bans_first_end_only=self._runtime.bans_first_end_only,
         )
         self.generator = Generator(
             profile, self.tokenizer, self.client, self.admission, deadlines, observer=self.telemetry

@@ -53,11 +53,6 @@ class Manifest(BaseModel):
     files: Inventory = {}
     seal: str = ""
 
-    @property
-    def gpu(self) -> bool:
-        """Whether the engine runs on GPUs."""
-        return self.build is not None
-
     def write(self, directory: Path) -> None:
         """Take the inventory of a directory with everything else in it, and write manifest.json there."""
         data = self.model_copy(update={"files": inventory.take(directory)}).model_dump(mode="json", exclude={"seal"})
@@ -124,9 +119,11 @@ def _again(tag: str, manifest: Mapping[str, Any] | None = None) -> str:
     known = manifest or {}
     source = shlex.quote(str(known.get("source", "DIR_OR_HUGGING_FACE_ID")))
     command = f"--engine {known.get('engine', 'ENGINE')} --checkpoint {source}"
-    # Where they were not kept yet, an engine without a build of its own had this one.
-    fallback = {} if known.get("tensorrt") or "precision" not in known else {"precision": known["precision"]}
-    for name, value in (known.get("options") or fallback).items():
+    options = known.get("options")
+    if not options and "precision" in known and not (known.get("build") or known.get("tensorrt")):
+        # Packed when options were not kept yet: an engine without a build of its own had this one.
+        options = {"precision": known["precision"]}
+    for name, value in (options or {}).items():
         command += f" --{name} {shlex.quote(str(value))}"
     return f"pack it again with python pack_model.py {command} --tag {tag} --force"
 

@@ -19,7 +19,7 @@ class Runtime(ABC):
     """Whether it computes on GPUs."""
     requested: ClassVar[tuple[str, ...]]
     """Outputs that every request must ask for."""
-    masks_only_end_id: ClassVar[bool] = False
+    bans_first_end_only: ClassVar[bool] = False
     """Whether `min_tokens` keeps the first end token alone out of an answer's first tokens, rather than all of them."""
 
     def __init__(self, manifest: Manifest) -> None:

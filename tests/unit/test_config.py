@@ -106,8 +106,8 @@ def test_every_setting_of_an_engine_says_whose_it_is() -> None:
 
 def test_what_runs_a_model() -> None:
     openvino, tensorrt = make_runtime(OPENVINO), make_runtime(TENSORRT)
-    assert (openvino.gpu, openvino.masks_only_end_id, openvino.ranks) == (False, False, 1)
-    assert (tensorrt.gpu, tensorrt.masks_only_end_id, tensorrt.ranks) == (True, True, 1)
+    assert (openvino.gpu, openvino.bans_first_end_only, openvino.ranks) == (False, False, 1)
+    assert (tensorrt.gpu, tensorrt.bans_first_end_only, tensorrt.ranks) == (True, True, 1)
     assert openvino.longest_prompt({"enable_chunked_context": "false"}) == 2047
     assert tensorrt.longest_prompt({"enable_chunked_context": "false"}) == 1024
     assert tensorrt.longest_prompt(PACKED) == 2047

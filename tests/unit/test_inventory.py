@@ -1,5 +1,6 @@
 """What the fast and the full check of a pack find, exactly as bento_trtllm/inventory.py says."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,23 @@ def test_a_pack_without_a_manifest_or_of_another_format(packed: Path) -> None:
     assert "manifest.json is not what was written" in damaged(packed)
     (packed / "manifest.json").unlink()
     assert damaged(packed).startswith(f"the model mine:1 has no manifest.json: {again}")
+
+
+def test_packs_of_before_an_engine_had_a_part_of_its_own(packed: Path) -> None:
+    """With `tensorrt`, null but for that engine, in place of `build`, and without `options`."""
+    file = packed / "manifest.json"
+    data = json.loads(file.read_text())
+    del data["build"], data["options"], data["seal"]
+    built = {"release": "25.12"}
+    for engine, part in (("openvino", None), ("tensorrt", built)):
+        before = {**data, "engine": engine, "tensorrt": part}
+        file.write_text(json.dumps({**before, "seal": seal(before)}))
+        assert Manifest.open(packed).build == part
+        (packed / "engine" / "small.json").write_text("[]")
+        precision = " --precision q8_0" if engine == "openvino" else ""
+        assert f"--engine {engine} --checkpoint 'some where/llama'{precision} --tag mine:1 --force" in damaged(packed)
+        (packed / "engine" / "small.json").write_text("{}")
+
+
+def seal(data: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -21,7 +21,7 @@ class TensorRTRuntime(Runtime):
     # model_instance_state.cc, 0.10.0 to 1.3.0rc3), and the engine goes on for nobody.
     requested = ("output_ids", "sequence_length")
     # penaltyKernels.cu, 0.10.0 to 1.3.
-    masks_only_end_id = True
+    bans_first_end_only = True
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__(manifest)
