@@ -15,12 +15,11 @@ from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.engines.base import Build
 from bento_trtllm.triton.process.repository import CONFIG
 from bento_trtllm.triton.wire.tensors import (
-    BOOL,
-    FP32,
+    INPUTS,
     INT32,
     MAX_BATCH_SIZE,
+    OUTPUTS,
     STRING,
-    UINT64,
     parameters,
     tensor_in,
     tensor_out,
@@ -125,26 +124,12 @@ _PASSED = {
     "guided_decoding_guide_type": "guided_decoding_guide_type",
     "guided_decoding_guide": "guided_decoding_guide",
 }
-_TYPES = {
-    "top_p": FP32,
-    "temperature": FP32,
-    "length_penalty": FP32,
-    "repetition_penalty": FP32,
-    "presence_penalty": FP32,
-    "frequency_penalty": FP32,
-    "seed": UINT64,
-    "exclude_input_in_output": BOOL,
-    "return_log_probs": BOOL,
-    "stream": BOOL,
-    "guided_decoding_guide_type": STRING,
-    "guided_decoding_guide": STRING,
-}
-_RETURNED = {"cum_log_probs": FP32, "output_log_probs": FP32, "sequence_index": INT32, "batch_index": INT32}
+_RETURNED = ("cum_log_probs", "output_log_probs", "sequence_index", "batch_index")
 
 
 def ensemble() -> pb.ModelConfig:
     """preprocessing → tensorrt_llm → postprocessing."""
-    dims = {"cum_log_probs": [-1], "output_log_probs": [-1, -1]}
+    types = {tensor.name: tensor.data_type for tensor in INPUTS}
     steps = [
         pb.ModelEnsembling.Step(
             model_name="preprocessing",
@@ -204,11 +189,11 @@ def ensemble() -> pb.ModelConfig:
             tensor_in("stop_words", STRING, [-1]),
             tensor_in("end_id", INT32),
             tensor_in("pad_id", INT32),
-            *(tensor_in(name, _TYPES.get(name, INT32)) for name in _PASSED),
+            *(tensor_in(ours, types[theirs]) for ours, theirs in _PASSED.items()),
         ],
         output=[
             tensor_out("text_output", STRING, [-1]),
-            *(tensor_out(name, dtype, dims.get(name, [1])) for name, dtype in _RETURNED.items()),
+            *(tensor for tensor in OUTPUTS if tensor.name in _RETURNED),
         ],
         ensemble_scheduling=pb.ModelEnsembling(step=steps),
     )

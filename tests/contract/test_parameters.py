@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from bento_trtllm.generation.source import TokenRequest
-from bento_trtllm.triton.wire.tensors import API_FIELDS
-from bento_trtllm.triton_models.shared.parameters import OUTPUTS, PARAMETERS, Output, Parameter
+from bento_trtllm.triton_models.shared.parameters import API_FIELDS, OUTPUTS, PARAMETERS, Output, Parameter
 
 HERE = Path(__file__).parent
 PREFIX = "inflight_batcher_llm-"

@@ -63,6 +63,3 @@ def _input(parameter: Parameter) -> pb.ModelInput:
 INPUTS = tuple(map(_input, PARAMETERS))
 """All inputs of 1.x; an engine of another release has those that its dialect leaves."""
 OUTPUTS = tuple(tensor_out(output.tensor, TYPES[output.dtype], output.dims) for output in OUTPUT_TABLE)
-
-API_FIELDS: Mapping[str, str] = {row.tensor: row.api[0] for row in (*PARAMETERS, *OUTPUT_TABLE) if row.api}
-"""The field of a request to the service that an engine's refusal of a tensor is about."""

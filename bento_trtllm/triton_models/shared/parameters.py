@@ -158,3 +158,6 @@ OUTPUTS = (
     Output("num_input_tokens", "INT32", since="1.3.0"),
     Output("num_output_tokens", "INT32", since="1.3.0"),
 )
+
+API_FIELDS = {row.tensor: row.api[0] for row in (*PARAMETERS, *OUTPUTS) if row.api}
+"""The field of a request to the service that an engine's refusal of a tensor is about."""

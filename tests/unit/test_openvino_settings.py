@@ -1,0 +1,55 @@
+"""What the OpenVINO engine's model makes of its parameters on a machine."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bento_trtllm.config import EngineSettings
+
+MODELS = Path(__file__).parents[2] / "bento_trtllm/triton_models"
+sys.path += [str(MODELS / "shared"), str(MODELS / "openvino")]
+
+import settings as model_settings  # noqa: E402  as Triton finds it
+
+
+def read(**given: str) -> model_settings.EngineSettings:
+    packed = {
+        "gpt_model_path": "engine",
+        "vocab_size": "1000",
+        "context_length": "4096",
+        "kv_values_per_token": "64",
+        "exclude_input_in_output": "true",
+        **EngineSettings().parameters("openvino"),
+        **given,
+    }
+    return model_settings.EngineSettings.read({name: {"string_value": value} for name, value in packed.items()})
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """64 hardware threads, 32 cores, no quota."""
+    monkeypatch.setattr(model_settings, "cores", lambda: 64)
+    monkeypatch.setattr(model_settings, "physical_cores", lambda: 32)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "tokens"), [(64, 0, 2048), (32, 0, 2048), (8, 8, 1024), (2, 2, 256), (1, 1, 256)]
+)
+def test_threads_and_step_follow_the_quota(machine: pytest.MonkeyPatch, cores: int, threads: int, tokens: int) -> None:
+    """Without one less than the cores, OpenVINO chooses (0)."""
+    machine.setattr(model_settings, "cores", lambda: cores)
+    assert (read().inference_threads(), read().prefill_tokens()) == (threads, tokens)
+
+
+def test_what_is_given_counts(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(model_settings, "cores", lambda: 2)
+    settings = read(threads="6", max_num_tokens="512", response_pace_ms="3")
+    assert (settings.inference_threads(), settings.prefill_tokens()) == (6, 512)
+    assert settings.response_pace.gap_s(10) == pytest.approx(0.03)
+
+
+def test_a_prefix_cache_is_refused() -> None:
+    with pytest.raises(ValueError, match="enable_kv_cache_reuse must be false"):
+        read(enable_kv_cache_reuse="true")
