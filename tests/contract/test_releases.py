@@ -22,7 +22,7 @@ from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.manifest import DialectName
 from bento_trtllm.packing.repository import configurations, write_repository
 from bento_trtllm.triton.process.repository import place_repository, read_config
-from bento_trtllm.triton.wire.client import encode
+from bento_trtllm.triton.wire.codec import encode
 from bento_trtllm.triton.wire.dialects import DIALECTS, RENAMED
 from tests.support.llamas import LLAMA3_8B, llama
 

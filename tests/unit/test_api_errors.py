@@ -19,7 +19,7 @@ from bento_trtllm.generation.errors import (
     WaitedTooLong,
 )
 from bento_trtllm.text.tokenizer import TextTooLong
-from bento_trtllm.triton.wire.tensors import API_FIELDS
+from bento_trtllm.triton_models.shared.parameters import API_FIELDS
 
 BUSY = {"Retry-After": "1"}
 LATE = {"Retry-After": "5"}

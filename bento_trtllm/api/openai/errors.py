@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from bento_trtllm.api.errors import APIError, bad_request
 from bento_trtllm.errors import BentoTRTLLMError
-from bento_trtllm.triton.wire.tensors import API_FIELDS
+from bento_trtllm.triton_models.shared.parameters import API_FIELDS
 
 # OpenAI's names, by status; its client libraries choose the exception by the status. All others are
 # invalid_request_error or, from 500 on, server_error.

@@ -64,7 +64,7 @@ class Health:
 
         False if it takes none: that is said in its place, by Triton or by the thread that queues requests.
         """
-        from bento_trtllm.triton.wire.client import question  # noqa: PLC0415  as above
+        from bento_trtllm.triton.wire.codec import question  # noqa: PLC0415  as above
 
         call = self._stub.ModelStreamInfer(iter([question()]), metadata=self._metadata)
         try:

@@ -20,18 +20,16 @@ from tritonclient.grpc import service_pb2 as pb
 from bento_trtllm.generation.deadlines import Watch
 from bento_trtllm.generation.errors import GenerationError
 from bento_trtllm.generation.source import TokenBatch
+from bento_trtllm.triton.wire.codec import IDS, SCORES
+from bento_trtllm.triton_models.shared.pacing import Pace
 
-# Seconds a stream that is open: a chunk costs the gateway some 200 µs, so all streams together leave it room.
-PACE_S = 0.0006
-# From here on more streams make no difference: text still moves ten times a second.
-SLOWEST_PACE_S = 0.1
+# A chunk costs the gateway some 200 µs, so all streams together take a third of a core and leave it room.
+PACE = Pace(stream_ms=0.6)
 # More messages than this are not kept as they came, some 400 bytes each.
 MOST_MESSAGES = 64
 # A client that was slow gets the rest in chunks of some kilobytes, so that no more waits in its connection.
 MOST_TOKENS = 256
 FINAL = "triton_final_response"
-IDS = "output_ids"
-SCORES = "output_log_probs"
 
 Call: TypeAlias = "grpc.aio.UnaryStreamCall[bytes, bytes]"
 
@@ -82,7 +80,7 @@ class Inbox:
                 await asyncio.sleep(early)
             self._read()
             if self._ids:
-                due = loop.time() + min(PACE_S * len(self._others), SLOWEST_PACE_S)
+                due = loop.time() + PACE.gap_s(len(self._others))
                 self._gave = True
                 yield self._take()
             elif self._final:

@@ -1,0 +1,115 @@
+"""A request as Triton's protobuf message: the tensors of triton_models/shared/parameters.py, as raw bytes.
+
+What is done with each tensor is decided once, here at the top; a request runs through a list of functions.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+from tritonclient.grpc import service_pb2 as pb
+
+from bento_trtllm.generation.source import TokenRequest
+from bento_trtllm.triton_models.shared.parameters import PARAMETERS, Parameter
+
+MODEL = "tensorrt_llm"
+IDS = "output_ids"
+SCORES = "output_log_probs"
+NO_NAMES: Mapping[str, str] = {}
+
+Packed = tuple[Sequence[int], bytes]
+"""A tensor's shape, with the batch dimension, and its values in little-endian order."""
+
+DERIVED: Mapping[str, Callable[[TokenRequest], Any]] = {
+    "input_length": lambda request: len(request.input_ids),
+    "streaming": lambda request: True,
+    "guide_kind": lambda request: request.guide[0] if request.guide else None,
+    "guide_text": lambda request: request.guide[1] if request.guide else None,
+}
+"""Fields of the table that are no fields of a request, but follow from them."""
+
+
+def _scalar(code: str) -> Callable[[Any], Packed]:
+    pack = struct.Struct(f"<{code}").pack
+    return lambda value: ((1, 1), pack(value))
+
+
+def _row(code: str) -> Callable[[Any], Packed]:
+    return lambda values: ((1, len(values)), struct.pack(f"<{len(values)}{code}", *values))
+
+
+def _words(words: Sequence[Sequence[int]]) -> Packed:
+    flat, ends = word_list(words)
+    return (1, 2, len(flat)), struct.pack(f"<{2 * len(flat)}i", *flat, *ends)
+
+
+def _text(text: str) -> Packed:
+    raw = text.encode()
+    return (1, 1), struct.pack("<I", len(raw)) + raw
+
+
+CODES = {"INT32": "i", "UINT64": "Q", "FP32": "f", "BOOL": "?"}
+"""struct's."""
+
+
+def _packer(parameter: Parameter) -> Callable[[Any], Packed]:
+    if parameter.dtype == "BYTES":
+        return _text
+    if parameter.words:
+        return _words
+    return (_scalar if parameter.scalar else _row)(CODES[parameter.dtype])
+
+
+def _unsaid(parameter: Parameter) -> bool:
+    """Whether a flag that is not set, or a list that is empty, stays at home. A prompt never does."""
+    return parameter.dtype == "BOOL" or not (parameter.scalar or parameter.tensor == "input_ids")
+
+
+SENT = tuple(
+    (row.tensor, row.dtype, DERIVED.get(row.field) or attrgetter(row.field), _packer(row), _unsaid(row))
+    for row in PARAMETERS
+    if row.field
+)
+"""Of each tensor that the service sends: name, type, the value of a request, how it is packed, and _unsaid."""
+
+
+def encode(
+    request: TokenRequest, names: Mapping[str, str] = NO_NAMES, outputs: Sequence[str] = (IDS,)
+) -> pb.ModelInferRequest:
+    """The protobuf message of a request; what it leaves to the engine is not sent.
+
+    `names` has the tensors that the engine's release calls otherwise than TensorRT-LLM 1.x; `outputs` are those that
+    its engine must be asked for, whatever the request.
+    """
+    message = pb.ModelInferRequest(model_name=MODEL)
+    for name in (*outputs, SCORES) if request.log_probs else outputs:
+        message.outputs.add(name=name)
+    add, append = message.inputs.add, message.raw_input_contents.append
+    for tensor, dtype, value_of, pack, unsaid in SENT:
+        value = value_of(request)
+        if value is None or (unsaid and not value):
+            continue
+        shape, raw = pack(value)
+        add(name=names.get(tensor, tensor), datatype=dtype, shape=shape)
+        append(raw)
+    return message
+
+
+def question() -> pb.ModelInferRequest:
+    """The least request: only the engine's own loop can answer it, with one token, and any engine's outputs are named.
+
+    Not one with `stop`: NVIDIA's backend answers that in Triton's thread, while its Executor may stand still, and never
+    gives up what it made for the answer (sendEnqueueResponse in model_instance_state.cc, 0.10.0 to 1.3.0rc3).
+    """
+    return encode(TokenRequest([0], 1), outputs=(IDS, "sequence_length"))
+
+
+def word_list(words: Iterable[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """TensorRT-LLM's layout for words: all ids in a row, and the end of each word, padded with -1."""
+    flat: list[int] = []
+    ends: list[int] = []
+    for word in words:
+        flat += word
+        ends.append(len(flat))
+    return flat, ends + [-1] * (len(flat) - len(ends))
