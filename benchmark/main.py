@@ -16,7 +16,7 @@ from benchmark.suite import PARTS, Options, Report, run
 from tests.support.launcher import ROOT
 
 T = TypeVar("T")
-DOCS = ROOT / "docs"
+DOCS, RESULTS = ROOT / "docs", ROOT / "benchmark" / "results"
 EPILOG = """
 parts:
   table    every path at every number of streams, as fast as the engine gives tokens (with --rate: paced)
@@ -52,7 +52,9 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the table's picture, a PNG")
-    parser.add_argument("--docs", action="store_true", help="all parts; regenerate docs/performance.{md,json,png}")
+    parser.add_argument(
+        "--docs", action="store_true", help="all parts; rewrite docs/performance.* and benchmark/results"
+    )
     parser.add_argument("--url", help="measure a service that runs already, over HTTP alone")
     parser.add_argument(
         "--engine", choices=("free", "openvino"), default="free", help="free: costs nothing (default); openvino: demo"
@@ -100,7 +102,7 @@ def main() -> int:
         print(report.text())
         write(report, given.json, given.plot)
         if given.docs:
-            write(report, DOCS / "performance.json", DOCS / "performance.png")
+            write(report, RESULTS / "performance.json", DOCS / "performance.png")
             replace(DOCS / "performance.md", report.markdown())
     except BenchError as error:
         say(f"error: {error}")
