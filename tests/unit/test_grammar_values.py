@@ -454,7 +454,7 @@ def objects(inner: st.SearchStrategy[tuple[Any, Any]]) -> st.SearchStrategy[tupl
         value = {name: one for name, (_, one) in properties.items() if name in required or draw(st.booleans())}
         schema: dict[str, Any] = {"type": "object", "properties": {n: s for n, (s, _) in properties.items()}}
         schema |= {"required": required} if required else {}
-        if properties and draw(st.booleans()):
+        if bool(properties) and draw(st.booleans()):
             schema |= {"minProperties": draw(st.integers(0, len(value))), "additionalProperties": False}
             schema["maxProperties"] = draw(st.integers(len(value), 6))
         return schema, value if properties else {}
