@@ -27,15 +27,20 @@ CALL = {
     "type": "function",
     "function": {"name": "get_weather", "arguments": {"city": "Kyiv", "días": 2}},
 }
-ASKED = [{"role": "user", "content": "  What is <b>Triton</b>?\n"}]
+ASKED: list[dict[str, Any]] = [{"role": "user", "content": "  What is <b>Triton</b>?\n"}]
 SYSTEM = [{"role": "system", "content": "Be brief."}, *ASKED]
 TALK = [*SYSTEM, {"role": "assistant", "content": "A server."}, {"role": "user", "content": "Whose?"}]
-CALLED = [
+CALLED: list[dict[str, Any]] = [
     *SYSTEM,
     {"role": "assistant", "content": "I look.", "tool_calls": [CALL]},
     {"role": "tool", "tool_call_id": "abcdefghi", "name": "get_weather", "content": "12 °C"},
 ]
-CALLED_SILENTLY = [*ASKED, {"role": "assistant", "content": "", "tool_calls": [CALL, CALL]}, CALLED[-1], CALLED[-1]]
+CALLED_SILENTLY: list[dict[str, Any]] = [
+    *ASKED,
+    {"role": "assistant", "content": "", "tool_calls": [CALL, CALL]},
+    CALLED[-1],
+    CALLED[-1],
+]
 
 # In the manner of what checkpoints come with.
 TEMPLATES = {
