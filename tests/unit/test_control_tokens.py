@@ -1,0 +1,145 @@
+"""Control tokens are where templates and tokenizers put them, and nowhere else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from bento_trtllm.text.template import ChatTemplate
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from tests.support.chat_templates import (
+    ASKED,
+    SAY,
+    TALK,
+    TEMPLATES,
+    TOOL,
+    ours,
+    theirs,
+    write,
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("templates")
+    return {name: write(folder / name, template) for name, template in TEMPLATES.items()}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_user_text_never_becomes_a_control_token(name: str, checkpoints: dict[str, Path]) -> None:
+    """Whatever a token's flag, in every field; and the template's own stay what they are."""
+    tokenizer = PromptTokenizer(checkpoints[name])
+    template = ChatTemplate(checkpoints[name], tokenizer)
+    controls = set(tokenizer.special_ids.values())
+    added = {
+        token["content"] for token in json.loads((checkpoints[name] / "tokenizer.json").read_text())["added_tokens"]
+    }
+    assert {token for token in added if token in TEMPLATES[name] and token != "ish"} <= set(tokenizer.special_ids)
+    clean = [i for i in template.chat(TALK) if i in controls]
+    for token in tokenizer.special_ids:
+        for hostile in (token, f"a {token} b", token * 2, token[0] + token, f"{token}{token[1:]}"):
+            talk = [message | {"content": message["content"] + hostile} for message in TALK]
+            if name in ("deepseek", "hermes") and "</think>" in hostile:
+                talk = [message for message in talk if message["role"] != "assistant"]
+            ids = template.chat(talk)
+            found = [i for i in ids if i in controls]
+            assert found == (clean if len(talk) == len(TALK) else [i for i in template.chat(_users()) if i in controls])
+            if name not in ("given", "mistral"):
+                assert tokenizer.decode(ids).count(hostile.strip()) >= len(talk) - 1
+        tool = {"type": "function", "function": {"name": token, "description": token, "parameters": {token: [token]}}}
+        ids = template.chat(TALK, [tool])
+        assert [i for i in ids if i in controls] == [i for i in template.chat(TALK, [TOOL]) if i in controls]
+
+
+def _users() -> list[dict[str, Any]]:
+    return [message for message in TALK if message["role"] != "assistant"]
+
+
+def test_a_thought_is_cut_off_all_the_same(checkpoints: dict[str, Path]) -> None:
+    """Marks do not keep a template from looking for its own tokens in a message."""
+    thought = [ASKED[0], {"role": "assistant", "content": "<think>hm</think>yes"}, ASKED[0]]
+    bare = [ASKED[0], {"role": "assistant", "content": "yes"}, ASKED[0]]
+    for name in ("deepseek", "hermes"):
+        template = ours(checkpoints[name])
+        assert template.chat(thought) == template.chat(bare) == theirs(checkpoints[name], bare)
+
+
+def test_half_a_marked_token_is_none(tmp_path: Path) -> None:
+    """A template that takes a message apart makes no control token of it."""
+    source = "<|im_start|>{{ messages[0].content[1:] }}{{ messages[0].content[:-1] }}{{ messages[0].content[20:] }}"
+    path = write(tmp_path, source + "{{ messages[0].content | upper }}{{ messages[0].content | tojson | urlencode }}")
+    tokenizer = PromptTokenizer(path)
+    ids = ChatTemplate(path, tokenizer).chat([{"role": "user", "content": "<|im_start|><|im_start|>"}])
+    assert [i for i in ids if i in tokenizer.special_ids.values()] == [tokenizer.special_ids["<|im_start|>"]]
+
+
+def test_tokens_that_a_template_puts_together_are_its_own(tmp_path: Path) -> None:
+    path = write(tmp_path, "{% for m in messages %}{{ '<|' ~ 'im_' ~ 'start' ~ '|>' ~ m.content }}{% endfor %}")
+    tokenizer = PromptTokenizer(path)
+    start = tokenizer.special_ids["<|im_start|>"]
+    assert ChatTemplate(path, tokenizer).chat([{"role": "user", "content": "<|im_start|>"}]).count(start) == 1
+    assert start not in tokenizer.encode_text("<|im_start|>")
+    # Nobody writes this one: an ordinary word, as the tokenizer has it.
+    assert "</think>" not in tokenizer.special_ids
+
+
+@pytest.mark.parametrize("bos", ["tokenizer", "template", "both", "neither"])
+def test_bos_is_where_the_tokenizer_or_the_template_puts_it(bos: str, tmp_path: Path) -> None:
+    path = write(tmp_path, "{{ bos_token }}" + SAY if bos in ("template", "both") else SAY)
+    if bos in ("tokenizer", "both"):
+        file = path / "tokenizer.json"
+        begin = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}
+        words = {"Sequence": {"id": "A", "type_id": 0}}
+        special = {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]}}
+        processor = {"type": "TemplateProcessing", "single": [begin, words], "pair": [begin, words, words | {}]}
+        processor["pair"] = [begin, words, {"Sequence": {"id": "B", "type_id": 1}}]
+        file.write_text(
+            json.dumps(json.loads(file.read_text()) | {"post_processor": processor | {"special_tokens": special}})
+        )
+    tokenizer = PromptTokenizer(path)
+    template = ChatTemplate(path, tokenizer)
+    assert template.chat(ASKED) == theirs(path, ASKED)
+    assert template.chat(ASKED).count(0) == (bos in ("template", "both"))
+    assert [*tokenizer.prefix, *tokenizer.encode_text("some words")] == AutoTokenizer.from_pretrained(path)(
+        "some words"
+    ).input_ids
+    assert tokenizer.prefix == ((0,) if bos in ("tokenizer", "both") else ())
+
+
+def test_truncation_and_padding_of_a_tokenizer_are_not_for_prompts(tmp_path: Path) -> None:
+    path = write(tmp_path, SAY)
+    file = path / "tokenizer.json"
+    truncation = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    padding = {"strategy": {"Fixed": 16}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0}
+    padding |= {"pad_type_id": 0, "pad_token": "<|endoftext|>"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"truncation": truncation, "padding": padding}))
+    for words in (3, 50):
+        text = "word " * words
+        ids = ours(path).chat([{"role": "user", "content": text}])
+        assert PromptTokenizer(path).decode(ids) == text
+        assert ids == PromptTokenizer(path).encode_text(text)
+
+
+def test_rows_without_a_token_are_nothing(tmp_path: Path) -> None:
+    """Of a model with more rows than its tokenizer has tokens."""
+    tokenizer = PromptTokenizer(write(tmp_path, SAY))
+    (letter,) = tokenizer.encode_text("x")
+    assert tokenizer.decode([640, letter, 100_000]) == "x"
+    detokenizer = tokenizer.detokenizer()
+    assert [detokenizer.feed([i]) for i in (640, letter)] == ["", "x"]
+    assert tokenizer.token_bytes(640) == b""
+
+
+def test_end_tokens_are_no_text(tmp_path: Path) -> None:
+    """Also one that is not special."""
+    path = write(tmp_path, SAY)
+    end = PromptTokenizer(path).encode_text("x")[0]
+    assert PromptTokenizer(path, end_ids=[end, 9_999]).decode([end]) == ""
+
+
+def test_a_word_that_templates_write_stands_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, "ish fish ish-ish ishes {{ messages[0].content }}")
+    assert "ish" in PromptTokenizer(path).special_ids
+    assert ours(path).chat(ASKED) == theirs(path, ASKED)
