@@ -48,7 +48,7 @@ class StreamCut(BaseException):
     """Ends a response without its closing chunk, so that no client takes a part for the whole.
 
     Not an Exception: BentoML catches those while it streams, logs them, and ends the response as if it were
-    complete (_bentoml_sdk/io_models.py, 1.4.39).
+    complete (_bentoml_sdk/io_models.py, 1.4.40).
     """
 
 

@@ -40,7 +40,7 @@ async def chat_page() -> Response:
 
 
 async def index_page() -> Response:
-    """Swagger UI, with BentoML's files. BentoML's own page (1.4.39) also loads Google Tag Manager."""
+    """Swagger UI, with BentoML's files. BentoML's own page (1.4.40) also loads Google Tag Manager."""
     return _page("index.html", INDEX_POLICY)
 
 

@@ -1,4 +1,4 @@
-"""The process of `bentoml serve` itself, which starts and stops the workers with circus 0.18.3 (BentoML 1.4.39).
+"""The process of `bentoml serve` itself, which starts and stops the workers with circus 0.18.3 (BentoML 1.4.40).
 
 circus takes commands at a port of 127.0.0.1 from whoever is on this machine, "run this" among them. So its two sockets
 are moved to where nobody else can reach them. And its workers learn whether a signal is for them alone: they hold one

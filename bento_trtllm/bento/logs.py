@@ -15,7 +15,7 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u20
 def configure() -> None:
     """Show our own INFO, which BentoML's root level hides, and a refused request as one line."""
     logging.getLogger("bento_trtllm").setLevel(logging.INFO)
-    # The module whose log_exception the server calls (_bentoml_impl/server/app.py, 1.4.39).
+    # The module whose log_exception the server calls (_bentoml_impl/server/app.py, 1.4.40).
     logging.getLogger("bentoml._internal.server.http_app").addFilter(_shorten)
     for logger in (logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)):
         for handler in logger.handlers:

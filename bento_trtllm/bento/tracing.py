@@ -8,7 +8,7 @@ from opentelemetry.instrumentation import asgi
 class RequestSpans(asgi.OpenTelemetryMiddleware):
     """BentoML's tracing without a span for each chunk of a stream, which costs more than the chunk itself.
 
-    OpenTelemetry has an argument for it, and BentoML no setting (_bentoml_impl/server/app.py, 1.4.39).
+    OpenTelemetry has an argument for it, and BentoML no setting (_bentoml_impl/server/app.py, 1.4.40).
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
