@@ -99,3 +99,8 @@ def test_placed_repository_has_absolute_paths_and_overrides(packed: Path, tmp_pa
     assert read_config(placed / "preprocessing").parameters["tokenizer_dir"].string_value == str(packed / "tokenizer")
     assert (placed / "tensorrt_llm" / "1" / "model.py").is_file()
     assert read_config(packed / "repository" / "tensorrt_llm").parameters["threads"].string_value == "0"
+
+
+def test_a_repository_without_text_has_the_engine_alone(packed: Path, tmp_path: Path) -> None:
+    placed = place_repository(packed, tmp_path, {}, text=False)
+    assert [path.name for path in placed.iterdir()] == ["tensorrt_llm"]
