@@ -6,11 +6,8 @@ protocol are in test_protocol.py, those of circus' sockets in test_arbiter.py.
 """
 
 import inspect
-import re
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import bentoml
 import click
@@ -37,29 +34,7 @@ from prometheus_client import mmap_dict, multiprocess, values
 from bento_trtllm.bento.metric_files import BESIDE_KEY, FIRST_BYTES, HEAD
 from bento_trtllm.bento.store import FOLDERS
 from bento_trtllm.metrics.prometheus import TokenHistogram
-
-
-def expect(inside: Any, *phrases: str, look: str) -> None:
-    """Fail, with what to look at, where the source of `inside` no longer has one of the phrases, in this order.
-
-    White space does not count.
-    """
-    source = _squeezed(inspect.getsource(inside))
-    name, place = getattr(inside, "__qualname__", inside.__name__), 0
-    for phrase in phrases:
-        found = source.find(_squeezed(phrase), place)
-        assert found >= 0, f"{name} ({inspect.getsourcefile(inside)}) no longer says {phrase!r}: look at {look}"
-        place = found + 1
-
-
-def _squeezed(text: str) -> str:
-    return re.sub(r"\s+", "", text)
-
-
-def takes(inside: Callable[..., Any], *names: str, look: str) -> None:
-    """Fail where a function's parameters do not begin with these."""
-    found = list(inspect.signature(inside).parameters)[: len(names)]
-    assert found == list(names), f"{inside.__qualname__} takes {found} and no longer {list(names)}: look at {look}"
+from tests.support.canary import expect, takes
 
 
 def test_a_canary_can_fail() -> None:

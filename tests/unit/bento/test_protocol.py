@@ -13,7 +13,9 @@ from bento_trtllm.bento.cycle import ClosingCycle, cycle
 from bento_trtllm.bento.peers import Peers, network
 from bento_trtllm.bento.protocol import BoundedProtocol, install
 from bento_trtllm.config import Settings
+from tests.support.canary import expect, takes
 
+LOOK = "bento/protocol.py, BoundedProtocol; tests/service/test_wire.py"
 OVERRIDDEN = [
     *("connection_made", "connection_lost", "data_received", "on_message_begin", "on_url", "on_header"),
     *("on_headers_complete", "on_body", "on_message_complete", "on_response_complete", "_unset_keepalive_if_required"),
@@ -31,31 +33,37 @@ async def app(scope: object, receive: object, send: object) -> None:
 
 @pytest.mark.parametrize("name", OVERRIDDEN)
 def test_uvicorn_has_the_method(name: str) -> None:
-    theirs, ours = getattr(HttpToolsProtocol, name), getattr(BoundedProtocol, name)
-    assert list(inspect.signature(theirs).parameters) == list(inspect.signature(ours).parameters)
+    assert hasattr(HttpToolsProtocol, name), f"uvicorn has no {name}: look at {LOOK}"
+    takes(getattr(HttpToolsProtocol, name), *inspect.signature(getattr(BoundedProtocol, name)).parameters, look=LOOK)
 
 
 async def test_uvicorn_has_the_attributes() -> None:
     protocol = HttpToolsProtocol(config=Config(app), server_state=ServerState(), app_state={})
-    assert [name for name in ATTRIBUTES if not hasattr(protocol, name)] == []
+    assert [name for name in ATTRIBUTES if not hasattr(protocol, name)] == [], LOOK
     protocol.on_message_begin()
-    assert protocol.url == b""
-    source = inspect.getsource(RequestResponseCycle.__init__)
-    assert [name for name in CYCLE_ATTRIBUTES if f"self.{name}" not in source] == []
+    assert protocol.url == b"", LOOK
+    for name in CYCLE_ATTRIBUTES:
+        expect(RequestResponseCycle.__init__, f"self.{name}", look="bento/cycle.py; bento/protocol.py, _refuse")
 
 
 def test_uvicorn_makes_cycles_by_the_name_that_is_replaced() -> None:
-    source = inspect.getsource(HttpToolsProtocol.on_headers_complete)
-    assert "self.cycle = RequestResponseCycle(\n            scope=" in source
-    # Before that, so that the version says which kind it is to be.
-    assert source.index('self.scope["http_version"] = http_version') < source.index("RequestResponseCycle(")
+    """After it has set the version, which says of which kind one is to be."""
+    expect(
+        HttpToolsProtocol.on_headers_complete,
+        'self.scope["http_version"] = http_version',
+        "self.cycle = RequestResponseCycle(scope=",
+        look="bento/cycle.py, cycle; tests/service/test_http10.py",
+    )
 
 
 def test_uvicorn_frames_bodies_as_expected() -> None:
     """A length that is known is checked, one that is not makes chunks: ClosingCycle goes between."""
-    source = inspect.getsource(RequestResponseCycle.send)
-    assert "if self.chunked_encoding is None and" in source
-    assert "self.expected_content_length -= num_bytes" in source
+    expect(
+        RequestResponseCycle.send,
+        "if self.chunked_encoding is None and",
+        "self.expected_content_length -= num_bytes",
+        look="bento/cycle.py, ClosingCycle.send; tests/service/test_http10.py",
+    )
     assert inspect.iscoroutinefunction(ClosingCycle.send)
 
 
