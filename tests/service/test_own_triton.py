@@ -53,13 +53,16 @@ def test_it_serves(home: Path, tmp_path: Path) -> None:
     assert "No module named 'pytriton'" in said
     triton = install(tmp_path / "triton")
     model_python = environment(tmp_path / "models", *NEEDED)
-    env = {
-        "TRITONSERVER": str(triton),
-        "PATH": f"{service_python.parent}:{model_python.parent}:/usr/bin:/bin",
-        "LD_LIBRARY_PATH": f"{sysconfig.get_config_var('LIBDIR')}:{PACKAGES / 'nvidia_pytriton.libs'}",
-    }
     door = ("--arg", f"grpc_port={free_port()}")
-    with serve(home, tmp_path / "log.txt", *door, python=str(service_python), **env) as service:
+    with serve(
+        home,
+        tmp_path / "log.txt",
+        *door,
+        python=str(service_python),
+        TRITONSERVER=str(triton),
+        PATH=f"{service_python.parent}:{model_python.parent}:/usr/bin:/bin",
+        LD_LIBRARY_PATH=f"{sysconfig.get_config_var('LIBDIR')}:{PACKAGES / 'nvidia_pytriton.libs'}",
+    ) as service:
         service.wait_ready()
         (process,) = service.tritons()
         assert process.cmdline()[0] == str(triton)
