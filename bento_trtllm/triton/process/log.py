@@ -15,7 +15,7 @@ import re
 import time
 from collections import deque
 
-from bento_trtllm.triton.wire import complaint
+from bento_trtllm.triton.wire import engine_errors
 from bento_trtllm.triton_models.shared.faults import INVALID_REQUEST
 
 LINE = re.compile(r"([VIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ([^\s\]]+):\d+\] ?(.*)", re.DOTALL)
@@ -86,14 +86,14 @@ class TritonLog:
         elif match := ERROR.match(line):
             message, level = line, logging.ERROR
             self._note(match["message"])
-        elif match := complaint.MARK.search(line):
+        elif match := engine_errors.MARK.search(line):
             message, level = line, NVIDIA.get(match[1], logging.INFO)
             if level >= logging.ERROR:
                 self._note(line)
         elif match := THROWN.match(line):
             message, level = line, logging.ERROR
             self._note(match["message"])
-        elif not line or line[0] in "+|" or complaint.FRAME.match(line):
+        elif not line or line[0] in "+|" or engine_errors.FRAME.match(line):
             message, level = line, self._level  # a table, or a stack trace, goes with the line above it
         else:
             message, level = line, logging.INFO
@@ -118,14 +118,14 @@ class TritonLog:
             return self.failure
         since = 0.0 if self._starting else time.monotonic() - RECENT_S
         if errors := [message for at, message in self._errors if at >= since]:
-            return complaint.readable(errors[0])
+            return engine_errors.readable(errors[0])
         return self.last()
 
     def last(self) -> str:
         """The last line that says anything."""
         for line in reversed(self.tail):
-            if line and line[0] not in "+|" and not complaint.FRAME.match(line):
-                return f"the last that it wrote is: {complaint.readable(line)}"
+            if line and line[0] not in "+|" and not engine_errors.FRAME.match(line):
+                return f"the last that it wrote is: {engine_errors.readable(line)}"
         return "it wrote nothing"
 
     def _notice(self, message: str) -> None:
@@ -133,13 +133,13 @@ class TritonLog:
             self.port_taken = True
         for failure in FAILURES:
             if self.failure is None and (match := failure.match(message)):
-                message = complaint.readable(match["message"].partition("\n\nAt:")[0])  # what follows is in the log
+                message = engine_errors.readable(match["message"].partition("\n\nAt:")[0])  # what follows is in the log
                 self.failure = f"model {match['model']}: {message.strip()}"
         if not HARMLESS.search(message):
             self._note(message)
 
     def _note(self, error: str) -> None:
-        if complaint.read(error).code != INVALID_REQUEST:  # else it is about one request
+        if engine_errors.read(error).code != INVALID_REQUEST:  # else it is about one request
             self._errors.append((time.monotonic(), error))
 
 

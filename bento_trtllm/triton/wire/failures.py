@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from bento_trtllm.generation.errors import EngineUnavailable, GenerationError, RequestRefused
-from bento_trtllm.triton.wire import complaint
+from bento_trtllm.triton.wire import engine_errors
 from bento_trtllm.triton_models.shared.faults import INVALID_REQUEST, UNAVAILABLE
 
 LOGGER = logging.getLogger("bento_trtllm.triton")
@@ -26,14 +26,14 @@ class Failures:
         before = self._counted
 
         def meaning(message: str) -> GenerationError:
-            fault = complaint.read(message)
+            fault = engine_errors.read(message)
             if fault.code == INVALID_REQUEST:
                 return RequestRefused(fault.message, tensor=fault.tensor or None)
             if fault.code == UNAVAILABLE:
                 return EngineUnavailable("The engine takes no requests now.")
             LOGGER.error("the engine failed a request: %s", message)
             if self._counted == before:  # else it may have begun before another failure, and ended with it
-                self._count(lost=complaint.is_lost(message))
+                self._count(lost=engine_errors.is_lost(message))
             return EngineUnavailable("The engine failed: see the server's log.")
 
         return meaning

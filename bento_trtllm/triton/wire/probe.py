@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from bento_trtllm.triton.wire import complaint
+from bento_trtllm.triton.wire import engine_errors
 from bento_trtllm.triton_models.shared.faults import UNAVAILABLE
 
 CHANNEL_OPTIONS = (
@@ -71,7 +71,7 @@ class Health:
             reply = await call.read()
             # The end without a word is an answer too: Triton sends it when the engine has sent its own.
             ended = not isinstance(reply, self._messages.ModelStreamInferResponse)
-            return ended or complaint.read(reply.error_message).code != UNAVAILABLE
+            return ended or engine_errors.read(reply.error_message).code != UNAVAILABLE
         except self._failure:
             return False
         finally:

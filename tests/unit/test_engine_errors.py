@@ -3,8 +3,9 @@
 import pytest
 
 from bento_trtllm.generation.errors import EngineUnavailable, RequestRefused
-from bento_trtllm.triton.wire import complaint
+from bento_trtllm.triton.wire import engine_errors
 from bento_trtllm.triton.wire.failures import Failures
+from bento_trtllm.triton_models.shared.faults import FAILED, INVALID_REQUEST, UNAVAILABLE, Fault
 
 TRACE = """ (/workspace/tensorrt_llm/cpp/tensorrt_llm/batch_manager/llmRequest.cpp:262)
 1       0x7f3a68154000 tensorrt_llm::common::throwRuntimeError(char const*, int, char const*) + 82
@@ -20,7 +21,7 @@ ILLEGAL = (
     "[TensorRT-LLM][ERROR] CUDA runtime error in cudaStreamSynchronize(get()): an illegal memory access was encountered"
 )
 BLOCKS = "[TensorRT-LLM][ERROR] Assertion failed: Can't allocate new blocks. No free blocks left."
-FAILED = "The engine failed: see the server's log."
+TOLD = "The engine failed: see the server's log."
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_a_clients_fault_is_told_in_our_words(message: str, told: str | None) ->
 def test_all_else_is_the_engines_failure_in_a_sentence(message: str) -> None:
     error = Failures().meaning()(message)
     assert isinstance(error, EngineUnavailable)
-    assert str(error) == FAILED
+    assert str(error) == TOLD
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_a_lost_gpu_condemns_the_engine_at_once() -> None:
     ],
 )
 def test_what_others_may_read(message: str, read: str) -> None:
-    assert complaint.readable(message) == read
+    assert engine_errors.readable(message) == read
 
 
 @pytest.mark.parametrize(
@@ -145,3 +146,22 @@ def test_a_refusal_names_the_tensor_at_fault(message: str, tensor: str | None) -
     error = Failures().meaning()(message)
     assert isinstance(error, RequestRefused)
     assert error.tensor == tensor
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(INVALID_REQUEST, "temperature is -1.0: it must lie between 0.0 and 1000000.0.", "temperature"),
+        Fault(INVALID_REQUEST, "It has\ntwo lines [and brackets]."),
+        Fault(FAILED, "The engine failed in a step."),
+        Fault(UNAVAILABLE, "The server is stopping."),
+    ],
+)
+def test_what_our_engine_models_say_is_read_as_they_meant_it(fault: Fault) -> None:
+    assert engine_errors.read(str(fault)) == fault
+
+
+@pytest.mark.parametrize("text", ["[request id: 7] no", "[invalid_request]", "[TensorRT-LLM][ERROR] x", "[other] x"])
+def test_brackets_of_others_are_no_code(text: str) -> None:
+    assert Fault.read(text) is None
+    assert engine_errors.read(text) == Fault(FAILED, text)

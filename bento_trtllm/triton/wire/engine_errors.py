@@ -2,8 +2,8 @@
 
 Our own Triton models say what they mean (triton_models/shared/faults.py). With NVIDIA's backend a request is its
 client's fault only if a line of FAULTS says so; whatever else it complains of is its own failure. What TensorRT-LLM
-throws carries a prefix, the place in its source and a stack trace (tllmException.h,
-tllmException.cpp and assert.h, 0.10.0 to 1.3.0rc3):
+throws carries a prefix, the place in its source and a stack trace (tllmException.h, tllmException.cpp and assert.h,
+0.10.0 to 1.3.0rc3):
 
     [TensorRT-LLM][ERROR] Assertion failed: <condition or text> (/src/tensorrt_llm/…/file.cpp:123)
     1       0x7f1a… tensorrt_llm::executor::Executor::Impl::… + 456
