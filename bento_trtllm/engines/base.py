@@ -3,18 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypedDict
+from typing import ClassVar, TypedDict
 
 from pydantic import JsonValue
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from typing_extensions import Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.safetensors import NUMPY_TYPES
 from bento_trtllm.manifest import DialectName
 from bento_trtllm.triton.wire.dialects import DIALECTS, Dialect
-
-if TYPE_CHECKING:
-    from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 
 class Plan(TypedDict):
@@ -72,7 +70,7 @@ class Build(ABC):
         """
 
     @abstractmethod
-    def model_config(self) -> "ModelConfig":
+    def model_config(self) -> ModelConfig:
         """The Triton model `tensorrt_llm` that runs this engine."""
 
     @abstractmethod

@@ -3,19 +3,18 @@
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from tritonclient.grpc import model_config_pb2 as pb
 from typing_extensions import Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
+from bento_trtllm.config import EngineSettings
 from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, weights_fault
 from bento_trtllm.engines.openvino.gguf import FAMILIES, convert, write_gguf
 from bento_trtllm.engines.openvino.options import OpenVINOOptions
 from bento_trtllm.engines.openvino.vocabulary import Vocabulary, read_vocabulary
 from bento_trtllm.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from tritonclient.grpc.model_config_pb2 import ModelConfig
+from bento_trtllm.triton.wire import tensors as contract
 
 NAME = "openvino"
 FILE = "model.gguf"
@@ -89,13 +88,7 @@ class OpenVINOBuild(Build):
     def write(self, directory: Path, workspace: Path) -> None:
         write_gguf(self.checkpoint, self._vocabulary, self._precision, directory / FILE)
 
-    def model_config(self) -> "ModelConfig":
-        # Imported here: --help answers at once.
-        from tritonclient.grpc import model_config_pb2 as pb  # noqa: PLC0415
-
-        from bento_trtllm.config import EngineSettings  # noqa: PLC0415
-        from bento_trtllm.triton.wire import tensors as contract  # noqa: PLC0415
-
+    def model_config(self) -> pb.ModelConfig:
         config = self.checkpoint.config
         values = {
             "gpt_model_path": "engine",

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
+from tritonclient.grpc import model_config_pb2 as pb
 from typing_extensions import Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
@@ -21,10 +21,8 @@ from bento_trtllm.engines.tensorrt.releases import Release, find_release, same_v
 from bento_trtllm.engines.tensorrt.settings import TensorRTSettings
 from bento_trtllm.errors import CheckpointError, EngineError
 from bento_trtllm.triton.process.ranks import launch_plan
+from bento_trtllm.triton.wire import tensors as contract
 from bento_trtllm.triton.wire.dialects import DIALECTS
-
-if TYPE_CHECKING:
-    from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 NAME = "tensorrt"
 OUTPUT_LEN_0_10 = 1024
@@ -223,12 +221,7 @@ class TensorRTBuild(Build):
     def launch(self) -> list[list[str]]:
         return launch_plan(self.settings.world_size)
 
-    def model_config(self) -> "ModelConfig":
-        # Imported here: --help answers at once.
-        from tritonclient.grpc import model_config_pb2 as pb  # noqa: PLC0415
-
-        from bento_trtllm.triton.wire import tensors as contract  # noqa: PLC0415
-
+    def model_config(self) -> pb.ModelConfig:
         policy = pb.ModelQueuePolicy(max_queue_size=0) if self.dialect.queue_size else None
         config = pb.ModelConfig(
             name="tensorrt_llm",
