@@ -7,6 +7,7 @@
 As it once was, `--engine openvino --checkpoint …` and `--check TAG`, it is understood too.
 """
 
+import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError, create_mod
 from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
+    CliSettingsSource,
     CliSubCommand,
     CliToggleFlag,
     PydanticBaseSettingsSource,
@@ -28,6 +30,8 @@ from bento_trtllm.engines import ENGINES, options_of
 from bento_trtllm.errors import SettingsError
 
 CHECK = "check"
+VALUES = {"str": "NAME", "int": "N", "--checkpoint": "DIR_OR_HF_ID", "--calibration-dataset": "NAME_OR_DIR"}
+"""What --help calls values, by their type or by their option."""
 
 
 class Packing(BaseModel):
@@ -88,8 +92,9 @@ def parse(arguments: Sequence[str]) -> Command:
     arguments = _modern(arguments)
     name = next(iter(arguments), "")
     try:
-        program = _program()(_cli_parse_args=arguments)
-        command = get_subcommand(program, is_required=False)
+        program = _program()
+        source = CliSettingsSource[Any](program, cli_parse_args=arguments, add_argument_method=_add)
+        command = get_subcommand(program(_cli_settings_source=source), is_required=False)
     except ParsingError as error:
         raise SettingsError(_explain(str(error).removeprefix("error parsing CLI: "), name)) from error
     except ValidationError as error:
@@ -124,6 +129,13 @@ def _program() -> type[_Program]:
     return create_model(
         "Program", __base__=_Program, __doc__="Pack a Hugging Face checkpoint into the BentoML model store.", **engines
     )
+
+
+def _add(container: argparse.ArgumentParser, *flags: str, **keywords: Any) -> argparse.Action:
+    """Add an option, whose value is called by what it is rather than by Python's type."""
+    if (kind := keywords.get("metavar")) in VALUES:
+        keywords["metavar"] = VALUES.get(flags[0], VALUES[kind])
+    return container.add_argument(*flags, **keywords)
 
 
 def _modern(arguments: Sequence[str]) -> list[str]:
