@@ -1,6 +1,6 @@
 """Values that a schema spells out, and which of them what stands beside them allows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bento_trtllm.grammar.ending import Ending
@@ -27,8 +27,9 @@ def spelled_out(schema: Mapping[str, Any], at: str) -> list[str]:
     if "const" in schema and "enum" in schema:
         values = [value for value in values if canonical(value) in map(canonical, schema["enum"])]
     checks = {keyword: schema[keyword] for keyword in schema.keys() - {"const", "enum"}}
+    grammars = [_grammar({word: schema[word]}, at) for word in ("pattern", "format") if word in schema]
     try:
-        found = [dumps(value) for value in values if not checks or _allowed(value, checks, at)]
+        found = [dumps(value) for value in values if not checks or _allowed(value, checks, grammars)]
     except ValueError as error:
         raise GrammarError(f"{at}/{key} has a value that is not JSON") from error
     if not found:
@@ -36,12 +37,21 @@ def spelled_out(schema: Mapping[str, Any], at: str) -> list[str]:
     return found
 
 
-def _allowed(value: Any, schema: Mapping[str, Any], at: str) -> bool:
+def _grammar(schema: Mapping[str, Any], at: str) -> Grammar:
+    """Of strings."""
+    rules = Rules()
+    whole = string(rules, schema, at)
+    return Grammar({ROOT: whole, **rules.rules})
+
+
+def _allowed(value: Any, schema: Mapping[str, Any], grammars: Sequence[Grammar]) -> bool:
     kinds = schema.get("type", ())
     if kinds and not any(is_kind(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
         return False
     if isinstance(value, str):
-        return _allowed_text(value, schema, at)
+        count = len(value)
+        right = schema.get("minLength", 0) <= count <= schema.get("maxLength", count)
+        return right and all(_is_text(value, grammar) for grammar in grammars)
     if is_kind(value, "number"):
         number = exact(value)
         return read_range(schema).has(number) and not ("multipleOf" in schema and number % exact(schema["multipleOf"]))
@@ -55,15 +65,6 @@ def _allowed(value: Any, schema: Mapping[str, Any], at: str) -> bool:
     return not isinstance(value, dict) or value.keys() >= set(schema.get("required", ()))
 
 
-def _allowed_text(value: str, schema: Mapping[str, Any], at: str) -> bool:
-    count = len(value)
-    if not schema.get("minLength", 0) <= count <= schema.get("maxLength", count):
-        return False
-    for key in ("pattern", "format"):
-        if key in schema:
-            rules = Rules()
-            whole = string(rules, {key: schema[key]}, at)
-            ending = Ending(Grammar({ROOT: whole, **rules.rules}))
-            if not (ending.feed(dumps(value)) and ending.complete):
-                return False
-    return True
+def _is_text(value: str, grammar: Grammar) -> bool:
+    ending = Ending(grammar)
+    return ending.feed(dumps(value)) and ending.complete

@@ -37,6 +37,8 @@ class Rules:
         self.rules: dict[str, Expression] = {}
         self.places: dict[str, str] = {}
         """Where in a schema a rule comes from, as far as it comes from one place."""
+        self.multiples = 0
+        """How many numbers were written out, since there is no other way to write them."""
         self._made: dict[Hashable, Expression] = {}
 
     def rule(self, name: str, expression: Expression, place: str | None = None) -> Rule:

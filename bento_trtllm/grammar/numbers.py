@@ -7,7 +7,6 @@ what is below a bound as it is written is below it as a double too. Within bound
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, floor
 from typing import Any
 
 from bento_trtllm.grammar.expressions import EMPTY, Expression, Literal, Repeat, characters, choice, sequence
@@ -17,7 +16,7 @@ from bento_trtllm.grammar.texts import one_of
 
 ZERO = Literal("0")
 LIMIT = 10**DIGITS
-# Multiples of what is no power of ten are written out, if they are so few.
+# Multiples of what is no power of ten are written out, if they are so few in a whole grammar.
 MAX_MULTIPLES = 1000
 
 
@@ -32,10 +31,14 @@ class Range:
 
     def multiples(self, step: Fraction) -> tuple[int, int]:
         """The first and the last multiple of a step in the range, as counts of steps. Open ends stop at LIMIT."""
-        low = -LIMIT if self.low is None else max(self.low, Fraction(-LIMIT))
-        high = LIMIT if self.high is None else min(self.high, Fraction(LIMIT))
-        first = floor(low / step) + 1 if low == -LIMIT or (self.over and low == self.low) else ceil(low / step)
-        last = ceil(high / step) - 1 if high == LIMIT or (self.under and high == self.high) else floor(high / step)
+        p, q = step.numerator, step.denominator
+        first, last = -((LIMIT * q - 1) // p), (LIMIT * q - 1) // p
+        if self.low is not None:
+            whole, rest = divmod(self.low.numerator * q, self.low.denominator * p)
+            first = max(first, whole + (self.over or rest > 0))
+        if self.high is not None:
+            whole, rest = divmod(self.high.numerator * q, self.high.denominator * p)
+            last = min(last, whole - (self.under and not rest))
         return first, last
 
     def has(self, value: Fraction) -> bool:
@@ -46,7 +49,7 @@ class Range:
 
 def exact(number: float) -> Fraction:
     """A JSON number as it was written."""
-    return Fraction(str(number))
+    return Fraction(number) if isinstance(number, int) else Fraction(str(number))
 
 
 def read_range(schema: Mapping[str, Any]) -> Range:
@@ -70,7 +73,7 @@ def numeric(rules: Rules, kind: str, schema: Mapping[str, Any], at: str) -> Expr
     if step is None:
         options = decimals(rules, within, DIGITS)
     elif (power := _power_of_ten(step)) is None:
-        options = _few(within, step, at)
+        options = _few(rules, within, step, at)
     elif power < 0:
         options = decimals(rules, within, -power)
     else:
@@ -214,13 +217,14 @@ def _power_of_ten(step: Fraction) -> int | None:
     return None
 
 
-def _few(within: Range, step: Fraction, at: str) -> list[Expression]:
+def _few(rules: Rules, within: Range, step: Fraction, at: str) -> list[Expression]:
     """Multiples, written out."""
     refusal = f"{at}/multipleOf is enforced for powers of ten, and for at most {MAX_MULTIPLES} multiples within bounds"
     if within.low is None or within.high is None:
         raise GrammarError(refusal)
     first, last = within.multiples(step)
-    if last - first >= MAX_MULTIPLES:
+    rules.multiples += max(last - first + 1, 0)
+    if rules.multiples > MAX_MULTIPLES:
         raise GrammarError(refusal)
     texts = [decimal_text(count * step) for count in range(first, last + 1)]
     if any(len(text.strip("-").replace(".", "")) > DIGITS for text in texts):
