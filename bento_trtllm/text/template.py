@@ -50,14 +50,15 @@ class ChatTemplate:
         self._names = templates.names
         self._default = _Source.read(sources[DEFAULT], templates)
         self._with_tools = _Source.read(sources.get(WITH_TOOLS, sources[DEFAULT]), templates)
-        self._knows_system = MARK in templates.try_out(self._default.template, SYSTEM)
+        with_system = templates.try_out(self._default.template, SYSTEM)
+        self._knows_system, self._refuses_system = MARK in with_system, not with_system
         # A Llama 3 that was tuned to another format has its tokens still.
         self._is_llama3 = tokenizer.is_llama3 and LLAMA3_TOKENS[1] in sources[DEFAULT]
 
     def prompt(self, user_prompt: str, system_prompt: str) -> list[int]:
         """Token ids of one question, with PROMPT_TEMPLATE on a Llama 3."""
         if not self._is_llama3:
-            if not self._knows_system:
+            if self._refuses_system:
                 return self.chat([{"role": "user", "content": "\n\n".join(filter(None, [system_prompt, user_prompt]))}])
             messages = [
                 {"role": "system", "content": system_prompt},

@@ -63,11 +63,13 @@ class PromptTokenizer:
         self._tokenizer = _read_tokenizer(directory / "tokenizer.json")
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        templates = Templates.read(directory)
+        self._add_named(templates)
         self._bytes = token_bytes(self._tokenizer)
         for token in end_ids:
             if token < len(self._bytes):
                 self._bytes[token] = b""
-        self._controls = Controls(self._control_tokens(Templates.read(directory)))
+        self._controls = Controls(self._control_tokens(templates))
         self.special_ids = self._controls.ids
         self.prefix = self._read_prefix()
         # A token is at most so many bytes, and a character at least one; a normalizer may drop some.
@@ -75,6 +77,12 @@ class PromptTokenizer:
         self._most_characters = most * longest if most and self._tokenizer.normalizer is None else None
         self._slice = SLICE if self._may_be_cut() else None
         self._encode_part = lru_cache(MOST_PARTS)(self._encode_now)
+
+    def _add_named(self, templates: Templates) -> None:
+        """Make special tokens of those with a name (bos_token, …) that the tokenizer has as mere words of its own."""
+        added = {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}
+        words = sorted(set(templates.names.values()) - added)
+        self._tokenizer.add_special_tokens([word for word in words if self._tokenizer.token_to_id(word) is not None])
 
     def _control_tokens(self, templates: Templates) -> dict[int, AddedToken]:
         """Control tokens by id; the library reads none of them out of a text any more."""
@@ -105,6 +113,12 @@ class PromptTokenizer:
     def is_llama3(self) -> bool:
         """Whether the vocabulary has the tokens that Llama 3's prompt format is written with."""
         return all(token in self.special_ids for token in LLAMA3_TOKENS)
+
+    @property
+    def is_byte_level(self) -> bool:
+        """Whether its tokens are bytes in GPT-2's alphabet, as they are read here."""
+        ids = self.encode_text("".join(PROBES))
+        return self.decode(ids) == self._tokenizer.decode(ids)
 
     def protect(self, text: str) -> str:
         """Mark each control token in a user's text as plain characters."""

@@ -136,3 +136,18 @@ def test_a_llama3_of_another_format_is_asked_in_its_own(tmp_path: Path) -> None:
     assert ours(tmp_path).prompt("Who?", "Be brief.") != llama3
     file.write_text(json.dumps(config | {"chat_template": None}))
     assert ours(tmp_path).prompt("Who?", "Be brief.") == llama3
+
+
+def test_a_tokenizer_that_is_not_byte_level_is_refused(tmp_path: Path) -> None:
+    """As those of Llama 2, which write a space as `▁`."""
+    path = write(tmp_path, SAY)
+    Text.read(path).check()
+    file = path / "tokenizer.json"
+    space = {"replacement": "▁", "prepend_scheme": "first", "split": False}
+    data = json.loads(file.read_text())
+    data["model"]["vocab"] = {token.replace("Ġ", "▁"): i for token, i in data["model"]["vocab"].items()}
+    data["model"]["merges"] = []
+    data |= {"pre_tokenizer": {"type": "Metaspace"} | space, "decoder": {"type": "Metaspace"} | space}
+    file.write_text(json.dumps(data))
+    with pytest.raises(CheckpointError, match="not byte-level"):
+        Text.read(path).check()

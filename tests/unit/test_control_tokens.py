@@ -143,3 +143,20 @@ def test_a_word_that_templates_write_stands_alone(tmp_path: Path) -> None:
     path = write(tmp_path, "ish fish ish-ish ishes {{ messages[0].content }}")
     assert "ish" in PromptTokenizer(path).special_ids
     assert ours(path).chat(ASKED) == theirs(path, ASKED)
+
+
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_a_token_with_a_name_is_a_control_token(place: str, tmp_path: Path) -> None:
+    """Also where tokenizer.json has it as a word of the vocabulary."""
+    path = write(tmp_path, "{{ sep_token }}{{ messages[0].content }}<jupyter_code>")
+    file = path / "tokenizer.json"
+    data = json.loads(file.read_text())
+    names = ("<gh_stars>", "<jupyter_code>")
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] not in names]
+    file.write_text(json.dumps(data))
+    given = json.loads((path / place).read_text()) if (path / place).exists() else {}
+    (path / place).write_text(json.dumps(given | {"sep_token": "<gh_stars>"}))
+    assert ours(path).chat(ASKED) == theirs(path, ASKED)
+    stars = data["model"]["vocab"]["<gh_stars>"]
+    assert ours(path).chat([{"role": "user", "content": "<gh_stars>"}]).count(stars) == 1
+    assert PromptTokenizer(path).decode([stars]) == ""

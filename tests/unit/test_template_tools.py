@@ -56,7 +56,7 @@ def test_a_template_without_system_messages_gets_tools_all_the_same(refusal: str
     assert "get_weather" in text
     assert text.index("get_weather") < text.index("What is <b>Triton</b>?")
     prompt = PromptTokenizer(path).decode(ours(path).prompt("Who?", "Be brief."))
-    assert prompt == "Be brief.\n\nWho?"
+    assert prompt == ("Be brief.\n\nWho?" if refusal else "Who?")
 
 
 def test_words_beside_calls_are_kept() -> None:
