@@ -1,9 +1,13 @@
 """Control tokens are where templates and tokenizers put them, and nowhere else."""
 
 import json
+import runpy
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
@@ -19,6 +23,8 @@ from tests.support.chat_templates import (
     theirs,
     write,
 )
+
+PREPROCESSING = Path(__file__).parents[2] / "bento_trtllm/triton_models/preprocessing/model.py"
 
 
 @pytest.fixture(scope="module")
@@ -108,18 +114,51 @@ def test_bos_is_where_the_tokenizer_or_the_template_puts_it(bos: str, tmp_path: 
     assert tokenizer.prefix == ((0,) if bos in ("tokenizer", "both") else ())
 
 
-def test_truncation_and_padding_of_a_tokenizer_are_not_for_prompts(tmp_path: Path) -> None:
-    path = write(tmp_path, SAY)
+def fit_for_training(path: Path) -> None:
+    """Give a tokenizer the truncation and padding that training left in some."""
     file = path / "tokenizer.json"
     truncation = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
     padding = {"strategy": {"Fixed": 16}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0}
     padding |= {"pad_type_id": 0, "pad_token": "<|endoftext|>"}
     file.write_text(json.dumps(json.loads(file.read_text()) | {"truncation": truncation, "padding": padding}))
-    for words in (3, 50):
-        text = "word " * words
-        ids = ours(path).chat([{"role": "user", "content": text}])
-        assert PromptTokenizer(path).decode(ids) == text
-        assert ids == PromptTokenizer(path).encode_text(text)
+
+
+@pytest.mark.parametrize("words", [3, 50])
+def test_truncation_and_padding_of_a_tokenizer_are_not_for_prompts(words: int, tmp_path: Path) -> None:
+    path = write(tmp_path, SAY)
+    whole = PromptTokenizer(path).encode_text("word " * words)
+    fit_for_training(path)
+    tokenizer = PromptTokenizer(path)
+    assert (
+        ours(path).chat([{"role": "user", "content": "word " * words}])
+        == whole
+        == tokenizer.encode_text("word " * words)
+    )
+    assert tokenizer.decode(whole) == "word " * words
+
+
+@pytest.mark.parametrize("words", [3, 50])
+def test_nor_for_the_ensembles(words: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, SAY)
+    whole = PromptTokenizer(path).encode_text("word " * words)
+    fit_for_training(path)
+    inputs = {"QUERY": np.array([[("word " * words).encode()]], np.object_), "REQUEST_OUTPUT_LEN": np.array([[1]])}
+
+    def tensor(name: str, values: Any) -> Any:
+        return SimpleNamespace(name=name, as_numpy=lambda: values)
+
+    backend = SimpleNamespace(
+        Tensor=tensor,
+        InferenceResponse=lambda output_tensors: {output.name: output.as_numpy() for output in output_tensors},
+        get_input_tensor_by_name=lambda request, name: tensor(name, request[name]) if name in request else None,
+    )
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
+    model = runpy.run_path(str(PREPROCESSING))["TritonPythonModel"]()
+    values = {"tokenizer_dir": str(path), "add_special_tokens": "false", "end_id": "0", "stop_ids": ""}
+    parameters = {name: {"string_value": value} for name, value in values.items()}
+    model.initialize({"model_config": json.dumps({"parameters": parameters})})
+    (response,) = model.execute([inputs])
+    assert response["INPUT_ID"].tolist() == [whole]
 
 
 def test_rows_without_a_token_are_nothing(tmp_path: Path) -> None:

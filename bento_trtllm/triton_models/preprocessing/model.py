@@ -20,6 +20,9 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         directory = Path(parameters["tokenizer_dir"]["string_value"])
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        # What a checkpoint was trained with may stand in there; prompts are read whole.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         self._add_special_tokens = parameters["add_special_tokens"]["string_value"] == "true"
         self._end_id = int(parameters["end_id"]["string_value"])
         self._stop_ids = [int(i) for i in parameters["stop_ids"]["string_value"].split(",") if i]
