@@ -34,4 +34,4 @@ FORMATS: dict[str, Callable[[Rules], Expression]] = {
     "uri": addresses.uri,
 }
 # They say who reads a string, and nothing about what is in it (OpenAPI's, pydantic's).
-SAY_NOTHING = {"password", "path", "file-path", "directory-path"}
+SAY_NOTHING = {"password", "binary", "path", "file-path", "directory-path"}

@@ -30,8 +30,9 @@ def object_(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: 
         raise GrammarError(f"{at}/required names {missing[0]}, which is no property")
     if not properties and not required:
         return _map(rules, name, schema, at, inner)
-    if "propertyNames" in schema:
-        raise GrammarError(f"{at}/propertyNames is not supported beside properties")
+    for word in ("propertyNames", "patternProperties"):
+        if word in schema:
+            raise GrammarError(f"{at}/{word} is not supported beside properties")
     # What is never allowed is left out.
     allowed = {key: part for key, part in properties.items() if part is not False}
     if lost := [key for key in required if properties.get(key) is False]:
@@ -61,21 +62,31 @@ def object_(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: 
 
 
 def _map(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: Inner) -> Expression:
-    """Any names, unless propertyNames says which. One may come twice, and counts once: so only some counts hold."""
+    """Any names, unless propertyNames says which, or patternProperties, beside which no others are written.
+
+    One may come twice, and counts once: so only some counts hold.
+    """
     least, most = counts(schema, "Properties", at)
     further = schema.get("additionalProperties", True)
+    names = schema.get("propertyNames")
+    where = f"{at}/additionalProperties"
+    if "patternProperties" in schema:
+        if names is not None or len(schema["patternProperties"]) != 1:
+            raise GrammarError(f"{at}/patternProperties is enforced with one pattern, and no propertyNames beside it")
+        ((pattern, further),) = schema["patternProperties"].items()
+        names, where = {"pattern": pattern}, f"{at}/patternProperties/{pattern}"
     if least > 1:
         raise GrammarError(f"{at}/minProperties over 1 is not enforced where properties are not named")
     if further is False or most == 0:
         if least:
             raise GrammarError(f"{at}/minProperties allows no object here")
         return sequence("{}")
-    if further in (True, {}) and not (least or most) and "propertyNames" not in schema:
+    if further in (True, {}) and not (least or most) and names is None:
         return rules.object()
     key: Expression | None = None
-    if "propertyNames" in schema:
-        key = inner({"allOf": [{"type": "string"}, schema["propertyNames"]]}, f"{at}/propertyNames")
-    value = rules.rule(f"{name}_value", inner(further, f"{at}/additionalProperties"), at)
+    if names is not None:
+        key = inner({"allOf": [{"type": "string"}, names]}, f"{at}/propertyNames")
+    value = rules.rule(f"{name}_value", inner(further, where), at)
     return rules.rule(name, rules.map(value, key, least, most), at)
 
 

@@ -30,7 +30,7 @@ NUMBER = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipl
 KEYWORDS = {
     "object": {
         *("properties", "required", "additionalProperties"),
-        *("minProperties", "maxProperties", "propertyNames"),
+        *("minProperties", "maxProperties", "propertyNames", "patternProperties"),
     },
     "array": {"items", "prefixItems", "minItems", "maxItems", "uniqueItems"},
     "string": {"minLength", "maxLength", "format", "pattern"},

@@ -147,6 +147,11 @@ REACHABLE: dict[str, tuple[Any, list[Any]]] = {
         {"type": "object", "propertyNames": {"pattern": "^x-"}, "additionalProperties": {"type": "null"}},
         [{"x-a": None}, {}],
     ),
+    "names and values of a pattern": (
+        {"type": "object", "patternProperties": {"^[a-z]$": {"type": "integer"}}, "additionalProperties": False},
+        [{"a": 1, "b": 2}, {}],
+    ),
+    "a password": ({"type": "string", "format": "password", "minLength": 1}, ["x"]),
     "names of an enum": (
         {"type": "object", "propertyNames": {"enum": ["a", "b"]}, "additionalProperties": {"type": "boolean"}},
         [{"a": True, "b": False}, {}],
@@ -262,6 +267,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "nothing",
     ),
     "nullable": ({"type": "string", "nullable": True}, "/nullable is no keyword"),
+    "several patterns of names": ({"patternProperties": {"a": {}, "b": {}}}, "/patternProperties is enforced with one"),
+    "a pattern of names beside names": (
+        {"properties": {"a": {}}, "patternProperties": {"b": {}}},
+        "/patternProperties is not supported beside",
+    ),
     "lookbehind": ({"type": "string", "pattern": "(?<!a)b"}, "lookbehind"),
     "a boundary": ({"properties": {"a": {"pattern": "\\bfoo"}}}, "/properties/a/pattern has \\b"),
     "a backreference": ({"type": "string", "pattern": "(a)\\1"}, "backreference"),
