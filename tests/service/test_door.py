@@ -2,6 +2,8 @@
 
 import queue
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 from tests.support.demo import ANSWERS, PROMPT
 from tests.support.ensemble import text_input
 from tests.support.refusal import bentoml, refused
-from tests.support.serving import Service, free_port, is_engine, serve
+from tests.support.serving import ROOT, Service, free_port, is_engine, serve
 from tests.support.tiny import until
 
 KEY = "2b7e.1516-28ae_d2a6~abf7/1588+09cf="
@@ -53,6 +55,14 @@ def hosts(service: Service) -> set[str]:
     port = int(service.grpc_address().rpartition(":")[2])
     listening = [c.laddr for c in triton.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
     return {ip.removeprefix("::ffff:") for ip, number in listening if number == port}
+
+
+def test_the_client_of_our_documents(open_service: Service) -> None:
+    program = (ROOT / "docs" / "deploy.md").read_text("utf-8").partition("```python\n")[2].partition("```")[0]
+    here = program.replace("localhost:8001", open_service.grpc_address())
+    assert here != program
+    done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == ANSWERS["Say hello in French"]
 
 
 @dataclass
