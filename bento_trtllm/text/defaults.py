@@ -1,12 +1,12 @@
 """How an answer is sampled where the request leaves it open: the checkpoint's generation_config.json."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
 from bento_trtllm.errors import CheckpointError
+from bento_trtllm.text.files import read_json
 
 FILE = "generation_config.json"
 
@@ -40,13 +40,11 @@ class Defaults:
         if not path.is_file():
             return cls()
         try:
-            config = _Generation.model_validate(json.loads(path.read_text("utf-8-sig")))
+            config = _Generation.model_validate(read_json(path))
         except ValidationError as error:
             first = error.errors()[0]
             where = ": ".join([*map(str, first["loc"]), first["msg"]])
             raise CheckpointError(f"{path} cannot be used: {where}") from error
-        except ValueError as error:
-            raise CheckpointError(f"{path} is not valid JSON: {error}") from error
         if not config.do_sample:
             return cls(temperature=0.0, repetition_penalty=config.repetition_penalty)
         temperature = 1.0 if config.temperature is None else config.temperature

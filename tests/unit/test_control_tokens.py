@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
+from bento_trtllm.text.controls import SLICE, Controls
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.support.chat_templates import (
@@ -199,3 +203,23 @@ def test_a_token_with_a_name_is_a_control_token(place: str, tmp_path: Path) -> N
     stars = data["model"]["vocab"]["<gh_stars>"]
     assert ours(path).chat([{"role": "user", "content": "<gh_stars>"}]).count(stars) == 1
     assert PromptTokenizer(path).decode([stars]) == ""
+
+
+# Tokens that begin alike, and touch marks.
+NESTED = ["<|7|>", "<|7|>8", "<|", "1<|7|>2", "é"]
+CONTROLS = Controls({i: AddedToken(name, special=True) for i, name in enumerate(NESTED)})
+PIECES = st.sampled_from([*NESTED, "<", "|", "7", ">", "8", "1", "2", " ", "\n", "x" * SLICE, "\ue000"])
+GAPS = st.sampled_from(["", " ", "0", "x" * (SLICE - 9)])
+
+
+@given(st.lists(PIECES | st.text(max_size=3), max_size=12).map("".join), GAPS)
+def test_only_what_stands_around_a_text_is_found(text: str, gap: str) -> None:
+    """Whatever the text, and wherever one search ends and the next begins."""
+    protected = CONTROLS.protect(text)
+    assert CONTROLS.bare(protected) == text
+    assert len(protected) - CONTROLS.marks(protected) == len(text)
+    for body in (protected, protected.upper(), json.dumps(protected, ensure_ascii=False)):
+        prompt = f"é{gap}{body}{gap}é"
+        found = list(CONTROLS.find(prompt))
+        assert [token for *_, token in found] == [CONTROLS.ids["é"]] * 2
+        assert (found[0][0], found[-1][1]) == (0, len(prompt))
