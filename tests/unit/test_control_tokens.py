@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
@@ -213,6 +213,7 @@ GAPS = st.sampled_from(["", " ", "0", "x" * (SLICE - 9)])
 
 
 @given(st.lists(PIECES | st.text(max_size=3), max_size=12).map("".join), GAPS)
+@settings(deadline=None)
 def test_only_what_stands_around_a_text_is_found(text: str, gap: str) -> None:
     """Whatever the text, and wherever one search ends and the next begins."""
     protected = CONTROLS.protect(text)
