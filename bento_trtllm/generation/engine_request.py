@@ -2,27 +2,19 @@
 
 import secrets
 from dataclasses import replace
-from typing import Protocol
 
 from bento_trtllm.generation.engine_profile import EngineProfile
 from bento_trtllm.generation.errors import InvalidRequest
 from bento_trtllm.generation.parameters import FORBIDDEN, GenerationRequest
 from bento_trtllm.generation.source import TokenRequest
+from bento_trtllm.generation.tokenizer import AnswerTokenizer
 from bento_trtllm.grammar.expressions import Rule
 from bento_trtllm.grammar.grammar import ROOT, Grammar
 
 CONTEXT_EXCEEDED = "context_length_exceeded"
 
 
-class TokenCounter(Protocol):
-    """text.tokenizer.PromptTokenizer."""
-
-    def count(self, text: str) -> int:
-        """How many tokens a text is."""
-        ...
-
-
-def engine_request(request: GenerationRequest, engine: EngineProfile, tokenizer: TokenCounter) -> TokenRequest:
+def engine_request(request: GenerationRequest, engine: EngineProfile, tokenizer: AnswerTokenizer) -> TokenRequest:
     """What to ask an engine for. Raises InvalidRequest for what it cannot do."""
     sampling = request.sampling
     _check_prompt(len(request.input_ids), engine)
@@ -76,7 +68,7 @@ def _check_prompt(tokens: int, engine: EngineProfile) -> None:
 
 
 def _guide(
-    grammar: Grammar | None, max_tokens: int, engine: EngineProfile, tokenizer: TokenCounter
+    grammar: Grammar | None, max_tokens: int, engine: EngineProfile, tokenizer: AnswerTokenizer
 ) -> tuple[str, str] | None:
     if grammar is None:
         return None

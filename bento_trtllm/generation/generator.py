@@ -13,7 +13,7 @@ from bento_trtllm.generation.output import OutputProcessor
 from bento_trtllm.generation.parameters import GenerationRequest
 from bento_trtllm.generation.results import Finish, TextDelta, TokenCounts
 from bento_trtllm.generation.source import TokenRequest, TokenSource
-from bento_trtllm.text.tokenizer import PromptTokenizer
+from bento_trtllm.generation.tokenizer import AnswerTokenizer
 
 
 class Generator:
@@ -22,7 +22,7 @@ class Generator:
     def __init__(
         self,
         engine: EngineProfile,
-        tokenizer: PromptTokenizer,
+        tokenizer: AnswerTokenizer,
         source: Callable[[], TokenSource],
         admission: Admission,
         deadlines: Deadlines,
@@ -75,14 +75,15 @@ class Generator:
                         break
                 else:
                     output.over()
-                outcome = output.reason
+                last = output.flush()
+                outcome = output.reason  # which the flush may have changed
         except Exception as error:
             outcome = kind_of(error)
             raise
         finally:
             observing.ended(outcome)
-        if delta := output.flush():
-            yield delta
+        if last:
+            yield last
         yield Finish(output.reason, TokenCounts(prompt_tokens, output.generated))
 
     def _ask(self, request: GenerationRequest) -> TokenRequest:

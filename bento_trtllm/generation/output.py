@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from bento_trtllm.generation.results import FinishReason, TextDelta, TokenScore
 from bento_trtllm.generation.source import TokenBatch
+from bento_trtllm.generation.tokenizer import AnswerTokenizer
 from bento_trtllm.grammar.ending import Ending
 from bento_trtllm.grammar.grammar import MAX_SHORTEST, Grammar
 from bento_trtllm.text.stop import StopStrings
-from bento_trtllm.text.tokenizer import PromptTokenizer
 
 
 class OutputProcessor:
@@ -21,7 +21,7 @@ class OutputProcessor:
 
     def __init__(
         self,
-        tokenizer: PromptTokenizer,
+        tokenizer: AnswerTokenizer,
         *,
         end_ids: frozenset[int],
         max_tokens: int,

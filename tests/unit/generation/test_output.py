@@ -1,4 +1,4 @@
-"""Tokens to text: stop strings, scores beside their text, and answers that are ended before they are cut."""
+"""Tokens of a real vocabulary to text: scores beside their text, and answers that are ended before they are cut."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from bento_trtllm.grammar.grammar import Grammar
 from bento_trtllm.grammar.schema import compile_schema
 from bento_trtllm.text.tokenizer import PromptTokenizer
 
-TOKENIZER = PromptTokenizer(Path(__file__).parents[2] / "assets" / "demo-llama")
+TOKENIZER = PromptTokenizer(Path(__file__).parents[3] / "assets" / "demo-llama")
 END = TOKENIZER.special_ids["<|eot_id|>"]
 
 
@@ -28,17 +28,17 @@ def compose(
 ) -> tuple[list[TextDelta], OutputProcessor]:
     ids = [*TOKENIZER.encode_text(text), *([END] if end else [])][:max_tokens]
     ends = frozenset({END})
-    composer = OutputProcessor(TOKENIZER, end_ids=ends, max_tokens=max_tokens, stop=stop, grammar=grammar)
+    output = OutputProcessor(TOKENIZER, end_ids=ends, max_tokens=max_tokens, stop=stop, grammar=grammar)
     pieces = []
     for start in range(0, len(ids), batch):
         part = ids[start : start + batch]
-        pieces.append(composer.feed(TokenBatch(part, [-float(i) for i in part] if scores else [])))
-        if composer.done:
+        pieces.append(output.feed(TokenBatch(part, [-float(i) for i in part] if scores else [])))
+        if output.done:
             break
     else:
-        composer.over()
-    pieces.append(composer.flush())
-    return [piece for piece in pieces if piece], composer
+        output.over()
+    pieces.append(output.flush())
+    return [piece for piece in pieces if piece], output
 
 
 def text_of(pieces: list[TextDelta]) -> str:
@@ -48,12 +48,12 @@ def text_of(pieces: list[TextDelta]) -> str:
 @pytest.mark.parametrize("batch", [1, 3, 100])
 def test_text_reason_and_count(batch: int) -> None:
     text = "こんにちは 🦙 world"
-    pieces, composer = compose(text, batch=batch)
+    pieces, output = compose(text, batch=batch)
     assert text_of(pieces) == text
-    assert composer.reason == "stop"
-    assert composer.generated == len(TOKENIZER.encode_text(text)) + 1
-    pieces, composer = compose(text, max_tokens=2, batch=batch)
-    assert (composer.reason, composer.generated) == ("length", 2)
+    assert output.reason == "stop"
+    assert output.generated == len(TOKENIZER.encode_text(text)) + 1
+    pieces, output = compose(text, max_tokens=2, batch=batch)
+    assert (output.reason, output.generated) == ("length", 2)
 
 
 @pytest.mark.parametrize("text", ["Hello, big world", ""])
@@ -94,9 +94,9 @@ def test_scores_stand_with_their_text(batch: int, text: str) -> None:
 
 def test_scores_after_a_stop_string_are_dropped() -> None:
     text = "one two three four"
-    pieces, composer = compose(text, scores=True, stop=("three",))
+    pieces, output = compose(text, scores=True, stop=("three",))
     assert text_of(pieces) == "one two "
-    assert composer.reason == "stop"
+    assert output.reason == "stop"
     shown = b"".join(TOKENIZER.token_bytes(s.token) for piece in pieces for s in piece.scores)
     assert shown.decode().startswith("one two ")
     assert "four" not in shown.decode()
@@ -107,10 +107,10 @@ def test_a_guided_answer_is_ended_before_it_is_cut(batch: int) -> None:
     text = json.dumps({"text": "a long story " * 30, "list": [1, {"x": ["y"]}, None], "last": True})
     whole = len(TOKENIZER.encode_text(text)) + 1
     for max_tokens in range(2, whole + 3):
-        pieces, composer = compose(text, max_tokens=max_tokens, batch=batch, grammar=compile_schema({"type": "object"}))
+        pieces, output = compose(text, max_tokens=max_tokens, batch=batch, grammar=compile_schema({"type": "object"}))
         value = json.loads(text_of(pieces))
-        assert composer.generated <= max_tokens
-        assert composer.reason == ("stop" if max_tokens >= whole else "length")
+        assert output.generated <= max_tokens
+        assert output.reason == ("stop" if max_tokens >= whole else "length")
         if max_tokens >= whole:
             assert value == json.loads(text)
 
@@ -123,17 +123,17 @@ def test_what_is_required_is_written_in_time() -> None:
     text = json.dumps([{f"key{i}": i for i in range(8)}] * 3)
     counts = set()
     for max_tokens in range(2, len(TOKENIZER.encode_text(text)) + 2):
-        pieces, composer = compose(text, max_tokens=max_tokens, grammar=grammar)
+        pieces, output = compose(text, max_tokens=max_tokens, grammar=grammar)
         value = json.loads(text_of(pieces))
         assert all(len(item) == 8 for item in value)
-        assert composer.generated <= max_tokens
+        assert output.generated <= max_tokens
         counts.add(len(value))
     assert counts == {0, 1, 2, 3}
 
 
 def test_what_the_engine_writes_over_a_long_count_is_ended() -> None:
     grammar = compile_schema({"type": "string", "maxLength": 300})
-    pieces, composer = compose(json.dumps("word " * 100), grammar=grammar)
+    pieces, output = compose(json.dumps("word " * 100), grammar=grammar)
     value = json.loads(text_of(pieces))
     assert 290 < len(value) <= 300
-    assert composer.reason == "length"
+    assert output.reason == "length"

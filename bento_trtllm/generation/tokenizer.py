@@ -1,0 +1,21 @@
+"""What the core asks of a tokenizer: text.tokenizer.PromptTokenizer."""
+
+from typing import Protocol
+
+from bento_trtllm.text.detokenizer import Detokenizer
+
+
+class AnswerTokenizer(Protocol):
+    """Reads what an engine makes, and counts what it would have to make."""
+
+    def count(self, text: str) -> int:
+        """How many tokens a text is."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes of one token; a control token has none."""
+        ...
+
+    def detokenizer(self) -> Detokenizer:
+        """A new incremental decoder."""
+        ...
