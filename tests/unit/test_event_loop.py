@@ -27,6 +27,8 @@ from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.support.heavy import ABUSE
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(__file__).parents[2] / "assets" / "demo-llama"
 LIMIT_S = 0.05
 # As long as Llama 3.1's, so that texts are read and not refused by their length.

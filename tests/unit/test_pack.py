@@ -26,6 +26,8 @@ from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.support.checkpoints import write_checkpoint, write_smollm2_135m
 from tests.support.hub import COMMIT, serve_hub
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 REPOSITORY = {"preprocessing", "tensorrt_llm", "postprocessing", "ensemble"}
 

@@ -27,6 +27,8 @@ from tests.support.checkpoints import write_checkpoint
 from tests.support.fakes import pynvml
 from tests.support.fakes.container import Container
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 
