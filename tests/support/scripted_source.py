@@ -172,7 +172,12 @@ class Stage:
         )
 
     def check_nothing_is_held(self) -> None:
-        """No slot, no place in line, no request in the engine; and the observer knows how each stream ended."""
+        """No slot, no place in line, no timer, no request in the engine; and the observer knows how each stream ended.
+
+        Timers are looked up in asyncio's own heap (base_events.py, CPython 3.10 to 3.12).
+        """
+        timers: list[asyncio.TimerHandle] = getattr(asyncio.get_running_loop(), "_scheduled")  # noqa: B009
+        assert [timer for timer in timers if not timer.cancelled()] == []
         assert (self.admission.running, self.admission.waiting, self.source.open) == (0, 0, 0)
         assert self.observer.outcomes is not None
 

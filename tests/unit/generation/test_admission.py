@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from bento_trtllm.generation.admission import Admission
-from bento_trtllm.generation.errors import Draining, WaitedTooLong
+from bento_trtllm.generation.errors import Draining, LineFull, WaitedTooLong
 
 LONG_S = 60
 
@@ -118,3 +118,62 @@ async def test_stopping_sends_the_line_home() -> None:
     release.set()
     await first
     assert admission.running == 0
+
+
+async def test_who_leaves_the_line_makes_place_in_it_at_once() -> None:
+    admission = Admission(1, 1)
+    told: list[tuple[int, int]] = []
+    admission.changed = lambda: told.append((admission.running, admission.waiting))
+    first, release = in_line(admission)
+    leaving, _ = in_line(admission)
+    await settle()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert (admission.running, admission.waiting) == (1, 0)
+    next_, release_next = in_line(admission)
+    await settle()
+    assert (admission.running, admission.waiting) == (1, 1)
+    release.set()
+    release_next.set()
+    await asyncio.gather(first, next_)
+    # Whoever shows the load is told of each change.
+    assert told == [(1, 0), (1, 1), (1, 0), (1, 1), (1, 0), (0, 0)]
+
+
+async def test_a_line_that_is_full_turns_away_at_once_and_names_how_many_there_are() -> None:
+    admission = Admission(2, 1)
+    requests = [in_line(admission) for _ in range(3)]
+    await settle()
+    with pytest.raises(LineFull, match="busy with 3 requests"):
+        async with admission.slot(LONG_S):
+            pytest.fail("there is no slot")
+    for _, release in requests:
+        release.set()
+    await asyncio.gather(*(task for task, _ in requests))
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_an_error_inside_gives_the_slot_back() -> None:
+    admission = Admission(1, 0)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="inside"):
+            async with admission.slot(LONG_S):
+                raise ValueError("inside")
+    assert admission.running == 0
+
+
+async def test_draining_keeps_those_in_line_and_dissolving_does_not() -> None:
+    admission = Admission(1, 1)
+    first, release = in_line(admission)
+    second, release_second = in_line(admission)
+    await settle()
+    admission.drain()
+    assert admission.draining
+    with pytest.raises(Draining):
+        async with admission.slot(LONG_S):
+            pytest.fail("it takes no more")
+    release.set()
+    release_second.set()
+    await asyncio.gather(first, second)
+    assert (admission.running, admission.waiting) == (0, 0)

@@ -90,6 +90,10 @@ async def test_an_answer_that_ignores_its_end_goes_on() -> None:
     texts, finish = await collect(stage, ask(max_tokens=5, ignore_end=True))
     assert ("".join(texts), finish.reason, finish.usage.completion_tokens) == ("abcd", "length", 5)
     assert stage.source.requests[0].end_id is None
+    # Where its last token is one that would have been the end, it is cut all the same.
+    stage = Stage(ScriptedSource(b"ab", [END]))
+    _, finish = await collect(stage, ask(max_tokens=3, ignore_end=True))
+    assert (finish.reason, finish.usage.completion_tokens) == ("length", 3)
 
 
 @in_virtual_time
