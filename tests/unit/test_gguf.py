@@ -20,6 +20,8 @@ from tests.support.checkpoints import byte_alphabet, encode, write_checkpoint, w
 from tests.support.checkpoints import write_smollm2_135m as write_smollm2
 from tests.support.reference import Llama
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 
 # Plain f32 arithmetic. By default OpenVINO takes bf16 where the CPU has it, an 8-bit KV cache for q8_0, and
