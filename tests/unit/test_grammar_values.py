@@ -27,6 +27,8 @@ from bento_trtllm.grammar.schema import compile_schema
 from bento_trtllm.grammar.sizes import longest
 from tests.support.schemas import write
 
+pytestmark = pytest.mark.slow
+
 quick = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
