@@ -26,14 +26,14 @@ class Person(BaseModel):
 
 
 FORMATS = ["date", "time", "date-time", "duration", "uuid", "ipv4", "ipv6", "hostname", "email", "uri"]
-PATTERNS = [
-    "^[A-Z]{2}-\\d{3,5}$",
-    "^[^ @]+@[\\w.]+$",
-    "^.+$",
-    "^[\u00e0-\uffff]*$",
-    '^(a|"b\\\\)+$',
-    "^\\d+(\\.\\d+)?$",
-]
+PATTERNS = {
+    "a": "^[A-Z]{2}-\\d{3,5}$",
+    "b": "^[^ @]{1,5}@[\\w.]{1,5}$",
+    "c": "^.{1,9}$",
+    "d": "^[\u00e0-\uffff]{0,9}$",
+    "e": '^(a|"b\\\\){1,3}$',
+    "f": "^\\d{1,3}(\\.\\d)?$",
+}
 
 SCHEMAS: dict[str, Any] = {
     "anything": {},
@@ -77,8 +77,8 @@ SCHEMAS: dict[str, Any] = {
     },
     "patterns": {
         "type": "object",
-        "properties": {pattern: {"type": "string", "pattern": pattern} for pattern in PATTERNS},
-        "required": PATTERNS,
+        "properties": {name: {"type": "string", "pattern": pattern} for name, pattern in PATTERNS.items()},
+        "required": [*PATTERNS],
     },
     "bounds": {
         "type": "object",
