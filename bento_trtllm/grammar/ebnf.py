@@ -9,10 +9,10 @@ characters, at which it looks at every token, and next to nothing for a place th
 for each character of EBNF.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import takewhile
 
 from bento_trtllm.grammar.expressions import (
-    EMPTY,
     Characters,
     Choice,
     Expression,
@@ -81,46 +81,75 @@ class _Writer:
             return f"[{'^' if expression.negated else ''}{''.join(ranges)}]"
         if isinstance(expression, Rule):
             return expression.name
+        if isinstance(expression, Choice):
+            return _options([self._atoms(option) for option in _flat(expression)])
+        return " ".join(self._atoms(expression)) or '""'
+
+    def _atoms(self, expression: Expression) -> list[str]:
+        """One after the other, each as it can stand among others."""
+        if isinstance(expression, Within):
+            return self._atoms(expression.item)
+        if isinstance(expression, Sequence):
+            return [atom for part in expression.parts for atom in self._atoms(part)]
         if isinstance(expression, Repeat):
             return self._repeat(expression)
-        if isinstance(expression, Within):
-            return self._text(expression.item)
-        if isinstance(expression, Sequence):
-            return " ".join(map(self._part, expression.parts)) or '""'
-        return " | ".join(map(self._option, expression.options))
+        text = self._text(expression)
+        return [f"({text})"] if isinstance(expression, Choice) else [text]
 
-    def _part(self, part: Expression) -> str:
-        while isinstance(part, Within):
-            part = part.item
-        text = self._text(part)
-        return f"({text})" if isinstance(part, Choice | Sequence | Repeat) and part != EMPTY else text
-
-    def _option(self, option: Expression) -> str:
-        return self._part(option) if isinstance(option, Choice | Within) else self._text(option)
-
-    def _repeat(self, repeat: Repeat) -> str:
+    def _repeat(self, repeat: Repeat) -> list[str]:
         """The items that must come, and the chain of those that may."""
         item, least, most = repeat.item, repeat.least, repeat.most
         options = item.options if isinstance(item, Choice) else (item,)
         wide = any(isinstance(option, Characters) and option.wide for option in options)
         self._places += least * wide
-        required = [self._part(item)] * least
+        required = self._atoms(item) * least
         chain = self._chains.setdefault(id(item), f"more{len(self._chains) + 1}")
         if most is None or most > MAX_GUIDED_COUNT:
             name = f"{chain}_any"
             if name not in self.rules:
                 self._write(name, self._step(options, name))
-            return " ".join([*required, name])
+            return [*required, name]
         if most == least:
-            return " ".join(required) or '""'
+            return required
         for left in range(self._written.get(chain, 0) + 1, most - least + 1):
             self._write(f"{chain}_{left}", self._step(options, f"{chain}_{left - 1}" if left > 1 else ""))
             self._written[chain] = left
             self._places += wide
-        return " ".join([*required, f"{chain}_{most - least}"])
+        return [*required, f"{chain}_{most - least}"]
 
     def _step(self, options: tuple[Expression, ...], after: str) -> str:
-        return " | ".join(['""', *(f"{self._part(option)} {after}".rstrip() for option in options)])
+        return " | ".join(['""', *(" ".join([*self._atoms(option), after]).rstrip() for option in options)])
+
+
+def _flat(choice: Choice) -> Iterator[Expression]:
+    """The options of a choice, and of those that are choices themselves."""
+    for option in choice.options:
+        if isinstance(option, Choice):
+            yield from _flat(option)
+        else:
+            yield option
+
+
+def _options(options: list[list[str]]) -> str:
+    """One of these; what several begin with is written once, and short ones come first.
+
+    Where six times `[0-9]` stands beside three times `[0-9]`, the xgrammar of OpenVINO GenAI 2026.4.1 takes more digits
+    than either has, without end.
+    """
+    groups: dict[str, list[list[str]]] = {}
+    for option in sorted(options, key=len):
+        groups.setdefault(option[0] if option else "", []).append(option)
+    texts: list[str] = []
+    for first, alike in groups.items():
+        if not first:
+            texts.append('""')
+        elif len(alike) == 1:
+            texts.append(" ".join(alike[0]))
+        else:
+            shared = [atoms[0] for atoms in takewhile(lambda atoms: len(set(atoms)) == 1, zip(*alike, strict=False))]
+            rest = _options([option[len(shared) :] for option in alike])
+            texts.append(" ".join([*shared, *([] if rest == '""' else [f"({rest})"])]))
+    return " | ".join(texts)
 
 
 _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}

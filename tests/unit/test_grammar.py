@@ -185,3 +185,9 @@ def test_ebnf_has_no_counted_repetition_and_escapes_what_it_must() -> None:
             assert name.replace("_", "").isalnum()
             assert body
             assert body.isascii()
+
+
+def test_what_options_begin_with_is_written_once_and_short_ones_first() -> None:
+    """Engines go astray otherwise: ebnf.py."""
+    grammar = compile_schema({"type": "string", "pattern": "^([a-f]{6}|[a-f]{3}|x)$"})
+    assert '("x" | [a-f] [a-f] [a-f] ("" | [a-f] [a-f] [a-f]))' in grammar.ebnf.replace("part1", '"x"')
