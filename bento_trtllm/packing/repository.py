@@ -33,7 +33,7 @@ def write_repository(directory: Path, build: Build) -> None:
     """Write the four models into an existing directory."""
     sources = {
         "tensorrt_llm": build.model_sources(),
-        "preprocessing": [MODELS / "preprocessing" / "model.py"],
+        "preprocessing": [MODELS / "preprocessing" / "model.py", MODELS / "shared" / "words.py"],
         "postprocessing": [MODELS / "postprocessing" / "model.py", VOCABULARY],
     }
     for config in configurations(build):

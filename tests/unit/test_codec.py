@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bento_trtllm.generation.source import TokenRequest
-from bento_trtllm.triton.wire.codec import encode, question, word_list
+from bento_trtllm.triton.wire.codec import encode, question
+from bento_trtllm.triton_models.shared.words import join_words, split_words
 
 sys.path.append(str(Path(__file__).parents[2] / "bento_trtllm/triton_models/shared"))
 
@@ -97,5 +98,7 @@ def test_outputs_that_are_asked_for() -> None:
 
 
 def test_words_in_a_row() -> None:
-    assert word_list([[1], [2, 3], [4, 5, 6]]) == ([1, 2, 3, 4, 5, 6], [1, 3, 6, -1, -1, -1])
-    assert word_list([]) == ([], [])
+    rows = join_words([[1], [2, 3], [4, 5, 6]])
+    assert rows == ([1, 2, 3, 4, 5, 6], [1, 3, 6, -1, -1, -1])
+    assert split_words(*rows) == [(1,), (2, 3), (4, 5, 6)]
+    assert join_words([]) == ([], []) and split_words([0], [-1]) == []

@@ -4,7 +4,7 @@ What is done with each tensor is decided once, here at the top; a request runs t
 """
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -12,6 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.triton_models.shared.parameters import PARAMETERS, Parameter
+from bento_trtllm.triton_models.shared.words import join_words
 
 MODEL = "tensorrt_llm"
 IDS = "output_ids"
@@ -40,7 +41,7 @@ def _row(code: str) -> Callable[[Any], Packed]:
 
 
 def _words(words: Sequence[Sequence[int]]) -> Packed:
-    flat, ends = word_list(words)
+    flat, ends = join_words(words)
     return (1, 2, len(flat)), struct.pack(f"<{2 * len(flat)}i", *flat, *ends)
 
 
@@ -103,13 +104,3 @@ def question() -> pb.ModelInferRequest:
     gives up what it made for the answer (sendEnqueueResponse in model_instance_state.cc, 0.10.0 to 1.3.0rc3).
     """
     return encode(TokenRequest([0], 1), outputs=(IDS, "sequence_length"))
-
-
-def word_list(words: Iterable[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """TensorRT-LLM's layout for words: all ids in a row, and the end of each word, padded with -1."""
-    flat: list[int] = []
-    ends: list[int] = []
-    for word in words:
-        flat += word
-        ends.append(len(flat))
-    return flat, ends + [-1] * (len(flat) - len(ends))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
+from words import join_words
 
 Ids = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -73,12 +74,6 @@ def texts(request: Any, name: str) -> list[str]:
 
 
 def word_list(words: list[list[int]]) -> Ids:
-    """int32 [1, 2, n]: the ids of all words, then the end of each, padded with -1 (TensorRT-LLM's layout)."""
-    ids = [i for word in words for i in word]
-    ends = np.cumsum([len(word) for word in words], dtype=np.int32)
-    size = max(len(ids), 1)
-    table = np.full((1, 2, size), -1, dtype=np.int32)
-    table[0, 0] = 0
-    table[0, 0, : len(ids)] = ids
-    table[0, 1, : len(ends)] = ends
-    return table
+    """int32 [1, 2, n]; where there is no word, n is 1 and its end is missing."""
+    flat, ends = join_words(words)
+    return np.array([[flat or [0], ends or [-1]]], dtype=np.int32)

@@ -6,7 +6,7 @@ request without the tensor asks for is accepted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from faults import RequestError
 from guide import Guide, read_guide
 from parameters import PARAMETERS, Parameter
+from words import split_words
 
 # A lower temperature is 0, as in generation/generator.py: by 1e-40 an engine divides in f32, into NaN.
 LEAST_TEMPERATURE = 1e-5
@@ -172,27 +173,13 @@ class RequestReader:
         return prompt
 
     def _words(self, name: str, tensor: npt.NDArray[np.int32]) -> tuple[tuple[int, ...], ...]:
-        found = tuple(words(name, tensor))
+        rows = tensor.reshape(-1, tensor.shape[-1])
+        if rows.shape[0] != 2:
+            raise RequestError(name, f"{name} has shape {list(tensor.shape)}: send [1, 2, n].")
+        try:
+            found = split_words(*rows.tolist())
+        except ValueError as error:
+            raise RequestError(name, f"{name} has {error}.") from error
         if any(not 0 <= token < self.vocab_size for word in found for token in word):
             raise RequestError(name, f"{name} has a token outside the vocabulary of {self.vocab_size}.")
-        return found
-
-
-def words(name: str, tensor: npt.NDArray[np.int32]) -> Iterable[tuple[int, ...]]:
-    """The token sequences of a `stop_words_list` or `bad_words_list`.
-
-    int32 [1, 2, n]: row 0 the ids of all words one after the other, row 1 the end of each word in row 0,
-    padded with -1. Raises RequestError.
-    """
-    rows = tensor.reshape(-1, tensor.shape[-1])
-    if rows.shape[0] != 2:
-        raise RequestError(name, f"{name} has shape {list(tensor.shape)}: send [1, 2, n].")
-    start = 0
-    for end in rows[1].tolist():
-        if end < 0:
-            return
-        if not start <= end <= rows.shape[1]:
-            raise RequestError(name, f"{name} has offsets that do not rise, or that pass its end.")
-        if end > start:
-            yield tuple(rows[0, start:end].tolist())
-        start = end
+        return tuple(found)

@@ -24,7 +24,10 @@ from tests.support.standin.untied import untied
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 # Of the OpenVINO engine's model, whose tokens the stand-in takes.
-SHARED = ("shared/faults.py", "shared/guide.py", "shared/parameters.py", "shared/request.py", "openvino/sequence.py")
+SHARED = (
+    *(f"shared/{name}.py" for name in ("faults", "guide", "parameters", "request", "words")),
+    "openvino/sequence.py",
+)
 MODELS = ROOT / "bento_trtllm/triton_models"
 SERVER = """#!/bin/sh
 export LD_LIBRARY_PATH="{libraries}" PATH="{python}:$PATH"
