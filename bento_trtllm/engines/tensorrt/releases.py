@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from bento_trtllm.engines.tensorrt.versions import VERSIONS, Version
 from bento_trtllm.errors import EngineError
-from bento_trtllm.manifest import DialectName
 
 if TYPE_CHECKING:
     from bento_trtllm.manifest import DialectName
