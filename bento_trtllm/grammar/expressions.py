@@ -25,8 +25,8 @@ class Characters:
 
     @property
     def wide(self) -> bool:
-        """Whether they are so many that an engine looks at most of its tokens for them."""
-        return self.negated or any(ord(high) - ord(low) > 0x400 for low, high in self.ranges)
+        """Whether they are more than hexadecimal digits: so many that an engine looks at many tokens for them."""
+        return self.negated or sum(ord(high) - ord(low) + 1 for low, high in self.ranges) > 24
 
     @property
     def example(self) -> str:
