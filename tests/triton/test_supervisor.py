@@ -41,7 +41,7 @@ class Worker:
 
     def __init__(self, repository: Path, run: Path, settings: TritonSettings) -> None:
         argv = [sys.executable, "-m", "tests.support.supervised"]
-        argv += [str(repository), str(run), settings.model_dump_json()]
+        argv += [str(repository), str(run), settings.model_dump_json(exclude_defaults=True)]
         with (repository.parent / "workers.log").open("a") as log:
             self.process = psutil.Popen(bound(argv), stdout=subprocess.PIPE, stderr=log, text=True)
         self.statuses: list[dict[str, Any]] = []
@@ -254,6 +254,15 @@ def test_nothing_is_left_when_all_workers_end(tmp_path: Path, number: int) -> No
         assert list(workers.run.parent.iterdir()) == [other.path]
         other.leave()
         assert list(workers.run.parent.iterdir()) == []
+
+
+def test_what_is_not_a_run_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/one").touch()
+    folder = RunFolder(tmp_path / "service")
+    folder.join()
+    folder.leave()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["photos", "photos/one"]
 
 
 def test_what_outlives_owner_and_reaper_is_swept_up(tmp_path: Path) -> None:

@@ -54,6 +54,10 @@ class Status:
     """The process id of the worker that owns Triton."""
 
 
+# The file that every run folder has.
+ANSWERS = "bento-trtllm-answers"
+
+
 class RunFolder:
     """One worker's place in the folder: `join` it first and `leave` it last."""
 
@@ -81,7 +85,8 @@ class RunFolder:
     def join(self) -> None:
         """Make the folder if it is not there, and remove those that nobody is in any more."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in self.path.parent.iterdir():
+        # Others' folders may lie here, too, and nothing of theirs is touched.
+        for folder in (answers.parent for answers in self.path.parent.glob(f"*/{ANSWERS}")):
             with contextlib.suppress(OSError):
                 _remove_if_empty(os.open(folder, os.O_RDONLY | os.O_DIRECTORY), folder)
         while self._members is None:
@@ -94,7 +99,7 @@ class RunFolder:
                 else:
                     os.close(lock)
         # Now, since a disk that has become full has no room for a file.
-        os.close(os.open(self.path / "answers", os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(self.path / ANSWERS, os.O_RDWR | os.O_CREAT, 0o600))
 
     def take(self) -> bool:
         """Become the owner, if there is none. What the last one left running is gone then."""
@@ -163,7 +168,7 @@ class RunFolder:
         self._occupied += 1 if answers else -1
         if self._occupied and self._answers is None:
             with contextlib.suppress(FileNotFoundError):  # as above
-                self._answers = os.open(self.path / "answers", os.O_RDWR | os.O_CREAT, 0o600)
+                self._answers = os.open(self.path / ANSWERS, os.O_RDWR | os.O_CREAT, 0o600)
                 fcntl.flock(self._answers, fcntl.LOCK_SH)  # the owner holds it for no time
         elif not self._occupied:
             self._rest()
@@ -176,7 +181,7 @@ class RunFolder:
     def all_answered(self) -> bool:
         """Whether no worker has open answers."""
         try:
-            lock = os.open(self.path / "answers", os.O_RDWR)
+            lock = os.open(self.path / ANSWERS, os.O_RDWR)
         except FileNotFoundError:
             return True
         try:
