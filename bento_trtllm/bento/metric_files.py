@@ -9,6 +9,7 @@ import logging
 import mmap
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -42,7 +43,8 @@ class ReservedDict(MmapedDict):
         except OSError as error:
             if read_mode:
                 raise
-            self._path.unlink(missing_ok=True)  # BentoML reads all that are there, and an empty one is no good
+            with suppress(OSError):  # a file system that is only read says so even where there is no file
+                self._path.unlink()  # BentoML reads all that are there, and an empty one is no good
             self._used, self._positions, self._capacity = HEAD, {}, FIRST_BYTES
             self._f, self._m = None, mmap.mmap(-1, FIRST_BYTES)
             self._m[:HEAD] = HEAD.to_bytes(HEAD, "little")
