@@ -7,21 +7,23 @@ from bento_trtllm.api import census, json_body
 from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send, respond
 from bento_trtllm.api.aside import aside
 from bento_trtllm.api.errors import APIError
+from bento_trtllm.metrics import routes
 
-# Where a body is JSON. BentoML's own parser reads that of /generate again, when it has passed this one.
-PATHS = ("/generate", "/v1/chat/completions", "/v1/completions")
 DECODED = "bento_trtllm.json"
 """The key of a request's scope under which its body is, decoded."""
 
 
 class DecodedBodies:
-    """ASGI middleware, behind the Guard, which bounds a body. One that cannot be taken ends here, with a 400."""
+    """ASGI middleware, behind the Guard, which bounds a body. One that cannot be taken ends here, with a 400.
+
+    BentoML's own parser reads the body of /generate again, when it has passed this one.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PATHS:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in routes.JSON:
             await self._app(scope, receive, send)
             return
         chunks: list[bytes] = []

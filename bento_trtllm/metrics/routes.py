@@ -4,9 +4,11 @@ Each new name is kept, and told to Prometheus at every scrape, as long as the se
 """
 
 OTHER = "other"
+JSON = ("/generate", "/v1/chat/completions", "/v1/completions")
+"""Where a POST has a body of JSON."""
 PATHS = {
-    *("/", "/chat", "/docs.json", "/schema.json", "/generate", "/livez", "/readyz", "/healthz", "/metrics"),
-    *("/v1/models", "/v1/chat/completions", "/v1/completions"),
+    *JSON,
+    *("/", "/chat", "/docs.json", "/schema.json", "/livez", "/readyz", "/healthz", "/metrics", "/v1/models"),
 }
 BELOW = {"/v1/models/": "/v1/models/{model}", "/static_content/": "/static_content"}
 

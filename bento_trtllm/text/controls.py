@@ -8,6 +8,8 @@ from tokenizers import AddedToken
 
 # Characters that are searched at once: one search holds Python's lock.
 SLICE = 32_768
+# Parts of a text that are joined at once, for the same reason.
+JOINED = 4096
 # Digits, which no filter of a template changes: neither `upper` nor `tojson` with all its arguments. Unknown to users,
 # so that no text of theirs can hold them. Some of a mark are enough, for a template may cut a text: `content[1:]`.
 DIGITS, ENOUGH = 24, 4
@@ -32,12 +34,16 @@ class Controls:
 
     def protect(self, text: str) -> str:
         """A user's text with each control token in it marked as plain characters."""
+        joined: list[str] = []
         parts: list[str] = []
         start = 0
         for match in self._search(text):
             parts += text[start : match.start()], self._open, match[0], self._close
             start = match.end()
-        return "".join((*parts, text[start:])) if parts else text
+            if len(parts) >= JOINED:
+                joined.append("".join(parts))
+                parts.clear()
+        return "".join((*joined, *parts, text[start:])) if start else text
 
     def find(self, prompt: str) -> Iterator[tuple[int, int, int]]:
         """Where each of the template's own control tokens begins and ends in a prompt, and its id.
