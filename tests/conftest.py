@@ -1,5 +1,6 @@
 """One service of each engine for all tests that do not break it."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -12,6 +13,12 @@ from tests.support.serving import MACHINES, Service, free_port, pack, serve
 from tests.support.standin.place import ENGINES, Standin
 
 OPENVINO = "openvino"
+
+
+def pytest_configure() -> None:
+    """What tests start hears Ctrl-C, also where a shell started the tests in the background, which has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -111,7 +111,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
     folder = tmp_path_factory.mktemp("cpu")
     pack(folder / "bentoml", "demo-llama:1")
     bento = build(folder / "bentoml", CPU, "demo-llama:1")
-    # With uv, as the Bento's Dockerfile does; BentoML brings it.
+    # With uv, as the Bento's Dockerfile does.
     uv, python = Path(sys.executable).with_name("uv"), folder / "venv/bin/python"
     subprocess.run([uv, "venv", "--python", sys.executable, folder / "venv"], check=True, capture_output=True)
     argv: list[str | Path] = [uv, "pip", "install", "--python", python, "-r", bento / "env/python/requirements.txt"]

@@ -563,7 +563,7 @@ def test_ends_with_its_owner(echo: Path, folder: Path, number: int | None, optio
             if number:
                 assert tiny.stubs(triton.name)
                 owner.send_signal(number)
-            owner.wait(20)
+            owner.wait(5)
             tiny.assert_gone(triton, 2)
         finally:
             for child in children:
