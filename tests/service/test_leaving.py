@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from bento_trtllm.manifest import Manifest
 from tests.support.checkpoints import write_steady
 from tests.support.serving import Service, pack, serve
 
@@ -28,9 +27,8 @@ CALLS: dict[str, tuple[str, dict[str, Any], str]] = {
 REPEATS = 5
 ROUNDS = 3
 FREE_LIMIT_S = 0.1
-# How often TensorRT-LLM's backend says how many requests there are. By default so seldom (100) that most of what is
-# measured would be the wait for that.
-TOLD_MS = 10
+# TensorRT-LLM's backend says how many requests there are so often (stats_check_period_ms).
+TOLD_S = 0.1
 WORST_S = 2.0
 SETTLE_S = 0.3
 
@@ -39,13 +37,6 @@ SETTLE_S = 0.3
 def steady(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose steps are short, however many run, and whose answers take seconds."""
     tag = pack(home, "steady-llama:test", write_steady(tmp_path_factory.mktemp("steady-llama")))
-    packed = home / "models" / tag.replace(":", "/")
-    config = packed / "repository/tensorrt_llm/config.pbtxt"
-    if 'backend: "tensorrtllm"' in (text := config.read_text()):
-        config.write_text(
-            f'{text}parameters {{ key: "stats_check_period_ms" value {{ string_value: "{TOLD_MS}" }} }}\n'
-        )
-        Manifest.read(packed).write(packed)
     with serve(home, tmp_path_factory.mktemp("steady") / "log.txt", "--arg", f"model={tag}") as service:
         service.wait_ready()
         yield service
@@ -108,7 +99,7 @@ def test_engine_is_free_when_its_clients_have_left(steady: Service, engine: str,
     all of this takes. Where they use it all, so may every process in a round: then there is another. A service that
     is too slow by itself is so in each, and each single time is bounded, in time_to_free.
     """
-    limit_s = FREE_LIMIT_S + (0 if engine == "openvino" else TOLD_MS / 1000)
+    limit_s = FREE_LIMIT_S + (0 if engine == "openvino" else TOLD_S)
     rounds: list[list[float]] = []
     while not rounds or (statistics.median(rounds[-1]) > limit_s and len(rounds) < ROUNDS):
         rounds.append([time_to_free(steady, call, count) for _ in range(REPEATS)])
