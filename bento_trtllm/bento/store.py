@@ -22,6 +22,7 @@ from bentoml import Tag
 from bentoml.exceptions import BentoMLException, NotFound
 from bentoml.models import ModelContext
 
+from bento_trtllm.bento.home import home, models
 from bento_trtllm.bento.refusal import refusing
 from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest
@@ -30,16 +31,6 @@ PREFIX = "packing-"
 FOLDERS = ("bentos", "envs", "tmp")
 """What BentoML 1.4.40 makes in its home beside models, whoever needs it first: who serves may not write there."""
 PACK = "python pack_model.py --engine openvino --checkpoint DIR_OR_HUGGING_FACE_ID"
-
-
-def home() -> Path:
-    """BentoML's home directory, which may not exist yet: $BENTOML_HOME, or ~/bentoml."""
-    return Path(os.path.expandvars(os.environ.get("BENTOML_HOME", "~/bentoml"))).expanduser().resolve()
-
-
-def models() -> Path:
-    """Where BentoML keeps models, NAME/VERSION; it may not exist yet."""
-    return (home() / "models").resolve()
 
 
 def find_model(tag: str) -> bentoml.Model:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bento_trtllm.bento.store import models
+from bento_trtllm.bento.home import models
 
 ROOT = Path(__file__).parents[2]
 NAME = "demo-llama"

@@ -11,7 +11,8 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from bento_trtllm.bento.store import default_name, draft, home, make_tag, models
+from bento_trtllm.bento.home import home, models
+from bento_trtllm.bento.store import default_name, draft, make_tag
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines.base import Build, Engine
