@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -56,47 +56,47 @@ def home(engine: str, homes: Callable[[str], Path]) -> Path:
     return homes(engine)
 
 
-@pytest.fixture(scope="session")
-def services(
-    homes: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Service]]:
-    """A service for each engine, started when it is first asked for; all of them stay to the end."""
+Services = Callable[[str], Service]
+"""The service of an engine, started when it is first asked for."""
+
+
+@contextmanager
+def started(
+    homes: Callable[[str], Path], logs: Path, options: Callable[[], tuple[str, ...]] = tuple
+) -> Iterator[Services]:
+    """A service for each engine, with such options of `bentoml serve`; all of them stay to the end."""
     with ExitStack() as stack:
 
         @cache
-        def started(engine: str) -> Service:
-            log = tmp_path_factory.mktemp("service") / "log.txt"
-            service = stack.enter_context(serve(homes(engine), log))
+        def start(engine: str) -> Service:
+            service = stack.enter_context(serve(homes(engine), logs / f"{engine}.txt", *options()))
             service.wait_ready()
             return service
 
-        yield started
+        yield start
 
 
 @pytest.fixture(scope="session")
-def service(engine: str, services: Callable[[str], Service]) -> Service:
+def services(homes: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    with started(homes, tmp_path_factory.mktemp("service")) as services:
+        yield services
+
+
+@pytest.fixture(scope="session")
+def service(engine: str, services: Services) -> Service:
     return services(engine)
 
 
 @pytest.fixture(scope="session")
-def open_services(
-    homes: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Service]]:
+def open_services(homes: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The same with a gRPC port for other programs, and so with the models that they send text to."""
-    with ExitStack() as stack:
-
-        @cache
-        def started(engine: str) -> Service:
-            log = tmp_path_factory.mktemp("open-service") / "log.txt"
-            service = stack.enter_context(serve(homes(engine), log, "--arg", f"grpc_port={free_port()}"))
-            service.wait_ready()
-            return service
-
-        yield started
+    folder = tmp_path_factory.mktemp("open-service")
+    with started(homes, folder, lambda: ("--arg", f"grpc_port={free_port()}")) as services:
+        yield services
 
 
 @pytest.fixture(scope="session")
-def open_service(engine: str, open_services: Callable[[str], Service]) -> Service:
+def open_service(engine: str, open_services: Services) -> Service:
     return open_services(engine)
 
 
