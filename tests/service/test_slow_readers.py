@@ -19,6 +19,7 @@ from tests.support.serving import SSE, Service, pack, serve
 
 READERS, TOKENS = 8, 3000
 WRITE_TIMEOUT_S = 15
+ROUNDS = 3
 BODY = {"model": "long-llama", "prompt": "a", "ignore_eos": True, "stream": True, "logprobs": 1}
 # uvicorn stops at 64 KiB (uvicorn/protocols/http/flow_control.py); the rest is a connection's and a request's own.
 CONNECTION_BYTES = 384 * 1024
@@ -95,24 +96,36 @@ def rest(connection: socket.socket) -> bytes:
 
 @pytest.mark.measured
 def test_slow_readers(service: Service) -> None:
-    """What they have not read is held in bounded memory, slows nobody, and is given up after write_timeout_s."""
+    """What they have not read is held in bounded memory, slows nobody, and is given up after write_timeout_s.
+
+    A machine may be slow for seconds on end, whoever reads: each kind of time is the best of rounds that are far apart.
+    """
     process = psutil.Process(*workers(service))
+    alone, beside = [], []
     with httpx.Client(base_url=service.url, timeout=60) as client:
-        alone = quickest(client)
+        alone.append(quickest(client))
         before = process.memory_info().rss
-        with slow_readers(service) as connections:
-            held = process.memory_info().rss - before
-            beside = quickest(client)
-            ports = {connection.getsockname()[1] for connection in connections}
-            open_now = {c.raddr.port for c in process.net_connections("tcp") if c.raddr}
-            assert ports <= open_now, "they were to be held"
-            tiny.until(
-                lambda: not ports & {c.raddr.port for c in process.net_connections("tcp") if c.raddr},
-                3 * WRITE_TIMEOUT_S,
-            )
-            assert not any(b"[DONE]" in rest(connection) for connection in connections)
-        print(f"held {held / READERS / 1024:.0f} KiB a reader; alone {alone:.3f} s, beside {beside:.3f} s")
-        assert held / READERS <= CONNECTION_BYTES + PENDING_BYTES * TOKENS
-        assert beside <= 1.1 * alone
+        for _ in range(ROUNDS):
+            with slow_readers(service) as connections:
+                held = process.memory_info().rss - before
+                beside.append(quickest(client))
+                await_close(process, connections)
+                assert not any(b"[DONE]" in rest(connection) for connection in connections)
+            print(f"held {held / READERS / 1024:.0f} KiB a reader; beside {beside[-1]:.3f} s, alone {alone[-1]:.3f} s")
+            assert held / READERS <= CONNECTION_BYTES + PENDING_BYTES * TOKENS
+            alone.append(quickest(client))
+        assert min(beside) <= 1.1 * min(alone)
         cancelled = httpx.get(f"{service.url}/metrics").text
-        assert f'trtllm_requests_total{{outcome="cancelled",route="/v1/completions"}} {READERS}.0' in cancelled
+        assert f'trtllm_requests_total{{outcome="cancelled",route="/v1/completions"}} {ROUNDS * READERS}.0' in cancelled
+
+
+def await_close(process: psutil.Process, connections: list[socket.socket]) -> None:
+    """They are all open now, and none is after a while."""
+    ports = {connection.getsockname()[1] for connection in connections}
+    assert ports <= peers(process), "they were to be held"
+    tiny.until(lambda: not ports & peers(process), 3 * WRITE_TIMEOUT_S)
+
+
+def peers(process: psutil.Process) -> set[int]:
+    """The ports of those that it is connected with."""
+    return {connection.raddr.port for connection in process.net_connections("tcp") if connection.raddr}
