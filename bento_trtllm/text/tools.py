@@ -1,4 +1,4 @@
-"""Tools for a template that knows of none: described in words, in the format that api/openai/tools.py reads."""
+"""Tools for a template that knows of none: described in words, in the format that api/tools/llama3.py reads."""
 
 import json
 from collections.abc import Sequence

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bento_trtllm.api.openai.tools import MAX_CALLS, CallableTool, CallDelta, ToolCallParser, calls
+from bento_trtllm.api.tools.calls import CallableTool, CallDelta
+from bento_trtllm.api.tools.llama3 import MAX_CALLS, ToolCallParser, calls
 from bento_trtllm.grammar.grammar import ROOT, Grammar, GrammarError
 from bento_trtllm.grammar.json import Rules
 from tests.support.schemas import write

@@ -1,51 +1,27 @@
 """The routes: /v1/models, /v1/chat/completions, /v1/completions."""
 
-from collections.abc import Callable, Coroutine
 from contextlib import aclosing
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 
-from bento_trtllm.api.aside import aside
-from bento_trtllm.api.bodies import DECODED
 from bento_trtllm.api.errors import APIError, describe
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chat, chat_answer, completions, errors, responses
 from bento_trtllm.api.openai.choices import ResponseHead, new_id
 from bento_trtllm.api.openai.event_stream import event_stream
 from bento_trtllm.api.openai.requests import ChatRequest, CompletionRequest, SamplingFields
+from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop, served
 from bento_trtllm.generation.fan_out import fan_out, repeat
+from bento_trtllm.metrics import routes
 
-Result = TypeVar("Result")
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-# Reading a longer request takes milliseconds, in which no stream would move; so does compiling a form.
-LONG_BODY, LONG_FORM = 16_384, 1024
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": responses.ErrorResponse},
     "5XX": {"model": responses.ErrorResponse},
 }
-
-
-class DecodedRequest(Request):
-    """A request whose body was decoded before it came here (api/bodies.py)."""
-
-    async def json(self) -> Any:
-        return self.scope[DECODED]
-
-
-class Route(APIRoute):
-    """A route whose requests are such: FastAPI's own parser takes lone surrogates, NaN and any nesting."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_decoded(request: Request) -> Response:
-            return await handle(DecodedRequest(request.scope, request.receive))
-
-        return handle_decoded
 
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=ERRORS, route_class=Route)
@@ -63,20 +39,20 @@ def install(app: FastAPI) -> None:
 @router.get("/models", response_model=responses.ModelList)
 async def list_models(request: Request) -> Response:
     """The model that is served."""
-    return _json(responses.ModelList(object="list", data=[_card(_served(request))]))
+    return _json(responses.ModelList(object="list", data=[_card(served(request))]))
 
 
 @router.get("/models/{model:path}", response_model=responses.ModelCard)
 async def retrieve_model(request: Request, model: str) -> Response:
     """What is known of a model."""
-    return _json(_card(_find(request, model)))
+    return _json(_card(find(request, model)))
 
 
 @router.post("/chat/completions", response_model=responses.ChatCompletion)
 async def create_chat_completion(request: Request, body: ChatRequest) -> Response:
     """Answer a conversation; with `stream`, as server-sent events."""
-    model = _find(request, body.model)
-    understood = await _off_loop(
+    model = find(request, body.model)
+    understood = await off_loop(
         request, lambda: chat.read(body, model), LONG_FORM if chat.has_form(body) else LONG_BODY
     )
     requests = repeat(understood.request, body.n or 1)
@@ -92,8 +68,8 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> Respons
 @router.post("/completions", response_model=responses.Completion)
 async def create_completion(request: Request, body: CompletionRequest) -> Response:
     """Continue a text; with `stream`, as server-sent events."""
-    model = _find(request, body.model)
-    understood = await _off_loop(request, lambda: completions.read(body, model), LONG_BODY)
+    model = find(request, body.model)
+    understood = await off_loop(request, lambda: completions.read(body, model), LONG_BODY)
     head = _head("cmpl", body, model)
     events = fan_out(model.generator, understood.requests)
     if body.stream:
@@ -107,23 +83,11 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
 async def unknown(request: Request, path: str) -> Response:
     """Any other path, or method."""
     url = f"{request.method} /v1/{path}"
-    if path in ("models", "chat/completions", "completions"):
+    if f"/v1/{path}" in routes.PATHS:
         raise APIError(
             405, "invalid_request", f"{url} is not allowed: this path takes another method.", code="method_not_allowed"
         )
     raise APIError(404, "invalid_request", f"Invalid URL ({url}).", code="unknown_url")
-
-
-def _served(request: Request) -> ServedModel:
-    return cast(ServedModel, request.app.state.model)
-
-
-def _find(request: Request, name: str) -> ServedModel:
-    model = _served(request)
-    if name not in (model.name, model.tag):
-        message = f"The model `{name}` does not exist: this server has `{model.name}`."
-        raise APIError(404, "invalid_request", message, param="model", code="model_not_found")
-    return model
 
 
 def _card(model: ServedModel) -> responses.ModelCard:
@@ -143,14 +107,6 @@ def _head(prefix: str, body: SamplingFields, model: ServedModel) -> ResponseHead
 
 def _include_usage(body: SamplingFields) -> bool:
     return bool(body.stream_options and body.stream_options.include_usage)
-
-
-async def _off_loop(request: Request, work: Callable[[], Result], long: int) -> Result:
-    """The result of work that takes long where the body is longer than that, in bytes; then in a thread."""
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) <= long:
-        return work()
-    return await aside(work)
 
 
 def _json(body: responses.Response) -> Response:

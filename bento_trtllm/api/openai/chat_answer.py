@@ -3,12 +3,13 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from bento_trtllm.api.dialogue.chat import Chat
+from bento_trtllm.api.dialogue.reader import AnswerReader, Part, Thought
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chunks, responses
-from bento_trtllm.api.openai.chat import Chat
 from bento_trtllm.api.openai.choices import ResponseHead, UsageCounter
 from bento_trtllm.api.openai.scores import chat_logprobs
-from bento_trtllm.api.openai.tools import CallDelta, Delta, ToolCallParser
+from bento_trtllm.api.tools.calls import CallDelta
 from bento_trtllm.generation.fan_out import ChoiceEvent
 from bento_trtllm.generation.results import Finish, TextDelta, TokenScore
 
@@ -20,7 +21,7 @@ class Streamed:
         self._chat = chat
         self._head = head
         self._model = model
-        self._parsers = [chat.parser() for _ in range(n)]
+        self._readers = [chat.reader() for _ in range(n)]
         self._begun = [False] * n
         self._usage = UsageCounter(len(chat.request.input_ids), n)
         self._include_usage = include_usage
@@ -39,23 +40,20 @@ class Streamed:
 
     def _finish(self, i: int, finish: Finish) -> list[responses.Response]:
         self._usage.add(finish)
-        parser = self._parsers[i]
-        deltas = parser.finish() if parser else ()
-        reason = "tool_calls" if parser and parser.calls else finish.reason
-        group: list[responses.Response] = [self._chunk(i, chunks.delta(delta)) for delta in deltas]
+        parts, reason = self._readers[i].finish(finish.reason)
+        group: list[responses.Response] = [self._chunk(i, chunks.delta(part)) for part in parts]
         group.append(self._chunk(i, chunks.Delta(), finish_reason=reason))
         if self._include_usage and self._usage.complete:
             group.append(self._envelope(choices=[], usage=self._usage.usage()))
         return group
 
     def _delta(self, i: int, item: TextDelta) -> list[responses.Response]:
-        parser = self._parsers[i]
-        deltas: list[Delta] = parser.feed(item.text) if parser else [item.text]
+        parts = self._readers[i].feed(item.text)
         scores = self._scores(item.scores)
-        if not deltas:
+        if not parts:
             return [self._chunk(i, chunks.Delta(), scores)] if scores else []
         # The scores stand with the first of them.
-        return [self._chunk(i, chunks.delta(d), None if j else scores) for j, d in enumerate(deltas)]
+        return [self._chunk(i, chunks.delta(d), None if j else scores) for j, d in enumerate(parts)]
 
     def _scores(self, scores: Sequence[TokenScore]) -> responses.ChoiceLogprobs | None:
         if self._chat.top_logprobs is None or not scores:
@@ -90,7 +88,7 @@ async def collect(
     chat: Chat, head: ResponseHead, model: ServedModel, n: int, events: AsyncGenerator[ChoiceEvent, None]
 ) -> responses.ChatCompletion:
     """The whole response at once."""
-    answers = [Collected(chat.parser()) for _ in range(n)]
+    answers = [Collected(chat.reader()) for _ in range(n)]
     usage = UsageCounter(len(chat.request.input_ids), n)
     async for i, item in events:
         answers[i].add(item)
@@ -110,8 +108,9 @@ async def collect(
 class Collected:
     """One answer in the making."""
 
-    def __init__(self, parser: ToolCallParser | None) -> None:
-        self._parser = parser
+    def __init__(self, reader: AnswerReader) -> None:
+        self._reader = reader
+        self._thoughts: list[str] = []
         self._text: list[str] = []
         self._calls: list[responses.ToolCall] = []
         self._scores: list[TokenScore] = []
@@ -120,21 +119,23 @@ class Collected:
     def add(self, item: TextDelta | Finish) -> None:
         """A piece, or the end."""
         if isinstance(item, TextDelta):
-            self._take(self._parser.feed(item.text) if self._parser else [item.text])
+            self._take(self._reader.feed(item.text))
             self._scores += item.scores
             return
-        self._take(self._parser.finish() if self._parser else [])
-        self._reason = "tool_calls" if self._calls else item.reason
+        parts, self._reason = self._reader.finish(item.reason)
+        self._take(parts)
 
-    def _take(self, deltas: Sequence[Delta]) -> None:
-        for delta in deltas:
-            if not isinstance(delta, CallDelta):
-                self._text.append(delta)
-            elif delta.id is not None:
-                function = responses.FunctionCall(name=delta.name or "", arguments="")
-                self._calls.append(responses.ToolCall(id=delta.id, type="function", function=function))
+    def _take(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            if isinstance(part, Thought):
+                self._thoughts.append(part.text)
+            elif not isinstance(part, CallDelta):
+                self._text.append(part)
+            elif part.id is not None:
+                function = responses.FunctionCall(name=part.name or "", arguments="")
+                self._calls.append(responses.ToolCall(id=part.id, type="function", function=function))
             else:
-                self._calls[-1].function.arguments += delta.arguments
+                self._calls[-1].function.arguments += part.arguments
 
     def choice(self, i: int, chat: Chat, model: ServedModel) -> responses.ChatChoice:
         """The choice of a response."""
@@ -142,6 +143,8 @@ class Collected:
         message = responses.ChatMessage(
             role="assistant", content=text if text or not self._calls else None, refusal=None
         )
+        if self._thoughts:
+            message.reasoning_content = "".join(self._thoughts)
         if self._calls:
             message.tool_calls = self._calls
         wanted = chat.top_logprobs

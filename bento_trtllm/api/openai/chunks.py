@@ -2,9 +2,9 @@
 
 from typing import Literal
 
+from bento_trtllm.api.dialogue.reader import Part, Thought
 from bento_trtllm.api.openai.responses import ChoiceLogprobs, FinishReason, Response, Usage
-from bento_trtllm.api.openai.tools import CallDelta
-from bento_trtllm.api.openai.tools import Delta as Part
+from bento_trtllm.api.tools.calls import CallDelta
 
 
 class FunctionDelta(Response):
@@ -28,6 +28,7 @@ class Delta(Response):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning_content: str | None = None
     tool_calls: list[ToolCallDelta] | None = None
 
 
@@ -54,6 +55,8 @@ class ChatChunk(Response):
 
 def delta(part: Part) -> Delta:
     """What the parser of an answer found, as the delta of an event."""
+    if isinstance(part, Thought):
+        return Delta(reasoning_content=part.text)
     if not isinstance(part, CallDelta):
         return Delta(content=part)
     if part.id is None:

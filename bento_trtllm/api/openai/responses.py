@@ -67,6 +67,7 @@ class ChatMessage(Response):
     role: Literal["assistant"]
     content: str | None
     refusal: None
+    reasoning_content: str | None = None
     tool_calls: list[ToolCall] | None = None
 
 

@@ -4,24 +4,16 @@ A call is `{"name": "get_weather", "parameters": {"city": "Kyiv"}}`; several sta
 "arguments" for "parameters", "function" for "name", and `"type": "function"` before it: all are read.
 """
 
-import secrets
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from bento_trtllm.api.tools.calls import CallableTool, CallDelta, Delta, new_call
 from bento_trtllm.grammar.expressions import Expression, Repeat, choice, sequence
 from bento_trtllm.grammar.json import Rules, dumps
 from bento_trtllm.grammar.schema import SchemaRules
 
 # The most calls in one answer that a grammar lets through.
 MAX_CALLS = 16
-
-
-class CallableTool(NamedTuple):
-    """A function's name and the JSON Schema of its parameters."""
-
-    name: str
-    parameters: dict[str, object]
 
 
 def calls(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
@@ -35,17 +27,6 @@ def _call(rules: Rules, tool: CallableTool, i: int) -> Expression:
     return sequence(f'{{"name": {dumps(tool.name)}, "parameters": ', parameters, "}")
 
 
-@dataclass(frozen=True)
-class CallDelta:
-    """A part of a call. The first has `id` and `name`, the others more of the arguments."""
-
-    index: int
-    arguments: str = ""
-    id: str | None = None
-    name: str | None = None
-
-
-Delta = str | CallDelta
 State = Literal["between", "head", "arguments", "tail", "text"]
 
 
@@ -116,7 +97,7 @@ class ToolCallParser:
             return True
         name, start = head
         self._held = self._held[start:]
-        deltas.append(CallDelta(self.calls, id=f"call_{secrets.token_hex(12)}", name=name))
+        deltas.append(new_call(self.calls, name))
         self.calls += 1
         self._state, self._nesting = "arguments", Nesting()
         return True

@@ -1,0 +1,57 @@
+"""A conversation, understood: what to ask the core for, and how to read the answer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bento_trtllm.api.dialogue.conversation import Conversation, Names, Toolbox
+from bento_trtllm.api.dialogue.forms import compile_form
+from bento_trtllm.api.dialogue.reader import AnswerReader
+from bento_trtllm.api.model import ServedModel
+from bento_trtllm.api.openai.requests import SamplingFields
+from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling, within
+from bento_trtllm.api.tools.llama3 import ToolCallParser
+from bento_trtllm.generation.parameters import GenerationRequest
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A request that was understood."""
+
+    request: GenerationRequest
+    tools: Toolbox
+    top_logprobs: int | None = None
+
+    def reader(self) -> AnswerReader:
+        """For one answer."""
+        if not self.tools.callable:
+            return AnswerReader()
+        names = {tool.name for tool in self.tools.callable}
+        return AnswerReader(ToolCallParser(names, several=self.tools.several))
+
+
+def prompt(conversation: Conversation, model: ServedModel, names: Names) -> list[int]:
+    """Token ids of a conversation. Raises APIError, and CheckpointError where the template refuses the messages."""
+    variables: dict[str, Any] = {}
+    if conversation.tools.callable:
+        variables["tools"] = list(conversation.tools.described)
+    with within(model.manifest.context_length, names.messages, *(("tools",) if variables else ())):
+        return model.template.chat(conversation.messages, **variables)
+
+
+def understand(
+    conversation: Conversation, sampling: SamplingFields, model: ServedModel, names: Names | None = None
+) -> Chat:
+    """Raises APIError, and CheckpointError where the template refuses the messages."""
+    names = names or Names()
+    input_ids = prompt(conversation, model, names)
+    max_tokens = answer_tokens(
+        conversation.max_tokens,
+        len(input_ids),
+        model.manifest.context_length,
+        field=names.max_tokens,
+        prompt_field=names.messages,
+    )
+    grammar = compile_form(conversation, names)
+    top = conversation.top_logprobs
+    chosen = read_sampling(sampling, model.defaults, model.manifest, grammar=grammar, top_logprobs=top)
+    return Chat(GenerationRequest(input_ids, max_tokens, chosen), conversation.tools, top)

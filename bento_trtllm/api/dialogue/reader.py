@@ -1,0 +1,43 @@
+"""An answer as it comes: what of it is text, what is thought, what is a call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bento_trtllm.api.tools.calls import CallDelta
+from bento_trtllm.api.tools.llama3 import ToolCallParser
+from bento_trtllm.generation.results import FinishReason
+
+EndReason = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True)
+class Thought:
+    """What a model writes for itself before it answers."""
+
+    text: str
+
+
+Part = str | Thought | CallDelta
+"""A piece of an answer; a string is its text."""
+
+
+class AnswerReader:
+    """Reads one answer. Without a parser of calls all of it is text."""
+
+    def __init__(self, parser: ToolCallParser | None = None) -> None:
+        self._parser = parser
+
+    def feed(self, text: str) -> Sequence[Part]:
+        """The parts that a text adds."""
+        return self._parser.feed(text) if self._parser else [text]
+
+    def finish(self, reason: FinishReason) -> tuple[Sequence[Part], EndReason]:
+        """What was held back, once no more text comes, and why the answer is over.
+
+        A call that was cut is no reason to call anything.
+        """
+        if self._parser is None:
+            return (), reason
+        held = self._parser.finish()
+        return held, "tool_calls" if self._parser.calls and reason == "stop" else reason
