@@ -118,7 +118,7 @@ def _again(tag: str, manifest: Mapping[str, Any] | None = None) -> str:
     """How to pack a model anew, with what its manifest still says."""
     known = manifest or {}
     source = shlex.quote(str(known.get("source", "DIR_OR_HUGGING_FACE_ID")))
-    command = f"--engine {known.get('engine', 'ENGINE')} --checkpoint {source}"
+    command = f"{known.get('engine', 'ENGINE')} --checkpoint {source}"
     options = known.get("options")
     if not options and "precision" in known and not (known.get("build") or known.get("tensorrt")):
         # Packed when options were not kept yet: an engine without a build of its own had this one.

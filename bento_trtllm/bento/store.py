@@ -30,7 +30,7 @@ from bento_trtllm.manifest import Manifest
 PREFIX = "packing-"
 FOLDERS = ("bentos", "envs", "tmp")
 """What BentoML 1.4.40 makes in its home beside models, whoever needs it first: who serves may not write there."""
-PACK = "python pack_model.py --engine openvino --checkpoint DIR_OR_HUGGING_FACE_ID"
+PACK = "python pack_model.py openvino --checkpoint DIR_OR_HUGGING_FACE_ID"
 
 
 def find_model(tag: str) -> bentoml.Model:

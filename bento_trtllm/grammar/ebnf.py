@@ -15,11 +15,11 @@ from itertools import takewhile
 from bento_trtllm.grammar.expressions import (
     Characters,
     Choice,
+    Concatenation,
     Expression,
     Literal,
     Repeat,
     Rule,
-    Sequence,
     Within,
 )
 
@@ -89,7 +89,7 @@ class _Writer:
         """One after the other, each as it can stand among others."""
         if isinstance(expression, Within):
             return self._atoms(expression.item)
-        if isinstance(expression, Sequence):
+        if isinstance(expression, Concatenation):
             return [atom for part in expression.parts for atom in self._atoms(part)]
         if isinstance(expression, Repeat):
             return self._repeat(expression)

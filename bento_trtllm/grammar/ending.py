@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple, TypeAlias
 
-from bento_trtllm.grammar.expressions import Characters, Choice, Expression, Literal, Repeat, Rule, Sequence, Within
+from bento_trtllm.grammar.expressions import (
+    Characters,
+    Choice,
+    Concatenation,
+    Expression,
+    Literal,
+    Repeat,
+    Rule,
+    Within,
+)
 from bento_trtllm.grammar.grammar import ROOT, Grammar
 
 # What is still to come: the next, what comes after it, the length of the shortest text of both, and the last place in
@@ -116,7 +125,7 @@ class Ending:
             top, rest, *_ = stack
             if isinstance(top, Rule):
                 todo.append(self._push(self._grammar.rules[top.name], rest))
-            elif isinstance(top, Sequence):
+            elif isinstance(top, Concatenation):
                 for part in reversed(top.parts):
                     rest = self._push(part, rest)
                 todo.append(rest)

@@ -44,7 +44,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sequence:
+class Concatenation:
     """One after the other; none at all is the empty text."""
 
     parts: tuple["Expression", ...]
@@ -74,13 +74,13 @@ class Within:
     most: int
 
 
-Expression: TypeAlias = Literal | Characters | Rule | Sequence | Choice | Repeat | Within
-EMPTY = Sequence(())
+Expression: TypeAlias = Literal | Characters | Rule | Concatenation | Choice | Repeat | Within
+EMPTY = Concatenation(())
 
 
-def sequence(*parts: Expression | str) -> Sequence:
+def sequence(*parts: Expression | str) -> Concatenation:
     """One after the other; strings stand for themselves."""
-    return Sequence(tuple(Literal(part) if isinstance(part, str) else part for part in parts if part != ""))
+    return Concatenation(tuple(Literal(part) if isinstance(part, str) else part for part in parts if part != ""))
 
 
 def choice(*options: Expression | str) -> Choice:
@@ -101,7 +101,7 @@ def _expression(value: Expression | str) -> Expression:
 
 def parts(expression: Expression) -> "tuple[Expression, ...]":
     """The expressions that one is made of."""
-    if isinstance(expression, Sequence):
+    if isinstance(expression, Concatenation):
         return expression.parts
     if isinstance(expression, Choice):
         return expression.options

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from bento_trtllm.errors import BentoTRTLLMError
 from bento_trtllm.grammar.ebnf import GuideTooLarge, write
-from bento_trtllm.grammar.expressions import Characters, Expression, Literal, Repeat, Rule, Sequence, Within
+from bento_trtllm.grammar.expressions import Characters, Concatenation, Expression, Literal, Repeat, Rule, Within
 from bento_trtllm.grammar.sizes import Sizes
 
 ROOT = "root"
@@ -79,7 +79,7 @@ class Grammar:
                 text.append(part.example)
             elif isinstance(part, Rule):
                 todo.append(self.rules[part.name])
-            elif isinstance(part, Sequence):
+            elif isinstance(part, Concatenation):
                 todo += reversed(part.parts)
             elif isinstance(part, Repeat):
                 todo += [part.item] * part.least

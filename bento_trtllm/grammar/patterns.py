@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bento_trtllm.grammar.charset import LINE_ENDS, CharacterSet
 from bento_trtllm.grammar.ebnf import MAX_GUIDED_COUNT
-from bento_trtllm.grammar.expressions import EMPTY, Expression, Literal, Repeat, Rule, Sequence, choice, sequence
+from bento_trtllm.grammar.expressions import EMPTY, Concatenation, Expression, Literal, Repeat, Rule, choice, sequence
 from bento_trtllm.grammar.json import CHARACTER, Rules
 from bento_trtllm.grammar.limits import MAX_COUNT
 from bento_trtllm.grammar.pattern_reader import PatternReader, single
@@ -196,7 +196,7 @@ def _joined(parts: list[Expression]) -> Expression:
     """One after the other; what has one text is one literal."""
     joined: list[Expression] = []
     for part in parts:
-        if isinstance(part, Sequence) and not part.parts:
+        if isinstance(part, Concatenation) and not part.parts:
             continue
         if isinstance(part, Literal) and joined and isinstance(joined[-1], Literal):
             joined[-1] = Literal(joined[-1].text + part.text)

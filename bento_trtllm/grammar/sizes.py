@@ -7,11 +7,11 @@ from math import inf
 from bento_trtllm.grammar.expressions import (
     Characters,
     Choice,
+    Concatenation,
     Expression,
     Literal,
     Repeat,
     Rule,
-    Sequence,
     Within,
     parts,
 )
@@ -65,7 +65,7 @@ class Sizes:
                 for item in inner:
                     self._wait(item, part)
                 self._missing[id(part)] = len(inner)
-                if isinstance(part, Sequence) and not inner:
+                if isinstance(part, Concatenation) and not inner:
                     self._push(0, part)
                 todo += inner
 
@@ -86,7 +86,7 @@ class Sizes:
                 self._push(size, user)
             elif isinstance(user, Repeat):
                 self._push(size * user.least, user)
-            elif isinstance(user, Sequence):
+            elif isinstance(user, Concatenation):
                 self._missing[id(user)] -= 1
                 if not self._missing[id(user)]:
                     self._push(sum(self._settled[_key(item)] for item in user.parts), user)

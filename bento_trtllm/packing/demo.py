@@ -29,7 +29,7 @@ def version() -> str:
 def main() -> int:
     tag = f"{NAME}:{version()}"
     if not (models() / tag.replace(":", "/") / "manifest.json").exists():
-        argv = [sys.executable, "pack_model.py", "--engine", "openvino", "--checkpoint", str(CHECKPOINT), "--tag", tag]
+        argv = [sys.executable, "pack_model.py", "openvino", "--checkpoint", str(CHECKPOINT), "--tag", tag]
         done = subprocess.run(argv, cwd=ROOT, check=False, stdout=sys.stderr)
         if done.returncode:
             return done.returncode

@@ -42,7 +42,7 @@ def gpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpu")
     home, container = folder / "bentoml", Container(folder / "container")
     checkpoint = write_checkpoint(folder / "tiny", hidden=128, inner=256)
-    argv = [sys.executable, "pack_model.py", "--engine", "tensorrt", "--checkpoint", str(checkpoint), "--tag", "tiny:1"]
+    argv = [sys.executable, "pack_model.py", "tensorrt", "--checkpoint", str(checkpoint), "--tag", "tiny:1"]
     inside = environment(home) | container.environment
     subprocess.run(argv, cwd=ROOT, env=inside, check=True, capture_output=True, timeout=120)
     return build(home, GPU, "tiny:1")

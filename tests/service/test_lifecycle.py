@@ -90,7 +90,7 @@ def refused(home: Path, setting: str) -> str:
 def test_missing_model_is_one_line_that_says_how_to_pack_it(tmp_path: Path) -> None:
     output = refused(tmp_path, "model=not-there")
     (line,) = (line for line in output.splitlines() if "not-there" in line)
-    assert "pack_model.py --engine openvino --checkpoint" in line
+    assert "pack_model.py openvino --checkpoint" in line
 
 
 def test_wrong_setting_is_named(home: Path) -> None:

@@ -24,7 +24,7 @@ from tests.support.refusal import LIMIT_S, bentoml, refused
 from tests.support.serving import ROOT, SSE, Service, environment, pack, serve
 from tests.support.tiny import until
 
-AGAIN = "; pack it again with python pack_model.py --engine openvino --checkpoint "
+AGAIN = "; pack it again with python pack_model.py openvino --checkpoint "
 
 
 @pytest.fixture

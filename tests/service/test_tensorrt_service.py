@@ -23,7 +23,7 @@ REASON = (
 def test_an_engine_of_another_machine_is_refused(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "tiny", hidden=128, inner=256)
     home, container = tmp_path / "bentoml", Container(tmp_path / "container")
-    argv = [sys.executable, "pack_model.py", "--engine", "tensorrt", "--checkpoint", str(checkpoint), "--tag", "gpu:1"]
+    argv = [sys.executable, "pack_model.py", "tensorrt", "--checkpoint", str(checkpoint), "--tag", "gpu:1"]
     inside = environment(home) | container.environment
     subprocess.run(argv, cwd=ROOT, env=inside, check=True, capture_output=True, timeout=120)
     with serve(home, tmp_path / "log.txt", "--arg", "model=gpu:1", PATH=os.environ["PATH"]) as service:

@@ -135,5 +135,5 @@ def launch(
 
 def pack(home: Path, tag: str, checkpoint: Path = DEMO, *options: str) -> None:
     """Pack a checkpoint for OpenVINO with the command that users have."""
-    argv = [sys.executable, "pack_model.py", "--engine", "openvino", "--checkpoint", str(checkpoint), "--tag", tag]
+    argv = [sys.executable, "pack_model.py", "openvino", "--checkpoint", str(checkpoint), "--tag", tag]
     subprocess.run([*argv, *options], cwd=ROOT, env=environment(home), check=True, capture_output=True, timeout=300)

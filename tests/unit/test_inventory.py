@@ -128,7 +128,7 @@ def test_one_byte_of_a_small_file_or_of_the_manifest(packed: Path) -> None:
 
 
 def test_a_pack_without_a_manifest_or_of_another_format(packed: Path) -> None:
-    again = "pack it again with python pack_model.py --engine"
+    again = "pack it again with python pack_model.py"
     (packed / "manifest.json").write_text(json.dumps({**FACTS, "format": 1}))
     assert damaged(packed) == (
         "the model mine:1 was packed by an older version of pack_model.py (format 1, and this one reads 2): "
@@ -154,7 +154,9 @@ def test_packs_of_before_an_engine_had_a_part_of_its_own(packed: Path) -> None:
         assert Manifest.open(packed).build == part
         (packed / "engine" / "small.json").write_text("[]")
         precision = " --precision q8_0" if engine == "openvino" else ""
-        assert f"--engine {engine} --checkpoint 'some where/llama'{precision} --tag mine:1 --force" in damaged(packed)
+        assert f"pack_model.py {engine} --checkpoint 'some where/llama'{precision} --tag mine:1 --force" in damaged(
+            packed
+        )
         (packed / "engine" / "small.json").write_text("{}")
 
 

@@ -49,7 +49,7 @@ class Desk:
         }
 
     def command(self, *arguments: str | Path) -> list[str]:
-        return [sys.executable, str(ROOT / "pack_model.py"), "--engine", "openvino", *map(str, arguments)]
+        return [sys.executable, str(ROOT / "pack_model.py"), "openvino", *map(str, arguments)]
 
     def pack(self, *arguments: str | Path, limit: int = resource.RLIM_INFINITY) -> tuple[int, str, str]:
         """Run pack_model.py; no file may grow past `limit` bytes. The exit code, stdout and stderr."""

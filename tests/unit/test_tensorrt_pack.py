@@ -1,4 +1,4 @@
-"""pack_model.py --engine tensorrt as a user runs it, in a stand-in for NVIDIA's container (tests/support/fakes)."""
+"""pack_model.py tensorrt as a user runs it, in a stand-in for NVIDIA's container (tests/support/fakes)."""
 
 import json
 import os
@@ -62,7 +62,7 @@ class Desk:
             patch.setitem(sys.modules, "pynvml", pynvml)
             patch.setattr(signal, "signal", lambda number, handler: None)
             self.capfd.readouterr()
-            code = main(["--engine", engine, "--checkpoint", *map(str, arguments)])
+            code = main([engine, "--checkpoint", *map(str, arguments)])
         out, err = self.capfd.readouterr()
         return code, out, err
 
@@ -263,7 +263,7 @@ def test_a_failed_build_says_why_and_goes_on_where_it_was(desk: Desk, tiny: Path
 
 def test_an_interrupted_build_leaves_nothing_running(desk: Desk, tiny: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "pack_model.py"), "--engine", "tensorrt", "--checkpoint", str(tiny)],
+        [sys.executable, str(ROOT / "pack_model.py"), "tensorrt", "--checkpoint", str(tiny)],
         env={**os.environ, **desk.environment, "FAKE_BUILD": "hang"},
         stderr=subprocess.DEVNULL,
     )

@@ -116,4 +116,4 @@ def test_a_third_engine(home: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         check(packed, Settings(threads=1))
     (packed / "engine" / "page").write_text("blot")
     assert main(["check", "tiny:1"]) == 2
-    assert f"--engine paper --checkpoint {checkpoint} --paper letter --tag tiny:1" in capsys.readouterr().err
+    assert f"pack_model.py paper --checkpoint {checkpoint} --paper letter --tag tiny:1" in capsys.readouterr().err

@@ -59,7 +59,7 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> Respons
     head = _head("chatcmpl", body, model)
     events = fan_out(model.generator, requests)
     if body.stream:
-        stream = chat_answer.Streamed(understood, head, model, len(requests), include_usage=_include_usage(body))
+        stream = chat_answer.ChatStream(understood, head, model, len(requests), include_usage=_include_usage(body))
         return await event_stream(stream.render(events))
     async with aclosing(events):
         return _json(await chat_answer.collect(understood, head, model, len(requests), events))
@@ -73,7 +73,7 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
     head = _head("cmpl", body, model)
     events = fan_out(model.generator, understood.requests)
     if body.stream:
-        stream = completions.Streamed(understood, head, model, include_usage=_include_usage(body))
+        stream = completions.CompletionStream(understood, head, model, include_usage=_include_usage(body))
         return await event_stream(stream.render(events))
     async with aclosing(events):
         return _json(await completions.collect(understood, head, model, events))

@@ -14,7 +14,7 @@ from bento_trtllm.generation.fan_out import ChoiceEvent
 from bento_trtllm.generation.results import Finish, TextDelta, TokenScore
 
 
-class Streamed:
+class ChatStream:
     """Events of the core as chunks of a stream."""
 
     def __init__(self, chat: Chat, head: ResponseHead, model: ServedModel, n: int, *, include_usage: bool) -> None:

@@ -79,7 +79,7 @@ def _prompt(prompt: str | list[int], model: ServedModel) -> tuple[list[int], str
     return prompt, model.tokenizer.decode(prompt)
 
 
-class Streamed:
+class CompletionStream:
     """Events of the core as events of a stream."""
 
     def __init__(

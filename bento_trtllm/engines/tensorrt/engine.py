@@ -91,7 +91,7 @@ class TensorRTEngine(Engine):
 
     def check_machine(self) -> None:
         version = TensorRTPython.find().version()
-        command = f"scripts/in_container --release {self.release.tag} python3 pack_model.py --engine tensorrt …"
+        command = f"scripts/in_container --release {self.release.tag} python3 pack_model.py tensorrt …"
         if version is None:
             raise EngineError(f"tensorrt_llm is not installed here: run inside NVIDIA's container, with {command}")
         if not same_version(self.release.tensorrt_llm, version):

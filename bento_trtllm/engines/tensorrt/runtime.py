@@ -35,7 +35,7 @@ class TensorRTRuntime(Runtime):
         """Asked at each start, before Triton says it in its own words."""
         built = self.built
         again = (
-            f"pack it again with scripts/in_container --release {built.release} python3 pack_model.py --engine "
+            f"pack it again with scripts/in_container --release {built.release} python3 pack_model.py "
             f"tensorrt --release {built.release} --checkpoint {self.manifest.source}"
         )
         image = find_release(built.release).image

@@ -21,7 +21,7 @@ from bento_trtllm.triton.process.log import TritonLog
 from bento_trtllm.triton.process.metrics import iterations, scrape
 from bento_trtllm.triton.process.plain import CWD, plain
 from bento_trtllm.triton.process.reaped import ReapedProcess
-from bento_trtllm.triton.process.stall import Engine, LoadWatch, stands_still
+from bento_trtllm.triton.process.stall import LoadWatch, Vitals, stands_still
 from bento_trtllm.triton.wire.probe import Health
 
 LOGGER = logging.getLogger("bento_trtllm.triton")
@@ -151,7 +151,7 @@ class TritonServer:
         async def steps() -> float | None:
             return iterations(await scrape(address))
 
-        engine = Engine(steps, self._health.engine_answers, self._process.activity)
+        engine = Vitals(steps, self._health.engine_answers, self._process.activity)
         limit_s = settings.stall_limit_s
         # What a GPU computes takes no core, and no step of it takes seconds.
         step_limit_s = limit_s if self.gpu else max(limit_s, settings.step_limit_s)

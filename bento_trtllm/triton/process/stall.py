@@ -17,8 +17,8 @@ READS = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Engine:
-    """What can be asked of an engine."""
+class Vitals:
+    """What can be asked of an engine that may stand still."""
 
     iterations: Callable[[], Awaitable[float | None]]
     """How many steps its loop has made; None where it does not say."""
@@ -27,7 +27,7 @@ class Engine:
     activity: Callable[[], Awaitable[Activity]]
 
 
-async def stands_still(engine: Engine, pause_s: float, limit_s: float, step_limit_s: float) -> bool:
+async def stands_still(engine: Vitals, pause_s: float, limit_s: float, step_limit_s: float) -> bool:
     """Whether the engine makes no step and answers nothing for `limit_s`; False as soon as it does.
 
     While it computes on the CPU it has `step_limit_s`: a step is one call, and with a large model on few cores it

@@ -79,10 +79,10 @@ class Standin:
         return {**self.container.environment, "PATH": path, "TRITONSERVER": str(self.server)}
 
     def pack(self, home: Path, tag: str, checkpoint: Path, *options: str) -> str:
-        """Pack with `pack_model.py --engine tensorrt`, and give the engine files what the stand-in reads."""
+        """Pack with `pack_model.py tensorrt`, and give the engine files what the stand-in reads."""
         if self.release == "24.06":
             checkpoint = untied(checkpoint, self.folder / "untied" / tag.replace(":", "-"))
-        argv = [sys.executable, "pack_model.py", "--engine", "tensorrt", "--checkpoint", str(checkpoint), "--tag", tag]
+        argv = [sys.executable, "pack_model.py", "tensorrt", "--checkpoint", str(checkpoint), "--tag", tag]
         argv += ["--release", self.release, *LENGTHS[self.release], *options]
         env = {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **self.environment}
         done = subprocess.run(argv, cwd=ROOT, env=env, check=False, capture_output=True, text=True, timeout=120)
