@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from bento_trtllm.api.openai import app as openai
+from bento_trtllm.api.responses import app as responses
 
 STATIC = Path(__file__).with_name("static")
 NOWHERE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -27,6 +28,7 @@ DESCRIPTION = "Llama 3 on NVIDIA Triton: `/generate`, OpenAI's API under `/v1`, 
 def web_app() -> FastAPI:
     """The application that is mounted beside the service's own routes. `app.state.service` is the BentoML service."""
     app = FastAPI(title="bento-trtllm", openapi_url=None, docs_url=None, redoc_url=None)
+    responses.install(app)
     openai.install(app)
     app.add_api_route("/chat", chat_page, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/docs.json", specification, methods=["GET", "HEAD"], include_in_schema=False)

@@ -4,13 +4,17 @@ Each new name is kept, and told to Prometheus at every scrape, as long as the se
 """
 
 OTHER = "other"
-JSON = ("/generate", "/v1/chat/completions", "/v1/completions")
+JSON = ("/generate", "/v1/chat/completions", "/v1/completions", "/v1/responses")
 """Where a POST has a body of JSON."""
 PATHS = {
     *JSON,
     *("/", "/chat", "/docs.json", "/schema.json", "/livez", "/readyz", "/healthz", "/metrics", "/v1/models"),
 }
-BELOW = {"/v1/models/": "/v1/models/{model}", "/static_content/": "/static_content"}
+BELOW = {
+    "/v1/models/": "/v1/models/{model}",
+    "/v1/responses/": "/v1/responses/{id}",
+    "/static_content/": "/static_content",
+}
 
 
 def label(path: str) -> str:

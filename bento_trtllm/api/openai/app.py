@@ -56,7 +56,7 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> Respons
         request, lambda: chat.read(body, model), LONG_FORM if chat.has_form(body) else LONG_BODY
     )
     requests = repeat(understood.request, body.n or 1)
-    head = _head("chatcmpl", body, model)
+    head = _head("chatcmpl-", body, model)
     events = fan_out(model.generator, requests)
     if body.stream:
         stream = chat_answer.ChatStream(understood, head, model, len(requests), include_usage=_include_usage(body))
@@ -70,7 +70,7 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
     """Continue a text; with `stream`, as server-sent events."""
     model = find(request, body.model)
     understood = await off_loop(request, lambda: completions.read(body, model), LONG_BODY)
-    head = _head("cmpl", body, model)
+    head = _head("cmpl-", body, model)
     events = fan_out(model.generator, understood.requests)
     if body.stream:
         stream = completions.CompletionStream(understood, head, model, include_usage=_include_usage(body))

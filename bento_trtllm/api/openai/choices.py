@@ -20,7 +20,7 @@ class ResponseHead:
 
 def new_id(prefix: str) -> str:
     """An id for a response."""
-    return f"{prefix}-{secrets.token_hex(12)}"
+    return f"{prefix}{secrets.token_hex(12)}"
 
 
 class UsageCounter:

@@ -2,21 +2,53 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from bento_trtllm.api import sse
-from bento_trtllm.api.errors import describe
+from bento_trtllm.api.errors import APIError, describe
 from bento_trtllm.api.openai import errors, responses
 
 
-async def event_stream(chunks: AsyncGenerator[list[responses.Response], None]) -> Response:
+class Framing(Protocol):
+    """How an API writes events; `end` follows the last of them."""
+
+    @property
+    def end(self) -> str: ...
+
+    def frame(self, item: responses.Response) -> str:
+        """One event."""
+        ...
+
+    def failure(self, error: APIError) -> str:
+        """What ends a stream that failed."""
+        ...
+
+
+class BareData:
+    """As chat completions and completions have it: data, and no types."""
+
+    end = sse.DONE
+
+    def frame(self, item: responses.Response) -> str:
+        """One event."""
+        return f"data: {item.dump()}\n\n"
+
+    def failure(self, error: APIError) -> str:
+        """An event of its own, the last, without [DONE]: OpenAI's clients raise it."""
+        return sse.data(errors.body(error))
+
+
+async def event_stream(
+    chunks: AsyncGenerator[list[responses.Response], None], framing: Framing | None = None
+) -> Response:
     """A response of server-sent events, those of a list sent together. Raises what goes wrong before the first of them.
 
-    After that an error is an event of its own, the last, without [DONE]: OpenAI's clients raise it.
+    After that an error is an event.
     """
-    frames = _frames(chunks)
+    frames = _frames(chunks, framing or BareData())
     try:
         first = await anext(frames)
     except BaseException:
@@ -25,19 +57,22 @@ async def event_stream(chunks: AsyncGenerator[list[responses.Response], None]) -
     return EventStream(first, frames)
 
 
-async def _frames(chunks: AsyncGenerator[list[responses.Response], None]) -> AsyncGenerator[str, None]:
+async def _frames(
+    chunks: AsyncGenerator[list[responses.Response], None], framing: Framing
+) -> AsyncGenerator[str, None]:
     started = False
     try:
         async with aclosing(chunks):
             async for group in chunks:
-                yield "".join(f"data: {chunk.dump()}\n\n" for chunk in group)
+                yield "".join(map(framing.frame, group))
                 started = True
     except Exception as error:
         if not started:
             raise
-        yield sse.data(errors.body(describe(error)))
+        yield framing.failure(describe(error))
         return
-    yield sse.DONE
+    if framing.end:
+        yield framing.end
 
 
 class EventStream(Response):

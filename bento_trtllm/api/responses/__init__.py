@@ -1,0 +1,1 @@
+"""OpenAI's Responses API, without a store: each request brings all that it is about."""

@@ -1,0 +1,100 @@
+"""The events of a stream of the Responses API."""
+
+from bento_trtllm.api.openai.responses import Response, TokenLogprob
+from bento_trtllm.api.responses.objects import Item, OutputText, ReasoningText, ResponseObject
+
+
+class Event(Response):
+    """The base of all. Numbers count up from 0, so that nothing can be missed."""
+
+    type: str
+    sequence_number: int = 0
+
+    def dump(self) -> str:
+        """All fields of it, and of what is in it."""
+        return self.model_dump_json()
+
+
+class ResponseEvent(Event):
+    """response.created, .in_progress, .completed, .incomplete, .failed."""
+
+    response: ResponseObject
+
+
+class ItemEvent(Event):
+    """response.output_item.added, .done."""
+
+    output_index: int
+    item: Item
+
+
+class PartEvent(Event):
+    """response.content_part.added, .done."""
+
+    item_id: str
+    output_index: int
+    content_index: int = 0
+    part: OutputText | ReasoningText
+
+
+class TextDelta(Event):
+    """response.output_text.delta."""
+
+    item_id: str
+    output_index: int
+    content_index: int = 0
+    delta: str
+    logprobs: list[TokenLogprob]
+
+
+class TextDone(Event):
+    """response.output_text.done."""
+
+    item_id: str
+    output_index: int
+    content_index: int = 0
+    text: str
+    logprobs: list[TokenLogprob]
+
+
+class ReasoningDelta(Event):
+    """response.reasoning_text.delta."""
+
+    item_id: str
+    output_index: int
+    content_index: int = 0
+    delta: str
+
+
+class ReasoningDone(Event):
+    """response.reasoning_text.done."""
+
+    item_id: str
+    output_index: int
+    content_index: int = 0
+    text: str
+
+
+class ArgumentsDelta(Event):
+    """response.function_call_arguments.delta."""
+
+    item_id: str
+    output_index: int
+    delta: str
+
+
+class ArgumentsDone(Event):
+    """response.function_call_arguments.done."""
+
+    item_id: str
+    output_index: int
+    name: str
+    arguments: str
+
+
+class ErrorEvent(Event):
+    """error."""
+
+    code: str | None
+    message: str
+    param: str | None
