@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.admission import Admission, OwnSlots
 from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.engine_profile import EngineProfile
 from bento_trtllm.generation.generator import Generator
@@ -26,7 +26,7 @@ WARM_UP = 500
 
 async def main(triton: str, directory: Path, tokens: int) -> dict[str, float]:
     client = TritonClient(triton)
-    admission = Admission(1, 0)
+    admission = Admission(OwnSlots(1), 0)
     tokenizer = PromptTokenizer(directory / "tokenizer")
     deadlines = Deadlines(60, 60, 600)
     manifest = Manifest.read(directory)

@@ -17,11 +17,12 @@ from benchmark.service import serve
 from bento_trtllm.triton_models.shared.cores import cores
 from tests.support.launcher import free_port
 
-PARTS = ("table", "first", "openvino", "workers", "idle", "length", "startup")
-MEASURED = ("table", "first", "openvino", "openvino_bf16", "workers")
+PARTS = ("table", "first", "openvino", "workers", "slots", "idle", "length", "startup")
+MEASURED = ("table", "first", "openvino", "openvino_bf16", "workers", "slots")
 # The paced load: 64 readers' pace, one request after another, begun one by one.
 FIRST_STREAMS, FIRST_RATE, FIRST_TOKENS, FIRST_STAGGER_S = 64, 20.0, 40, 2.0
 WORKER_STREAMS, WORKER_COUNTS = 64, (1, 2, 4, 8)
+SLOT_COUNTS = (1, 2, 4)
 OPENVINO_STREAMS = 64
 IDLE_COUNTS = (1, 100, 1000)
 LENGTHS = (1_000, 10_000, 100_000)
@@ -57,6 +58,7 @@ class Report:
     openvino: list[Case] = field(default_factory=list)
     openvino_bf16: list[Case] = field(default_factory=list)
     workers: list[Case] = field(default_factory=list)
+    slots: list[Case] = field(default_factory=list)
     idle: list[growth.Idle] = field(default_factory=list)
     length: list[growth.Length] = field(default_factory=list)
     startup: list[starting.Startup] = field(default_factory=list)
@@ -84,6 +86,8 @@ class Report:
         if self.workers:
             rows = [(str(c.workers), *r) for c, r in zip(self.workers, tables.rows(self.workers), strict=True)]
             found["workers"] = [(("workers", *tables.HEAD), rows)]
+        if self.slots:
+            found["slots"] = [(tables.SLOTS_HEAD, tables.slots_rows(self.slots))]
         if self.idle:
             found["idle"] = [(growth.IDLE_HEAD, growth.idle_rows(self.idle))]
         if self.length:
@@ -167,6 +171,8 @@ def run(options: Options, home: Path, say: Say) -> Report:
             report.openvino_bf16 = _openvino(home / "openvino", demo_model, options, say, **fast)
     if "workers" in options.parts:
         report.workers = _workers(home, model, options, say)
+    if "slots" in options.parts and options.engine == "free":
+        report.slots = _slots(home, model, options, say)
     if "idle" in options.parts and options.engine == "free":
         say("open streams in which nothing comes ...")
         report.idle = growth.idle(home, model, IDLE_COUNTS)
@@ -228,6 +234,18 @@ def _workers(home: Path, model: Model, options: Options, say: Say) -> list[Case]
             asker = Asker(model, service, "")
             loads = [asker.load(path, WORKER_STREAMS, options.tokens) for path in ("bare", "text", "sse")]
             cases += measure(service, loads, options.repeats, workers=count, say=say)
+    return cases
+
+
+def _slots(home: Path, model: Model, options: Options, say: Say) -> list[Case]:
+    """As many slots as streams, and each stream asks again at once: whoever waits for a slot does so needlessly."""
+    cases: list[Case] = []
+    model.set_rate(FIRST_RATE)
+    for count in SLOT_COUNTS:
+        with serve(home, workers=count, max_running_requests=FIRST_STREAMS) as service:
+            service.wait_ready()
+            load = Asker(model, service, "").load("sse", FIRST_STREAMS, FIRST_TOKENS, FIRST_STAGGER_S)
+            cases += measure(service, [load], options.repeats, rate=FIRST_RATE, workers=count, say=say)
     return cases
 
 

@@ -101,6 +101,19 @@ FIRST_HEAD = (
 )  # fmt: skip
 
 
+def slots_rows(cases: Sequence[Case]) -> list[tuple[str, ...]]:
+    """The time to the first token, by workers; of p99 the worst round, too."""
+    table = []
+    for case in cases:
+        first = _pair(case, lambda r: r.first_ms)
+        worst = case.spread(lambda r: r.first_ms[1])[1]
+        table.append((str(case.workers), str(case.streams), *(f"{value:.1f}" for value in (*first, worst))))
+    return table
+
+
+SLOTS_HEAD = ("workers", "streams and slots", "first ms p50", "p99", "p99 of the worst round")
+
+
 def noise(cases: Iterable[Case]) -> str:
     """How far the rounds lie apart, and what else ran."""
     cases = [*cases]

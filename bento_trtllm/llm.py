@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import suppress
 from functools import partial
-from math import ceil
 from pathlib import Path
 
 from bento_trtllm.bento.pinned import open_pinned, pin, verify
@@ -11,7 +10,7 @@ from bento_trtllm.bento.shutdown import Drain
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
 from bento_trtllm.errors import EngineError, StoreError, TritonError
-from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.admission import Admission, OwnSlots
 from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.engine_profile import EngineProfile
 from bento_trtllm.generation.errors import EngineUnavailable
@@ -22,6 +21,7 @@ from bento_trtllm.text.text import Text
 from bento_trtllm.triton.process.door import Door
 from bento_trtllm.triton.process.repository import engine_config, place_repository, read_parameters
 from bento_trtllm.triton.process.run_folder import Status
+from bento_trtllm.triton.process.shared_slots import SharedSlots
 from bento_trtllm.triton.process.supervisor import Supervisor
 from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.failures import Failures
@@ -49,11 +49,9 @@ class LLM:
         self.created = int((packed / MANIFEST).stat().st_mtime)
         text = Text.read(packed / "tokenizer", self.manifest.context_length, self.manifest.eos_ids)
         self.tokenizer, self.template, self.defaults = text.tokenizer, text.template, text.defaults
-        # Counts are the service's, and each worker has its share.
-        self.admission = Admission(
-            ceil(settings.max_running_requests / settings.workers),
-            ceil(settings.max_waiting_requests / settings.workers),
-        )
+        self._slots = SharedSlots(settings.max_running_requests, settings.workers) if settings.workers > 1 else None
+        slots = self._slots or OwnSlots(settings.max_running_requests)
+        self.admission = Admission(slots, settings.max_waiting_requests)
         deadlines = Deadlines(
             settings.first_token_timeout_s, settings.between_tokens_timeout_s, settings.request_timeout_s
         )
@@ -79,7 +77,12 @@ class LLM:
         self._closing: asyncio.Future[None] | None = None
         self._packed = packed
         self._supervisor = Supervisor(
-            self._place, settings, gpu=self._runtime.gpu, launcher=self._runtime.launcher, verify=self._verify
+            self._place,
+            settings,
+            gpu=self._runtime.gpu,
+            launcher=self._runtime.launcher,
+            verify=self._verify,
+            joined=self._slots.open if self._slots else lambda folder: None,
         )
         self._supervisor.subscribe(self._follow)
         self._failure_limit = settings.engine_errors_before_restart
@@ -111,6 +114,8 @@ class LLM:
     async def stop(self) -> None:
         """Close the channel, and end Triton with the last worker."""
         await self._supervisor.stop()
+        if self._slots:
+            self._slots.close()
         if self._closing:
             await self._closing
 

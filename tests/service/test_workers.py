@@ -47,6 +47,14 @@ class Streams:
                 return "broken off"
         return "failed" if "engine_unavailable" in last else last
 
+    async def open(self) -> None:
+        """One more; returns when it has begun."""
+        before = self._begun
+        self.tasks.append(asyncio.create_task(self._run()))
+        async with timeout(20):
+            while self._begun == before:
+                await asyncio.sleep(0.01)
+
     async def on_every_worker(self) -> None:
         """Open streams until each worker has one, and all have begun."""
         async with timeout(60):
@@ -96,6 +104,36 @@ async def test_another_worker_takes_over_from_a_killed_owner(home: Path, slow_mo
     # BentoML's client of the service itself, in the worker that could not tidy up.
     assert {name for name in left if "bentoml-client-" not in name} == set()
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
+
+
+async def test_slots_are_the_services_whichever_worker_has_the_connections(
+    home: Path, slow_model: str, tmp_path: Path
+) -> None:
+    """One worker may have them all; those of one that is killed are free for the other's line at once."""
+    options = ("--arg", f"model={slow_model}", "--arg", "workers=2", "--arg", "max_running_requests=3")
+    with serve(home, tmp_path / "log.txt", *options) as service:
+        service.wait_ready()
+        owning = owner(service)
+        (other,) = (psutil.Process(pid) for pid in workers(service) - {owning.pid})
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+            streams = Streams(service, client)
+            owning.suspend()  # so that the other takes all connections
+            try:
+                for _ in range(3):
+                    await streams.open()
+                assert talking(service) == {other.pid}
+            finally:
+                owning.resume()
+            other.suspend()
+            waiting = Streams(service, client)
+            begun = asyncio.create_task(waiting.open())
+            await asyncio.sleep(1)
+            assert not begun.done()
+            other.kill()
+            await asyncio.wait_for(begun, 10)
+            assert await streams.ends() == {"broken off"}
+            for task in waiting.tasks:
+                task.cancel()
 
 
 def test_two_services_never_meet(service: Service, home: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.admission import Admission, OwnSlots
 from bento_trtllm.generation.deadlines import Deadlines, Watch
 from bento_trtllm.generation.engine_profile import EngineProfile
 from bento_trtllm.generation.generator import Generator
@@ -160,7 +160,7 @@ class Stage:
     ) -> None:
         self.source = source
         self.tokenizer = ByteTokenizer()
-        self.admission = Admission(running, waiting)
+        self.admission = Admission(OwnSlots(running), waiting)
         self.observer = Recorder()
         self.generator = Generator(
             profile or EngineProfile(OTHER_END + 1, CONTEXT, (END, OTHER_END), CONTEXT - 1, guided=True),

@@ -17,10 +17,11 @@ class _Selector(selectors.DefaultSelector):
     now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise RuntimeError("everything waits for something that never comes")
-        self.now += max(timeout, 0)
         found: list[tuple[selectors.SelectorKey, int]] = super().select(0)
+        if not found:
+            if timeout is None:
+                raise RuntimeError("everything waits for something that never comes")
+            self.now += max(timeout, 0)
         return found
 
 

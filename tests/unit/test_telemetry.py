@@ -11,11 +11,11 @@ from bento_trtllm.metrics.prometheus import BETWEEN_S, StreamCount, merge
 
 WORKER = """
 import asyncio, sys
-from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.admission import Admission, OwnSlots
 from bento_trtllm.metrics.prometheus import Telemetry
 
 async def main():
-    admission = Admission(4, 4)
+    admission = Admission(OwnSlots(4), 4)
     telemetry = Telemetry(admission)
     for tokens in (1, 5):
         count = telemetry.began(10)

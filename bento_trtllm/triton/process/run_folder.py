@@ -6,6 +6,7 @@
         answers       locked by every worker that has open answers
         suspicion     there when a worker believes that the engine stands still
         condemned     there when a worker knows that the engine fails its requests, and of which Triton
+        slots, wake-… what the workers' line for slots is made of (shared_slots.py)
         triton-…/     the working directory of Triton
 
 Workers of a service have one parent, `bentoml serve`, and no other service has that one: so its process id and the

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
@@ -51,8 +52,12 @@ class Supervisor:
         launcher: Launcher = tritonserver,
         folder: RunFolder | None = None,
         verify: Verify = lambda: None,
+        joined: Callable[[Path], None] = lambda folder: None,
     ) -> None:
         """What has a TritonServer's names is for it; workers with one parent and equal settings share one.
+
+        `joined` is called with the run folder, once or more, before this worker knows of any Triton. An OSError of it
+        is one of the folder: it is tried again.
 
         Raises TritonError if the default run folder belongs to somebody else.
         """
@@ -63,6 +68,7 @@ class Supervisor:
         self._make = partial(
             TritonServer, place, settings, gpu=gpu, launcher=launcher, parent=self._folder.path, verify=verify
         )
+        self._joined = joined
         self._task: asyncio.Task[None] | None = None
         self._server: TritonServer | None = None
         self._owner = False
@@ -161,6 +167,7 @@ class Supervisor:
         while True:
             try:
                 self._folder.join()
+                self._joined(self._folder.path)
                 while not self._folder.take():
                     status = self._folder.read()
                     if status and status != self.status:

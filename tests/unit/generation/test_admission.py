@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.admission import Admission, OwnSlots
 from bento_trtllm.generation.errors import Draining, LineFull, WaitedTooLong
 
 LONG_S = 60
@@ -27,7 +27,7 @@ async def settle() -> None:
 
 
 async def test_slots_are_given_in_order() -> None:
-    admission = Admission(1, 2)
+    admission = Admission(OwnSlots(1), 2)
     requests = [in_line(admission) for _ in range(3)]
     await settle()
     for left in (2, 1, 0):
@@ -39,7 +39,7 @@ async def test_slots_are_given_in_order() -> None:
 
 
 async def test_wait_in_line_ends_with_an_error() -> None:
-    admission = Admission(1, 1)
+    admission = Admission(OwnSlots(1), 1)
     first, release = in_line(admission)
     await settle()
     with pytest.raises(WaitedTooLong, match=r"for 0\.05 s"):
@@ -55,7 +55,7 @@ async def test_wait_in_line_ends_with_an_error() -> None:
 @pytest.mark.parametrize("granted", [False, True])
 async def test_who_leaves_the_line_keeps_no_slot(granted: bool) -> None:
     """Also in the very moment in which its turn has come."""
-    admission = Admission(1, 2)
+    admission = Admission(OwnSlots(1), 2)
     first, release = in_line(admission)
     leaving, _ = in_line(admission)
     last, release_last = in_line(admission)
@@ -79,7 +79,7 @@ async def test_who_leaves_the_line_keeps_no_slot(granted: bool) -> None:
 @pytest.mark.parametrize("turn_first", [False, True])
 async def test_turn_and_limit_in_one_moment(turn_first: bool) -> None:
     """Whichever is first counts, and the slot is there for the next one."""
-    admission = Admission(1, 1)
+    admission = Admission(OwnSlots(1), 1)
     loop = asyncio.get_running_loop()
     release = asyncio.Event()
     due = loop.time() + 0.05
@@ -105,7 +105,7 @@ async def test_turn_and_limit_in_one_moment(turn_first: bool) -> None:
 
 
 async def test_stopping_sends_the_line_home() -> None:
-    admission = Admission(1, 1)
+    admission = Admission(OwnSlots(1), 1)
     first, release = in_line(admission)
     second, _ = in_line(admission)
     await settle()
@@ -121,7 +121,7 @@ async def test_stopping_sends_the_line_home() -> None:
 
 
 async def test_who_leaves_the_line_makes_place_in_it_at_once() -> None:
-    admission = Admission(1, 1)
+    admission = Admission(OwnSlots(1), 1)
     told: list[tuple[int, int]] = []
     admission.changed = lambda: told.append((admission.running, admission.waiting))
     first, release = in_line(admission)
@@ -142,7 +142,7 @@ async def test_who_leaves_the_line_makes_place_in_it_at_once() -> None:
 
 
 async def test_a_line_that_is_full_turns_away_at_once_and_names_how_many_there_are() -> None:
-    admission = Admission(2, 1)
+    admission = Admission(OwnSlots(2), 1)
     requests = [in_line(admission) for _ in range(3)]
     await settle()
     with pytest.raises(LineFull, match="busy with 3 requests"):
@@ -155,7 +155,7 @@ async def test_a_line_that_is_full_turns_away_at_once_and_names_how_many_there_a
 
 
 async def test_an_error_inside_gives_the_slot_back() -> None:
-    admission = Admission(1, 0)
+    admission = Admission(OwnSlots(1), 0)
     for _ in range(3):
         with pytest.raises(ValueError, match="inside"):
             async with admission.slot(LONG_S):
@@ -164,7 +164,7 @@ async def test_an_error_inside_gives_the_slot_back() -> None:
 
 
 async def test_draining_keeps_those_in_line_and_dissolving_does_not() -> None:
-    admission = Admission(1, 1)
+    admission = Admission(OwnSlots(1), 1)
     first, release = in_line(admission)
     second, release_second = in_line(admission)
     await settle()

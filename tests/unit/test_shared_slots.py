@@ -1,0 +1,206 @@
+"""Slots that workers share: one line for all of them, and a worker that dies or is stopped holds up nobody.
+
+A worker is an Admission with its own descriptors of the same files, as in a process of its own. To kill one is to close
+its files, which is what the kernel does; to stop one is to have its timers and wakes do nothing.
+"""
+
+import asyncio
+import os
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.errors import LineFull
+from bento_trtllm.triton.process.shared_slots import BEAT_S, PATIENCE_S, SharedSlots
+from tests.support.virtual_time import in_virtual_time
+
+LONG_S = 600.0
+
+
+class Worker:
+    """One of `workers`, in the loop of all of them."""
+
+    def __init__(self, folder: Path, running: int, waiting: int = 100, workers: int = 4) -> None:
+        self.slots = SharedSlots(running, workers)
+        self.admission = Admission(self.slots, waiting)
+        self.slots.open(folder)
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def ask(self, seconds: float, done: list[object] | None = None, name: object = None) -> None:
+        """A request that runs so long once it has a slot; its name is put into `done` when it has."""
+
+        async def run() -> None:
+            async with self.admission.slot(LONG_S):
+                if done is not None:
+                    done.append(name)
+                await asyncio.sleep(seconds)
+
+        self.tasks.append(asyncio.create_task(run()))
+
+    def stop(self) -> None:
+        """As SIGSTOP: it looks no longer, hears nothing, and keeps what it has."""
+        asyncio.get_running_loop().remove_reader(self.slots._fifo)
+        if self.slots._timer:
+            self.slots._timer.cancel()
+
+    def kill(self) -> None:
+        """As SIGKILL: the kernel closes its files."""
+        self.stop()
+        assert self.slots._file is not None
+        os.close(self.slots._file)
+        os.close(self.slots._fifo)
+        self.slots._file = None
+        for task in self.tasks:
+            task.cancel()
+
+    async def end(self) -> None:
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.slots.close()
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@in_virtual_time
+async def test_one_worker_may_have_all_slots_and_no_more_are_given_than_there_are(tmp_path: Path) -> None:
+    workers = [Worker(tmp_path, 6) for _ in range(4)]
+    for _ in range(6):
+        workers[0].ask(10)
+    await settle()
+    assert workers[0].admission.running == 6
+    for worker in workers:
+        for _ in range(5):
+            worker.ask(10)
+    most = 0
+    for _ in range(400):
+        await asyncio.sleep(0.1)
+        await settle()
+        running = sum(worker.admission.running for worker in workers)
+        most = max(most, running)
+        waiting = sum(worker.admission.waiting for worker in workers)
+        assert running == 6 or not waiting, "a slot is free and somebody waits"
+    assert most == 6
+    await asyncio.gather(*(worker.end() for worker in workers))
+
+
+@in_virtual_time
+async def test_the_line_is_one_for_all_workers_in_the_order_of_arrival(tmp_path: Path) -> None:
+    workers = [Worker(tmp_path, 2) for _ in range(3)]
+    done: list[object] = []
+    for number in range(30):
+        workers[(number * 7 + number // 5) % 3].ask(1, done, number)
+        await asyncio.sleep(0.001)
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(*(worker.end() for worker in workers))
+    assert done == [*range(30)]
+    # Nobody waited for a timer: fifteen turns of a second each.
+    assert asyncio.get_running_loop().time() - began == pytest.approx(15, abs=0.05)
+
+
+@in_virtual_time
+async def test_a_killed_worker_frees_its_slots_and_its_places_at_once(tmp_path: Path) -> None:
+    first, second = Worker(tmp_path, 4, waiting=6, workers=2), Worker(tmp_path, 4, waiting=6, workers=2)
+    for _ in range(7):  # three of them in line
+        first.ask(1000)
+    await settle()
+    done: list[object] = []
+    for number in range(3):
+        second.ask(1, done, number)
+    await settle()
+    with pytest.raises(LineFull, match="busy with 10 requests"):
+        async with second.admission.slot(LONG_S):
+            pytest.fail("the line of the service is full")
+    assert done == []
+    first.kill()
+    await asyncio.sleep(2 * BEAT_S)
+    assert done == [0, 1, 2]
+    # The one in its place begins with nothing.
+    third = Worker(tmp_path, 4, waiting=6, workers=2)
+    assert third.slots.elsewhere() == (3, 0)
+    third.ask(1, done, "third")
+    await settle()
+    assert done[-1] == "third"
+    await asyncio.gather(second.end(), third.end())
+
+
+@in_virtual_time
+async def test_a_stopped_worker_keeps_its_slots_and_holds_up_nobody(tmp_path: Path) -> None:
+    stopped, running = Worker(tmp_path, 2), Worker(tmp_path, 2)
+    done: list[object] = []
+    stopped.ask(1000)
+    running.ask(5)
+    await asyncio.sleep(1)
+    stopped.ask(1, done, "of the stopped")  # the first in line
+    await asyncio.sleep(1)
+    running.ask(1, done, "of the other")
+    await settle()
+    stopped.stop()
+    await asyncio.sleep(3 + PATIENCE_S + 2 * BEAT_S)
+    assert done == ["of the other"]
+    assert stopped.admission.running == 1
+    await asyncio.sleep(5)
+    running.ask(1, done, "later")
+    await settle()
+    assert done == ["of the other", "later"]
+    await asyncio.sleep(2)
+    stopped.slots._look()  # goes on
+    await settle()
+    assert done[-1] == "of the stopped"
+    for task in stopped.tasks:
+        task.cancel()
+    await asyncio.gather(stopped.end(), running.end())
+
+
+@in_virtual_time
+async def test_slots_that_come_free_together_go_to_workers_that_wait_together(tmp_path: Path) -> None:
+    holder, *others = [Worker(tmp_path, 8) for _ in range(5)]
+    done: Counter[int] = Counter()
+    for _ in range(8):
+        holder.ask(10)
+    await settle()
+
+    async def ask(number: int) -> None:
+        async with others[number].admission.slot(LONG_S):
+            done[number] += 1
+            await asyncio.sleep(10)
+
+    asks = [asyncio.create_task(ask(number)) for _ in range(2) for number in range(4)]
+    await asyncio.sleep(10.001)
+    assert done == dict.fromkeys(range(4), 2)
+    await asyncio.gather(*asks, *(worker.end() for worker in (holder, *others)))
+
+
+@in_virtual_time
+async def test_who_leaves_gives_back_and_another_may_come(tmp_path: Path) -> None:
+    for _ in range(20):  # more than there are rows
+        worker = Worker(tmp_path, 2, workers=1)
+        worker.ask(1)
+        await worker.end()
+    last = Worker(tmp_path, 2, workers=1)
+    assert last.slots.elsewhere() == (0, 0)
+    crowd = [Worker(tmp_path, 2, workers=1) for _ in range(3)]
+    with pytest.raises(OSError, match="as many workers as it may"):
+        Worker(tmp_path, 2, workers=1)
+    await asyncio.gather(*(worker.end() for worker in (last, *crowd)))
+
+
+@in_virtual_time
+async def test_before_the_folder_is_there_nobody_waits(tmp_path: Path) -> None:
+    """There is no engine then either, and whoever comes is to hear that."""
+    slots = SharedSlots(1, 2)
+    admission = Admission(slots, 0)
+    async with admission.slot(LONG_S), admission.slot(LONG_S):
+        with suppress(FileNotFoundError):
+            slots.open(tmp_path / "missing")
+        slots.open(tmp_path)
+    assert admission.running == 0
+    async with admission.slot(LONG_S):
+        with pytest.raises(LineFull):
+            async with admission.slot(LONG_S):
+                pytest.fail("there is one slot")
+    slots.close()
