@@ -8,12 +8,15 @@ from typing import Annotated
 import bentoml
 from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from bento_trtllm.api.aside import take_short_turns
 from bento_trtllm.api.bodies import DecodedBodies
-from bento_trtllm.api.browsers import Browsers
-from bento_trtllm.api.generate import GenerateBody, respond
+from bento_trtllm.api.browsers import Browsers, cors
+from bento_trtllm.api.envelope import Envelope
+from bento_trtllm.api.generate import Fields, GenerateBody, respond
 from bento_trtllm.api.guard import Guard
+from bento_trtllm.api.pings import Pings
 from bento_trtllm.api.web import web_app
 from bento_trtllm.arguments import read_keys, read_settings
 from bento_trtllm.bento import garbage, logs, metric_files, protocol, tracing, traffic
@@ -42,7 +45,12 @@ web = web_app()
 
 
 @bentoml.asgi_app(web)
-@bentoml.service(name="bento-trtllm", workers=settings.workers, traffic={"timeout": 300}, envs=GRPC_ENVIRONMENT)
+@bentoml.service(
+    name="bento-trtllm",
+    workers=settings.workers,
+    traffic={"timeout": settings.longest_request_s},
+    envs=GRPC_ENVIRONMENT,
+)
 class TRTLLM:
     model = packed
 
@@ -100,11 +108,16 @@ class TRTLLM:
                 yield chunk
 
 
+TRTLLM.add_asgi_middleware(Envelope)
+if settings.origins():
+    TRTLLM.add_asgi_middleware(CORSMiddleware, **cors(settings.origins()))
 TRTLLM.add_asgi_middleware(
     Guard,
     keys=keys,
     max_body_bytes=settings.max_body_bytes,
     browsers=Browsers(settings.hosts(), settings.origins()),
 )
-TRTLLM.add_asgi_middleware(DecodedBodies)
+fields = Fields(TRTLLM.apis["generate"].input_spec, ignore_unknown=settings.unknown_fields == "ignore")
+TRTLLM.add_asgi_middleware(DecodedBodies, checks={"/generate": fields.check})
+TRTLLM.add_asgi_middleware(Pings, interval_s=settings.ping_interval_s)
 web.state.service = TRTLLM

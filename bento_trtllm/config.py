@@ -200,6 +200,9 @@ class ServingSettings(BaseModel):
     first_token_timeout_s: float = Field(
         60, gt=0, description="A prompt must be read after this, its time in line included."
     )
+    ping_interval_s: float = Field(
+        15, ge=0, description="A stream of events that is silent for so long has a comment, `: ping`. 0: none."
+    )
     between_tokens_timeout_s: float = Field(30, gt=0, description="Longest pause within an answer.")
     request_timeout_s: float = Field(600, gt=0, description="Longest answer; 1024 tokens at 2 a second fit.")
     write_timeout_s: float = Field(
@@ -228,13 +231,18 @@ class ServingSettings(BaseModel):
         SecretStr(""), description="Keys that clients send as `Authorization: Bearer KEY`, with commas between."
     )
     api_keys_file: Path | None = Field(None, description="A file with a key a line, as secrets are mounted.")
+    unknown_fields: Literal["refuse", "ignore"] = Field(
+        "refuse", description="What a field that is not known does: a 400 that names it, or nothing."
+    )
     allowed_hosts: str = Field(
         "",
         description="Where there are no keys: names in Host that are answered, with commas between; * is all. "
         "Left out: on a loopback address this machine's, elsewhere all (docs/threat-model.md).",
     )
     allowed_origins: str = Field(
-        "", description="Where there are no keys: pages of other hosts that may call, as https://NAME:PORT; * is all."
+        "",
+        description="Pages of other hosts that may call, as https://NAME:PORT with commas between; * is all. They, and "
+        "no others, get CORS headers.",
     )
 
     def connections(self) -> tuple[int, int]:
@@ -242,6 +250,11 @@ class ServingSettings(BaseModel):
         taken_on = self.max_running_requests + self.max_waiting_requests
         of_an_address = self.max_connections_per_address or max(2 * taken_on, 1024)
         return self.max_connections or 4 * of_an_address, of_an_address
+
+    @property
+    def longest_request_s(self) -> float:
+        """Until a request is over in any case, its body and its time in line included; for what stands before it."""
+        return self.head_timeout_s + self.body_timeout_s + self.request_timeout_s
 
     def keys(self) -> list[str]:
         """All API keys; none means that no key is asked for. Raises OSError for a file that cannot be read."""

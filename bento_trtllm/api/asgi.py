@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from bento_trtllm.api.errors import APIError
-from bento_trtllm.api.openai import errors as openai
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -14,10 +13,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
 
-async def respond(send: Send, error: APIError, path: str) -> None:
-    """Send an error as a whole response, in the form that the path's clients read."""
-    content = openai.body(error) if path.startswith("/v1/") else error.body()
-    body = json.dumps(content).encode()
+async def respond(send: Send, error: APIError) -> None:
+    """Send an error as a whole response."""
+    body = json.dumps(error.body()).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": raw})

@@ -1,13 +1,17 @@
 """All JSON that clients send is decoded here, before any route reads it."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from bento_trtllm.api import census, json_body
+from bento_trtllm.api import census, json_body, sse
 from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send, respond
 from bento_trtllm.api.aside import aside
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.metrics import routes
+
+Check = Callable[[Any], Any]
+"""A body as it is to be read. Raises APIError for one that cannot be taken."""
 
 DECODED = "bento_trtllm.json"
 """The key of a request's scope under which its body is, decoded."""
@@ -16,11 +20,13 @@ DECODED = "bento_trtllm.json"
 class DecodedBodies:
     """ASGI middleware, behind the Guard, which bounds a body. One that cannot be taken ends here, with a 400.
 
-    BentoML's own parser reads the body of /generate again, when it has passed this one.
+    BentoML's own parser reads the body of /generate again, when it has passed this one and a check.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, *, checks: Mapping[str, Check] | None = None) -> None:
+        """`checks` say, by path, what becomes of a body where the route behind does not look at it as we do."""
         self._app = app
+        self._checks = checks or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in routes.JSON:
@@ -38,12 +44,17 @@ class DecodedBodies:
         if body:  # without one, /generate has a default for every field, and /v1 says what is missing
             try:
                 if len(body) <= census.SMALL:
-                    scope[DECODED] = json_body.read(body)
+                    decoded = json_body.read(body)
                 else:
-                    scope[DECODED] = await aside(partial(_read_large, body))
+                    decoded = await aside(partial(_read_large, body))
+                if check := self._checks.get(scope["path"]):
+                    checked = check(decoded)
+                    if checked is not decoded:
+                        decoded, body = checked, sse.json_text(checked).encode()
             except APIError as error:
-                await respond(send, error, scope["path"])
+                await respond(send, error)
                 return
+            scope[DECODED] = decoded
         await self._app(scope, _Replay(body, receive), send)
 
 

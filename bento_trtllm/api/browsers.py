@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
+from typing import Any
 
 from bento_trtllm.api.asgi import Scope
 from bento_trtllm.api.errors import APIError
@@ -58,6 +59,20 @@ class Browsers:
         if is_address(name) or name in self._hosts or ALL in self._hosts:
             return True
         return not self._hosts and (name == "localhost" or name.endswith(".localhost") or name in self._own)
+
+
+def cors(origins: Sequence[str]) -> dict[str, Any]:
+    """Options of Starlette's CORSMiddleware, which answers preflights before any key is asked for.
+
+    Headers of requests are as the page wants them: OpenAI's client brings a dozen of its own.
+    """
+    return {
+        "allow_origins": [*origins],
+        "allow_methods": ["GET", "HEAD", "POST"],
+        "allow_headers": [ALL],
+        "allow_private_network": True,
+        "expose_headers": ["x-request-id", "retry-after"],
+    }
 
 
 def is_loopback(scope: Scope) -> bool:

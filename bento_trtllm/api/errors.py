@@ -19,16 +19,23 @@ from bento_trtllm.generation.errors import (
     WaitedTooLong,
 )
 from bento_trtllm.text.tokenizer import TextTooLong
+from bento_trtllm.triton_models.shared.parameters import API_FIELDS
 
 logger = logging.getLogger(__name__)
+
+# OpenAI's names, by status; its client libraries choose the exception by the status. All others are
+# invalid_request_error or, from 500 on, server_error.
+TYPES = {429: "rate_limit_error"}
+# OpenAI's codes for kinds that it calls otherwise; of all others the kind is the code.
+CODES = {"unauthorized": "invalid_api_key", "overloaded": "rate_limit_exceeded", "invalid_request": "invalid_value"}
 
 
 @dataclass
 class APIError(Exception):
-    """An answer that is not 200. `kind` is stable and for programs, `message` is for people.
+    """An answer that is not 200. `kind` is our name for it, `message` is for people.
 
-    `param` and `code` are OpenAI's: the field that is wrong, and a name for what is wrong with it. `tensor` is the
-    engine's input that is wrong, where it was the engine that refused.
+    `param` and `code` are OpenAI's: the field that is wrong, and a name for what is wrong, which is stable and for
+    programs. `tensor` is the engine's input that is wrong, where it was the engine that refused.
     """
 
     status: int
@@ -40,8 +47,16 @@ class APIError(Exception):
     tensor: str | None = None
 
     def body(self) -> dict[str, object]:
-        """The JSON body of the response, and the data of an SSE error event."""
-        return {"error": {"type": self.kind, "message": self.message}}
+        """The JSON body of the response, and the data of an SSE error event: OpenAI's object, on every route."""
+        kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        param, message = self.param, self.message
+        if self.tensor and self.tensor in API_FIELDS:
+            param = API_FIELDS[self.tensor]
+            # Where the sentence begins with the tensor's name, which clients need not know.
+            if message.startswith(self.tensor):
+                message = f"{param}: {message}"
+        code = self.code or (CODES.get(self.kind, self.kind) if self.status < 500 else self.kind)
+        return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 class StreamCut(BaseException):
@@ -72,6 +87,7 @@ TABLE = (
     Row(EngineTimeout, 504),
 )
 """The first row that fits counts. An error without one is a 500, of which clients are told nothing."""
+FAILED = "The answer failed: see the server's log."
 NAMES = {"grammar": "response_format", "bias": "logit_bias", "input_ids": "prompt", "ignore_end": "ignore_eos"}
 """Parameters of the core that the API calls otherwise."""
 
@@ -89,7 +105,7 @@ def describe(error: Exception) -> APIError:
         logger.exception("An answer failed")
     row = next((row for row in TABLE if isinstance(error, row.error)), None)
     if row is None:
-        return APIError(500, INTERNAL_ERROR, "The answer failed: see the server's log.")
+        return APIError(500, INTERNAL_ERROR, FAILED)
     kind = error.kind if isinstance(error, GenerationError) else InvalidRequest.kind
     told = APIError(row.status, kind, str(error), dict(row.headers))
     if isinstance(error, TextTooLong):

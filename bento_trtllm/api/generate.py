@@ -4,17 +4,18 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import bentoml
+from pydantic import BaseModel, ValidationError
 
-from bento_trtllm.api import sse
+from bento_trtllm.api import faults, sse
 from bento_trtllm.api.aside import aside
-from bento_trtllm.api.errors import APIError, StreamCut, describe
+from bento_trtllm.api.errors import APIError, StreamCut, bad_request, describe
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.generation.parameters import GenerationRequest, Sampling
 from bento_trtllm.generation.results import Finish, TextDelta, TokenCounts
 
-EVENT_STREAM = "text/event-stream"
 # Reading a longer prompt takes milliseconds, in which no other stream would move.
 LONG_PROMPT = 16_384
 
@@ -29,13 +30,42 @@ class GenerateBody:
     sampling: Sampling
 
 
+class Fields:
+    """What a body of /generate may have: the fields of the model that BentoML makes of the endpoint's signature."""
+
+    def __init__(self, spec: type[BaseModel], *, ignore_unknown: bool) -> None:
+        self._spec = spec
+        self._ignore_unknown = ignore_unknown
+
+    def check(self, body: Any) -> Any:
+        """The body without null, which is as good as absent. Raises APIError.
+
+        Only an empty one is without a prompt on purpose: any other that has none is for another API.
+        """
+        if body is None:
+            body = {}
+        if not isinstance(body, dict):
+            raise bad_request(faults.NO_OBJECT, code="invalid_type")
+        known = self._spec.model_fields.keys()
+        if not self._ignore_unknown and (unknown := next((name for name in body if name not in known), None)):
+            raise faults.describe([{"type": faults.UNKNOWN, "loc": (unknown,)}], body)
+        given = {name: value for name, value in body.items() if name in known and value is not None}
+        if body and "prompt" not in given:
+            raise faults.describe([{"type": "missing", "loc": ("prompt",)}], body)
+        try:
+            self._spec.model_validate(given)
+        except ValidationError as error:
+            raise faults.describe(error.errors(), given) from error
+        return given if given != body else body
+
+
 async def respond(model: ServedModel, request: GenerateBody, context: bentoml.Context) -> AsyncGenerator[str, None]:
     """The body of the response, in the form that the Accept header asks for.
 
     An error before the first text becomes a response of its own, with a status and a JSON body. After that, an
     SSE stream ends with an event `error`, and a bare text is cut so that the client's read fails.
     """
-    events = EVENT_STREAM in context.request.headers.get("accept", "")
+    events = sse.TYPE in context.request.headers.get("accept", "")
     started = False
     try:
         encode = partial(model.template.prompt, request.prompt, request.system_prompt)
@@ -45,8 +75,8 @@ async def respond(model: ServedModel, request: GenerateBody, context: bentoml.Co
         async with aclosing(stream) as items:
             async for item in items:
                 if not started:
-                    context.response.headers["content-type"] = EVENT_STREAM if events else "text/plain; charset=utf-8"
-                    context.response.headers["cache-control"] = "no-cache"
+                    kind = sse.TYPE if events else "text/plain; charset=utf-8"
+                    context.response.headers.update({"content-type": kind, **sse.HEADERS})
                     started = True
                 if isinstance(item, TextDelta):
                     yield sse.data({"text": item.text}) if events else item.text

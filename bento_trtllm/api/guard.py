@@ -40,9 +40,9 @@ class Guard:
                 self._browsers.check(scope, headers)
             self._check_key(scope["path"], headers)
             self._check_size(headers)
-            check_type(scope["method"], headers)
+            check_type(scope, headers)
         except APIError as error:
-            await respond(send, error, scope["path"])
+            await respond(send, error)
             return
         await self._run(scope, receive, send)
 
@@ -81,9 +81,9 @@ class Guard:
                 serving.cancel()
                 raise
             if not connection.started:
-                # Said even to nobody: BentoML's TimeoutMiddleware waits for the start of a response.
+                # Said even to nobody: it is what the access log says of this request.
                 error = self._too_large() if connection.oversized else CLIENT_GONE
-                await respond(send, error, scope["path"])
+                await respond(send, error)
         finally:
             connection.close()
 

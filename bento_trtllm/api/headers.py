@@ -2,6 +2,7 @@
 
 from bento_trtllm.api.asgi import Scope
 from bento_trtllm.api.errors import APIError, bad_request
+from bento_trtllm.metrics import routes
 
 # Two of these would be read one way here and another way behind.
 ONCE = (b"host", b"authorization", b"content-type", b"content-encoding", b"content-length", b"origin")
@@ -18,12 +19,12 @@ def read_headers(scope: Scope) -> dict[bytes, bytes]:
     return headers
 
 
-def check_type(method: str, headers: dict[bytes, bytes]) -> None:
-    """Raise APIError (415) for a body that is not said to be JSON as it is.
+def check_type(scope: Scope, headers: dict[bytes, bytes]) -> None:
+    """Raise APIError (415) for a body that is not said to be JSON as it is, where one is read.
 
     BentoML would ignore a form, which is curl's default; a page of any site may have sent one that says nothing.
     """
-    if method != "POST":
+    if scope["method"] != "POST" or scope["path"] not in routes.JSON:
         return
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind != b"application/json":

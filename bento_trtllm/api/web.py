@@ -27,7 +27,7 @@ DESCRIPTION = "Llama 3 on NVIDIA Triton: `/generate`, OpenAI's API under `/v1`, 
 
 def web_app() -> FastAPI:
     """The application that is mounted beside the service's own routes. `app.state.service` is the BentoML service."""
-    app = FastAPI(title="bento-trtllm", openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(title="bento-trtllm", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     responses.install(app)
     openai.install(app)
     app.add_api_route("/chat", chat_page, methods=["GET", "HEAD"], include_in_schema=False)

@@ -5,7 +5,7 @@ import re
 import textwrap
 import traceback
 
-from pydantic import ValidationError
+from bento_trtllm.api import request_id
 
 # Control characters (C0, DEL, C1), what some programs take for line ends, what turns the direction of text around, and
 # halves of surrogate pairs, which cannot be written.
@@ -13,10 +13,8 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u20
 
 
 def configure() -> None:
-    """Show our own INFO, which BentoML's root level hides, and a refused request as one line."""
+    """Show our own INFO, which BentoML's root level hides; every message is one line."""
     logging.getLogger("bento_trtllm").setLevel(logging.INFO)
-    # The module whose log_exception the server calls (_bentoml_impl/server/app.py, 1.4.40).
-    logging.getLogger("bentoml._internal.server.http_app").addFilter(_shorten)
     for logger in (logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)):
         for handler in logger.handlers:
             handler.addFilter(_one_line)
@@ -28,19 +26,14 @@ def escape(text: str) -> str:
 
 
 def _one_line(record: logging.LogRecord) -> bool:
-    """No message has a second line, which could be taken for another message; a traceback has, all indented."""
-    record.msg, record.args = escape(record.getMessage()), None
+    """No message has a second line, which could be taken for another message; a traceback has, all indented.
+
+    One that is about a request says about which.
+    """
+    name = request_id.CURRENT.get()
+    record.msg, record.args = escape(record.getMessage()) + (f" (request={name})" if name else ""), None
     if isinstance(record.exc_info, tuple):
         text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
         record.exc_text = textwrap.indent("\n".join(map(escape, text.split("\n"))), "    ")
         record.exc_info = None
-    return True
-
-
-def _shorten(record: logging.LogRecord) -> bool:
-    """A request that does not fit is no exception of the server's: say what was wrong, without a traceback."""
-    if isinstance(record.exc_info, tuple) and isinstance(error := record.exc_info[1], ValidationError):
-        fields = ", ".join(".".join(map(str, item["loc"])) or item["msg"] for item in error.errors())
-        record.levelno, record.levelname = logging.INFO, "INFO"
-        record.msg, record.args, record.exc_info = "Refused a request: wrong %s", (fields,), None
     return True

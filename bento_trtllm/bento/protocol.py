@@ -17,8 +17,8 @@ import httptools
 from uvicorn.protocols.http import auto, httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from bento_trtllm.api import request_id
 from bento_trtllm.api.errors import APIError
-from bento_trtllm.api.openai import errors as openai
 from bento_trtllm.bento.connections import open_files
 from bento_trtllm.bento.cycle import cycle
 from bento_trtllm.bento.peers import Peers
@@ -251,7 +251,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if reading:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.transport.write(_response(error, self.url if self._requests else b""))
+        self.transport.write(_response(error))
         LINGERING.add(self)
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -278,13 +278,13 @@ def install(settings: ServingSettings) -> None:
     httptools_impl.RequestResponseCycle = cycle  # type: ignore[assignment, misc]
 
 
-def _response(error: APIError, url: bytes) -> bytes:
-    content = openai.body(error) if url.startswith(b"/v1/") else error.body()
-    body = json.dumps(content).encode()
+def _response(error: APIError) -> bytes:
+    body = json.dumps(error.body()).encode()
     headers = {
         "content-type": "application/json",
         "content-length": str(len(body)),
         "connection": "close",
+        request_id.HEADER.decode(): request_id.new(),
         **error.headers,
     }
     lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}", *(f"{k}: {v}" for k, v in headers.items())]

@@ -1,4 +1,4 @@
-"""BentoML's count of requests, by names of paths that are a few.
+"""BentoML's count of requests, by names of paths that are a few; and its time limit, which is none here.
 
 BentoML labels several families with the path as it was sent, before any key is looked at
 (bentoml/_internal/server/http/instruments.py).
@@ -7,6 +7,7 @@ BentoML labels several families with the path as it was sent, before any key is 
 from typing import Any
 
 from bentoml._internal.server.http import instruments
+from bentoml._internal.server.http import traffic as limits
 
 from bento_trtllm.metrics.routes import label
 
@@ -33,6 +34,15 @@ class RouteMetrics(instruments.RunnerTrafficMetricsMiddleware):
         await super().__call__(scope, receive, send)
 
 
+def untimed(app: Any, **_: Any) -> Any:
+    """In place of BentoML's TimeoutMiddleware: request_timeout_s alone says how long an answer may take.
+
+    The service has a timeout all the same, for the proxies of BentoCloud.
+    """
+    return app
+
+
 def install() -> None:
-    """Have BentoML take it. Before the application is made, which is when the service has been imported."""
+    """Have BentoML take them. Before the application is made, which is when the service has been imported."""
     instruments.RunnerTrafficMetricsMiddleware = RouteMetrics  # type: ignore[misc]
+    limits.TimeoutMiddleware = untimed  # type: ignore[misc, assignment]

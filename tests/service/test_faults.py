@@ -98,14 +98,14 @@ async def test_fault_in_the_engine(victim: Service, fault: Any, noticed_s: float
         refused = await client.post("/generate", json={"prompt": "hi"}, headers=SSE)
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) > 0
-        assert refused.json()["error"]["type"] == "engine_unavailable"
+        assert refused.json()["error"]["code"] == "engine_unavailable"
         assert (await client.get("/livez")).status_code == 200
         results = await asyncio.wait_for(asyncio.gather(*streams, *texts, return_exceptions=True), 20)
         for result in results[:2]:
             assert isinstance(result, list), result
             kind, data = result[-1]
             assert kind == "error"
-            assert data["error"]["type"] == "engine_unavailable"
+            assert data["error"]["code"] == "engine_unavailable"
             assert all(kind == "message" for kind, _ in result[:-1])
         assert isinstance(results[2], httpx.RemoteProtocolError), results[2]
         assert time.monotonic() - struck < noticed_s + 5

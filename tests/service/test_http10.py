@@ -85,6 +85,6 @@ def test_an_event_of_an_error_is_the_end_of_a_whole_response(slow: Service) -> N
     kill_engine(slow)
     *_, kind, data = next(stream).decode().strip().split("\n")
     assert kind == "event: error"
-    assert json.loads(data.removeprefix("data: "))["error"]["type"] == "engine_unavailable"
+    assert json.loads(data.removeprefix("data: "))["error"]["code"] == "engine_unavailable"
     time.sleep(1.5)
     slow.wait_ready()

@@ -71,7 +71,7 @@ def test_serving_only_reads_the_packed_model(home: Path, tmp_path: Path) -> None
     before = state()
     with serve(home, tmp_path / "log.txt") as service:
         service.wait_ready()
-        assert read_events(stream_events(service, {"max_tokens": 2}))[0]
+        assert read_events(stream_events(service, {"prompt": "hi", "max_tokens": 2}))[0]
     assert state() == before
 
 
@@ -204,7 +204,7 @@ def test_whoever_comes_while_the_service_stops_is_told(
         with (
             httpx.Client(base_url=service.url, timeout=5) as kept,
             httpx.stream(
-                "POST", f"{service.url}/generate", json={"max_tokens": 1024}, headers=SSE, timeout=60
+                "POST", f"{service.url}/generate", json={"prompt": PROMPT, "max_tokens": 1024}, headers=SSE, timeout=60
             ) as open_,
         ):
             lines = open_.iter_lines()

@@ -90,7 +90,8 @@ def test_what_is_too_large_is_said(service: Service, request_: bytes, status: in
     assert answer.status == status
     error = answer.json()["error"]
     assert "over" in error["message"]
-    assert ("param" in error) is (b" /v1/" in request_)
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert answer.headers["x-request-id"]
 
 
 def test_what_clients_send_is_not_too_large(service: Service) -> None:

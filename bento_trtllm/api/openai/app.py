@@ -1,22 +1,22 @@
 """The routes: /v1/models, /v1/chat/completions, /v1/completions."""
 
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 
+from bento_trtllm.api import faults
 from bento_trtllm.api.errors import APIError, describe
 from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.openai import chat, chat_answer, completions, errors, responses
+from bento_trtllm.api.openai import chat, chat_answer, completions, responses
 from bento_trtllm.api.openai.choices import ResponseHead, new_id
 from bento_trtllm.api.openai.event_stream import event_stream
 from bento_trtllm.api.openai.requests import ChatRequest, CompletionRequest, SamplingFields
 from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop, served
+from bento_trtllm.errors import BentoTRTLLMError
 from bento_trtllm.generation.fan_out import fan_out, repeat
-from bento_trtllm.metrics import routes
-
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": responses.ErrorResponse},
@@ -32,7 +32,7 @@ def install(app: FastAPI) -> None:
     app.include_router(router)
     app.add_exception_handler(RequestValidationError, _refuse)
     app.add_exception_handler(Exception, _fail)
-    for kind in (APIError, *errors.FORESEEN):
+    for kind in (APIError, BentoTRTLLMError):
         app.add_exception_handler(kind, _fail)
 
 
@@ -79,17 +79,6 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
         return _json(await completions.collect(understood, head, model, events))
 
 
-@router.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
-async def unknown(request: Request, path: str) -> Response:
-    """Any other path, or method."""
-    url = f"{request.method} /v1/{path}"
-    if f"/v1/{path}" in routes.PATHS:
-        raise APIError(
-            405, "invalid_request", f"{url} is not allowed: this path takes another method.", code="method_not_allowed"
-        )
-    raise APIError(404, "invalid_request", f"Invalid URL ({url}).", code="unknown_url")
-
-
 def _card(model: ServedModel) -> responses.ModelCard:
     return responses.ModelCard(
         id=model.name,
@@ -115,8 +104,13 @@ def _json(body: responses.Response) -> Response:
 
 async def _refuse(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return errors.response(errors.from_faults(cast("list[dict[str, Any]]", error.errors()), error.body))
+    found = [{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]
+    return _error(faults.describe(found, error.body))
 
 
 async def _fail(_: Request, error: Exception) -> Response:
-    return errors.response(describe(error))
+    return _error(describe(error))
+
+
+def _error(error: APIError) -> Response:
+    return JSONResponse(error.body(), error.status, error.headers)

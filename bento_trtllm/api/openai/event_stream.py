@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from bento_trtllm.api import sse
 from bento_trtllm.api.errors import APIError, describe
-from bento_trtllm.api.openai import errors, responses
+from bento_trtllm.api.openai import responses
 
 
 class Framing(Protocol):
@@ -38,7 +38,7 @@ class BareData:
 
     def failure(self, error: APIError) -> str:
         """An event of its own, the last, without [DONE]: OpenAI's clients raise it."""
-        return sse.data(errors.body(error))
+        return sse.data(error.body())
 
 
 async def event_stream(
@@ -79,9 +79,7 @@ class EventStream(Response):
     """Sends frames, and closes their source in any case. Starlette's StreamingResponse leaves that to chance."""
 
     def __init__(self, first: str, frames: AsyncGenerator[str, None]) -> None:
-        super().__init__(
-            headers={"cache-control": "no-cache", "x-accel-buffering": "no"}, media_type="text/event-stream"
-        )
+        super().__init__(headers=sse.HEADERS, media_type=sse.TYPE)
         del self.headers["content-length"]
         self._first = first
         self._rest = frames

@@ -1,0 +1,128 @@
+"""Signs of life on streams that are silent: proxies and clients take a connection without any for dead.
+
+A comment of server-sent events, which clients leave out (WHATWG HTML, 9.2.6). While an answer is in line there is none
+of it to say how it went: after the first silence the response begins all the same, with status 200, and what goes wrong
+from then on is an event.
+"""
+
+import asyncio
+from typing import Any
+
+from bento_trtllm.api import sse
+from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send
+from bento_trtllm.api.bodies import DECODED
+
+# Where an event of an error has no type of its own: OpenAI's clients look at the data.
+UNTYPED = ("/v1/chat/completions", "/v1/completions")
+
+
+class Pings:
+    """ASGI middleware, behind DecodedBodies, whose word it takes for what is a stream. 0 seconds: none."""
+
+    def __init__(self, app: App, *, interval_s: float) -> None:
+        self._app = app
+        self._interval_s = interval_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._interval_s or not _asks_for_stream(scope):
+            await self._app(scope, receive, send)
+            return
+        stream = _Stream(send, self._interval_s, typed=scope["path"] not in UNTYPED)
+        try:
+            await self._app(scope, receive, stream.send)
+        finally:
+            await stream.close()
+
+
+def _asks_for_stream(scope: Scope) -> bool:
+    body: Any = scope.get(DECODED)
+    if isinstance(body, dict) and body.get("stream") is True:
+        return True
+    accept = next((value for name, value in scope.get("headers", ()) if name == b"accept"), b"")
+    return body is not None and scope["path"] == "/generate" and sse.TYPE.encode() in accept
+
+
+class _Stream:
+    """An application's send, and a timer beside it."""
+
+    def __init__(self, send: Send, interval_s: float, *, typed: bool) -> None:
+        self._send = send
+        self._interval_s = interval_s
+        self._typed = typed
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(interval_s, self._ring)
+        self._ping: asyncio.Task[None] | None = None
+        self._sending = False
+        self._started = False
+        self._early = False
+        self._error: bytes | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, or what it is in a response that has begun already."""
+        if self._ping and not self._ping.done():
+            await asyncio.wait((self._ping,))
+        self._sending = True
+        try:
+            if self._early:
+                await self._continue(message)
+            else:
+                self._note(message)
+                await self._send(message)
+        finally:
+            self._sending = False
+            self._heard_at = self._loop.time()
+
+    async def close(self) -> None:
+        """The response is over."""
+        self._stop()
+        if self._ping and not self._ping.done():
+            self._ping.cancel()
+            await asyncio.wait((self._ping,))
+
+    def _note(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._started = True
+            kind = next((value for name, value in message["headers"] if name.lower() == b"content-type"), b"")
+            if not kind.startswith(sse.TYPE.encode()):
+                self._stop()
+        elif not message.get("more_body", False):
+            self._stop()
+
+    async def _continue(self, message: Message) -> None:
+        """A message of a response whose beginning was sent: of a stream, or of an error that came too late."""
+        if message["type"] == "http.response.start":
+            self._error = b"" if message["status"] >= 400 else None
+            return
+        if self._error is not None:
+            self._error += message.get("body", b"")
+            if message.get("more_body", False):
+                return
+            data = f"data: {self._error.decode()}\n\n"
+            message = {**message, "body": (f"event: error\n{data}" if self._typed else data).encode()}
+        if not message.get("more_body", False):
+            self._stop()
+        await self._send(message)
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        due = self._heard_at + self._interval_s
+        if due <= now:
+            due = now + self._interval_s
+            # While something is being sent, the client is what there is to wait for.
+            if not self._sending and not (self._ping and not self._ping.done()):
+                self._ping = self._loop.create_task(self._say())
+        self._timer = self._loop.call_at(due, self._ring)
+
+    async def _say(self) -> None:
+        if not self._started:
+            self._started = self._early = True
+            headers = {"content-type": sse.TYPE, **sse.HEADERS}
+            raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+            await self._send({"type": "http.response.start", "status": 200, "headers": raw})
+        await self._send({"type": "http.response.body", "body": sse.PING.encode(), "more_body": True})
+
+    def _stop(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
