@@ -55,8 +55,12 @@ class APIError(Exception):
             # Where the sentence begins with the tensor's name, which clients need not know.
             if message.startswith(self.tensor):
                 message = f"{param}: {message}"
-        code = self.code or (CODES.get(self.kind, self.kind) if self.status < 500 else self.kind)
-        return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        return {"error": {"message": message, "type": kind, "param": param, "code": self.name}}
+
+    @property
+    def name(self) -> str:
+        """The code, which every error has."""
+        return self.code or (CODES.get(self.kind, self.kind) if self.status < 500 else self.kind)
 
 
 class StreamCut(BaseException):

@@ -73,7 +73,7 @@ def test_bentocloud_takes_it() -> None:
     service = schema.services["bento-trtllm"]
     assert service.scaling and (service.scaling.min_replicas, service.scaling.max_replicas) == (1, 4)
     overrides = schema_type.validate_python(service.config_overrides)
-    assert overrides["traffic"] == {"concurrency": 128, "external_queue": True, "timeout": 300}
+    assert overrides["traffic"] == {"concurrency": 128, "external_queue": True, "timeout": 670}
     check_names({each["name"]: each["value"] for each in written["envs"]})
 
 

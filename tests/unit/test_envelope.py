@@ -34,9 +34,7 @@ def ask(
         messages.append(message)
 
     names = [] if sent is None else [(b"x-request-id", sent)]
-    asyncio.run(
-        Envelope(app)({"type": "http", "method": "GET", "path": "/x", "headers": names}, nothing, keep)  # type: ignore[arg-type]
-    )
+    asyncio.run(Envelope(app)({"type": "http", "method": "GET", "path": "/x", "headers": names}, nothing, keep))
     start, *bodies = messages
     assert not bodies[-1].get("more_body")
     return start["status"], dict(start["headers"]), b"".join(each["body"] for each in bodies)

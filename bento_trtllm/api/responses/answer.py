@@ -45,9 +45,8 @@ class Answer:
 
     def failure(self, error: APIError) -> str:
         """The last events of a stream that failed."""
-        code = error.code or error.kind
         self.response.error = objects.ResponseError(code="server_error", message=error.message)
-        told = events.ErrorEvent(type="error", code=code, message=error.message, param=error.param)
+        told = events.ErrorEvent(type="error", code=error.name, message=error.message, param=error.param)
         return self.frame(told) + self.frame(self._tell("failed"))
 
     async def render(self, items: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[Response], None]:
