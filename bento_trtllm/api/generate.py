@@ -49,8 +49,9 @@ class Fields:
         known = self._spec.model_fields.keys()
         if not self._ignore_unknown and (unknown := next((name for name in body if name not in known), None)):
             raise faults.describe([{"type": faults.UNKNOWN, "loc": (unknown,)}], body)
-        given = {name: value for name, value in body.items() if name in known and value is not None}
-        if body and "prompt" not in given:
+        said = {name: value for name, value in body.items() if value is not None}
+        given = {name: value for name, value in said.items() if name in known}
+        if said and "prompt" not in given:
             raise faults.describe([{"type": "missing", "loc": ("prompt",)}], body)
         try:
             self._spec.model_validate(given)

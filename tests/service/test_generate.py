@@ -71,8 +71,8 @@ def test_defaults_are_the_documented_ones(service: Service) -> None:
 
 
 def test_no_system_prompt_is_the_default_one(service: Service) -> None:
-    default = read_events(stream_events(service, {"system_prompt": SYSTEM_PROMPT}))
-    assert read_events(stream_events(service, {"system_prompt": None})) == default
+    default = read_events(stream_events(service, {"prompt": PROMPT, "system_prompt": SYSTEM_PROMPT}))
+    assert read_events(stream_events(service, {"prompt": PROMPT, "system_prompt": None})) == default
 
 
 @pytest.mark.parametrize("prompt", SCRIPTS.values(), ids=SCRIPTS.keys())

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from fastapi import APIRouter, FastAPI, Request, Response
 
 from bento_trtllm.api.errors import APIError
-from bento_trtllm.api.openai.app import ERRORS, METHODS
+from bento_trtllm.api.openai.app import ERRORS
 from bento_trtllm.api.openai.event_stream import event_stream
 from bento_trtllm.api.responses import conversation
 from bento_trtllm.api.responses.answer import Answer
@@ -14,6 +14,7 @@ from bento_trtllm.api.responses.requests import NOTHING_KEPT, ResponsesRequest
 from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop
 from bento_trtllm.generation.fan_out import fan_out
 
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=ERRORS, route_class=Route)
 
 
