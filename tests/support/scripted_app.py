@@ -9,7 +9,7 @@ import httpx
 from bento_trtllm.api.asgi import App
 from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.web import web_app
-from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.admission import Admission, OwnSlots
 from bento_trtllm.generation.engine_profile import EngineProfile
 from bento_trtllm.generation.generator import Generator
 from bento_trtllm.generation.source import TokenRequest
@@ -49,7 +49,7 @@ class ScriptedApp:
             manifest=_manifest(),
             tokenizer=TOKENIZER,
             template=template,
-            generator=Generator(profile, TOKENIZER, lambda: self.source, Admission(8, 8), LONG),
+            generator=Generator(profile, TOKENIZER, lambda: self.source, Admission(OwnSlots(8), 8), LONG),
             defaults=Defaults.read(DEMO),
         )
         self.app = DecodedBodies(cast(App, web))
