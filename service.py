@@ -10,6 +10,7 @@ from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from bento_trtllm.api.anthropic.errors import AnthropicErrors
 from bento_trtllm.api.aside import take_short_turns
 from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.browsers import Browsers, cors
@@ -108,6 +109,7 @@ class TRTLLM:
                 yield chunk
 
 
+TRTLLM.add_asgi_middleware(AnthropicErrors)
 TRTLLM.add_asgi_middleware(Envelope)
 if settings.origins():
     TRTLLM.add_asgi_middleware(CORSMiddleware, **cors(settings.origins()))

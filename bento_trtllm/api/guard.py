@@ -50,6 +50,8 @@ class Guard:
         if not self._keys or path in OPEN:
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        if b"x-api-key" in headers and not given:  # as Anthropic's clients send it
+            scheme, given = b"bearer", headers[b"x-api-key"]
         # All are compared, so that the time tells nothing about which one was close.
         matches = [hmac.compare_digest(key, given.strip()) for key in self._keys]
         if scheme.lower() != b"bearer" or not any(matches):

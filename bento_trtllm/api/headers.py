@@ -5,7 +5,7 @@ from bento_trtllm.api.errors import APIError, bad_request
 from bento_trtllm.metrics import routes
 
 # Two of these would be read one way here and another way behind.
-ONCE = (b"host", b"authorization", b"content-type", b"content-encoding", b"content-length", b"origin")
+ONCE = (b"host", b"authorization", b"x-api-key", b"content-type", b"content-encoding", b"content-length", b"origin")
 JSON = "send JSON, with the header `content-type: application/json`."
 
 

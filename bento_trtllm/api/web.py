@@ -5,6 +5,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
+from bento_trtllm.api.anthropic import app as anthropic
 from bento_trtllm.api.openai import app as openai
 from bento_trtllm.api.responses import app as responses
 
@@ -29,6 +30,7 @@ def web_app() -> FastAPI:
     """The application that is mounted beside the service's own routes. `app.state.service` is the BentoML service."""
     app = FastAPI(title="bento-trtllm", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     responses.install(app)
+    anthropic.install(app)
     openai.install(app)
     app.add_api_route("/chat", chat_page, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/docs.json", specification, methods=["GET", "HEAD"], include_in_schema=False)

@@ -84,7 +84,7 @@ class Generator:
             observing.ended(outcome)
         if last:
             yield last
-        yield Finish(output.reason, TokenCounts(prompt_tokens, output.generated))
+        yield Finish(output.reason, TokenCounts(prompt_tokens, output.generated), output.stop)
 
     def _ask(self, request: GenerationRequest) -> TokenRequest:
         try:

@@ -51,6 +51,11 @@ class OutputProcessor:
         return self.stopped or self._cut
 
     @property
+    def stop(self) -> str | None:
+        """The stop string that ended the answer."""
+        return self._stop.met
+
+    @property
     def reason(self) -> FinishReason:
         """Why the answer is over, once it is."""
         if self._cut:

@@ -31,7 +31,8 @@ class TokenCounts:
 
 @dataclass(frozen=True)
 class Finish:
-    """The last item of a stream that ended well."""
+    """The last item of a stream that ended well; `stop` is the stop string that ended it."""
 
     reason: FinishReason
     usage: TokenCounts
+    stop: str | None = None

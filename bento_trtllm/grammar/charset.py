@@ -40,6 +40,10 @@ class CharacterSet:
     def __contains__(self, character: str) -> bool:
         return any(low <= ord(character) <= high for low, high in self.ranges)
 
+    def bare(self) -> Expression | None:
+        """One of them as it is, in a text that is no JSON; None if the set has none that a text can have."""
+        return _one(~(~self | CharacterSet(SURROGATES)))
+
     def written(self, rules: Rules) -> Expression | None:
         """One of them within a JSON string; None if the set has none that a text can have.
 
@@ -48,22 +52,27 @@ class CharacterSet:
         alone = self == CharacterSet.of([(ord("<"), ord("<"))])
         raw = ~(~self | UNWRITTEN | (ANGLE if alone else CharacterSet(())))
         escaped = [dumps(chr(code))[1:-1] for code in ESCAPED if chr(code) in self]
-        options: list[Expression] = []
-        if len(raw.ranges) == 1 and raw.ranges[0][0] == raw.ranges[0][1]:
-            options.append(Literal(chr(raw.ranges[0][0])))
-        elif raw.ranges:
-            # What lacks few is written by those. No text has surrogates, and xgrammar (OpenVINO GenAI 2026.4.1) fails
-            # on negated classes of others than ASCII.
-            lacking = ~(raw | CharacterSet(SURROGATES))
-            negated = bool(lacking.ranges) and lacking.ranges[-1][1] < 0x80
-            shown = (lacking if negated else raw).ranges
-            options.append(Characters(tuple((chr(low), chr(high)) for low, high in shown), negated))
+        options = [one for one in [_one(raw)] if one is not None]
         if len(escaped) > 1:
             name = "escaped_" + "_".join(f"{low:x}_{high:x}" for low, high in _within(self.ranges))
             options.append(rules.rule(name, one_of(escaped)))
         else:
             options += map(Literal, escaped)
         return None if not options else options[0] if len(options) == 1 else choice(*options)
+
+
+def _one(raw: CharacterSet) -> Expression | None:
+    """One of a set as it is."""
+    if len(raw.ranges) == 1 and raw.ranges[0][0] == raw.ranges[0][1]:
+        return Literal(chr(raw.ranges[0][0]))
+    if not raw.ranges:
+        return None
+    # What lacks few is written by those. No text has surrogates, and xgrammar (OpenVINO GenAI 2026.4.1) fails on
+    # negated classes of others than ASCII.
+    lacking = ~(raw | CharacterSet(SURROGATES))
+    negated = bool(lacking.ranges) and lacking.ranges[-1][1] < 0x80
+    shown = (lacking if negated else raw).ranges
+    return Characters(tuple((chr(low), chr(high)) for low, high in shown), negated)
 
 
 def _within(ranges: Ranges) -> Ranges:

@@ -65,10 +65,20 @@ def parse(rules: Rules, pattern: str, at: str) -> Pattern:
     )
 
 
+def whole(rules: Rules, pattern: str) -> Expression:
+    """The texts that a pattern matches from end to end, as they are. Raises GrammarError, as `parse`."""
+    parser = _Parser(rules, pattern, "", bare=True)
+    branches = parser.alternatives(0)
+    if parser.rest:
+        parser.refuse("an unmatched )")
+    return choice(*(branch.expression for branch in branches))
+
+
 class _Parser(PatternReader):
-    def __init__(self, rules: Rules, pattern: str, at: str) -> None:
+    def __init__(self, rules: Rules, pattern: str, at: str, *, bare: bool = False) -> None:
         super().__init__(pattern, at)
         self._rules = rules
+        self._bare = bare
         # Repeats of one set of characters, by id.
         self.runs: dict[int, Repeat] = {}
 
@@ -137,7 +147,7 @@ class _Parser(PatternReader):
         count = self._count()
         if characters is None:
             return self._repeated(group, *count, named=True) if count else group
-        inside = self._rules.once(characters, lambda: characters.written(self._rules) or EMPTY)
+        inside = self._rules.once((characters, self._bare), lambda: self._written(characters) or EMPTY)
         if inside == EMPTY:
             self.refuse("a class without characters")
         if count:
@@ -147,6 +157,9 @@ class _Parser(PatternReader):
             return repeat
         # As a rule it is one place for an engine, however often it stands in the pattern.
         return inside if isinstance(inside, Literal) else self._named(inside)
+
+    def _written(self, characters: CharacterSet) -> Expression | None:
+        return characters.bare() if self._bare else characters.written(self._rules)
 
     def _named(self, expression: Expression) -> Rule:
         if isinstance(expression, Rule):

@@ -4,7 +4,10 @@ Each new name is kept, and told to Prometheus at every scrape, as long as the se
 """
 
 OTHER = "other"
-JSON = ("/generate", "/v1/chat/completions", "/v1/completions", "/v1/responses")
+JSON = (
+    *("/generate", "/v1/chat/completions", "/v1/completions", "/v1/responses"),
+    *("/v1/messages", "/v1/messages/count_tokens"),
+)
 """Where a POST has a body of JSON."""
 PATHS = {
     *JSON,

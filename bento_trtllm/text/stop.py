@@ -10,6 +10,8 @@ class StopStrings:
         self._stops = tuple(stop for stop in stops if stop)
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
+        self.met: str | None = None
+        """The stop string that was met."""
 
     def __bool__(self) -> bool:
         return bool(self._stops)
@@ -19,11 +21,12 @@ class StopStrings:
         if not self._stops:
             return text, False
         text = self._held + text
-        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self._held = ""
             # The one that is complete first, so that it does not matter how the text was cut into pieces.
-            return text[: min(found)[1]], True
+            _, at, self.met = min(found)
+            return text[:at], True
         keep = self._possible_start(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], False

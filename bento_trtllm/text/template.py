@@ -71,12 +71,18 @@ class ChatTemplate:
         return self._tokenizer.encode(text)
 
     def chat(
-        self, messages: list[dict[str, Any]], tools: Sequence[dict[str, Any]] | None = None, **others: Any
+        self,
+        messages: list[dict[str, Any]],
+        tools: Sequence[dict[str, Any]] | None = None,
+        *,
+        continued: bool = False,
+        **others: Any,
     ) -> list[int]:
         """Token ids of a conversation, with the checkpoint's own template. Raises CheckpointError, and TextTooLong.
 
         Control tokens in the messages and the variables become plain characters. Where the template knows of no tools,
-        they are described in a message, and so are earlier calls.
+        they are described in a message, and so are earlier calls. With `continued` the prompt ends within the last
+        message, so that the model goes on with it.
         """
         # Before anything is done with it.
         self._tokenizer.check_length(_characters(messages) + _characters(tools))
@@ -86,13 +92,17 @@ class ChatTemplate:
             messages, shown = spoken(messages, shown, system=self._knows_system), None
         elif not source.knows_calls:
             messages = spoken(messages)
+        if continued:
+            messages = _marked(messages)
         # All that transformers gives, also where there is none of it: templates ask whether it is defined.
         given = {"messages": messages, "tools": shown, "documents": None, **others}
         guarded = {name: self._guard(value) for name, value in given.items()}
         try:
-            text = source.template.render({**self._names, "add_generation_prompt": True, **guarded})
+            text = source.template.render({**self._names, "add_generation_prompt": not continued, **guarded})
         except Exception as error:  # a template is foreign code, and may fail in any way
             raise CheckpointError(f"The checkpoint's chat template refused the messages: {error}") from error
+        if continued:
+            text = _to_mark(text)
         return self._tokenizer.encode(text)
 
     def _guard(self, value: Any) -> Any:
@@ -102,6 +112,19 @@ class ChatTemplate:
         if isinstance(value, dict):
             return {self._guard(key): self._guard(item) for key, item in value.items()}
         return [self._guard(item) for item in value] if isinstance(value, list) else value
+
+
+def _marked(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages, the last of which has a mark at its end, and a space, which tells whether the template trims it."""
+    return [*messages[:-1], messages[-1] | {"content": f"{messages[-1]['content']}{MARK} "}]
+
+
+def _to_mark(text: str) -> str:
+    """A prompt up to the end of its last message, as transformers' continue_final_message has it."""
+    before, found, after = text.rpartition(MARK)
+    if not found:
+        raise CheckpointError("The last message cannot be continued: the chat template does not show it.")
+    return before if after.startswith(" ") else before.rstrip()
 
 
 def _characters(value: Any) -> int:

@@ -6,8 +6,10 @@ from typing import Any, cast
 
 import httpx
 
+from bento_trtllm.api.anthropic.errors import AnthropicErrors
 from bento_trtllm.api.asgi import App
 from bento_trtllm.api.bodies import DecodedBodies
+from bento_trtllm.api.envelope import Envelope
 from bento_trtllm.api.web import web_app
 from bento_trtllm.generation.admission import Admission, OwnSlots
 from bento_trtllm.generation.engine_profile import EngineProfile
@@ -52,7 +54,8 @@ class ScriptedApp:
             generator=Generator(profile, TOKENIZER, lambda: self.source, Admission(OwnSlots(8), 8), LONG),
             defaults=Defaults.read(DEMO),
         )
-        self.app = DecodedBodies(cast(App, web))
+        # In the order of service.py.
+        self.app = AnthropicErrors(cast(App, Envelope(cast(App, DecodedBodies(cast(App, web))))))
 
     def _play(self, request: TokenRequest) -> Sequence[Step]:
         steps: list[Step] = []

@@ -1,10 +1,9 @@
 """A conversation, understood: what to ask the core for, and how to read the answer."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from bento_trtllm.api.dialogue.conversation import Conversation, Names, Toolbox
-from bento_trtllm.api.dialogue.forms import compile_form
+from bento_trtllm.api.dialogue.forms import compile_calls, compile_form
 from bento_trtllm.api.dialogue.reader import AnswerReader
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai.requests import SamplingFields
@@ -31,11 +30,11 @@ class Chat:
 
 def prompt(conversation: Conversation, model: ServedModel, names: Names) -> list[int]:
     """Token ids of a conversation. Raises APIError, and CheckpointError where the template refuses the messages."""
-    variables: dict[str, Any] = {}
-    if conversation.tools.callable:
-        variables["tools"] = list(conversation.tools.described)
-    with within(model.manifest.context_length, names.messages, *(("tools",) if variables else ())):
-        return model.template.chat(conversation.messages, **variables)
+    tools = list(conversation.tools.described) if conversation.tools.callable else None
+    with within(model.manifest.context_length, names.messages, *(("tools",) if tools else ())):
+        return model.template.chat(
+            conversation.messages, tools, continued=conversation.continued, **conversation.variables
+        )
 
 
 def understand(
@@ -51,7 +50,11 @@ def understand(
         field=names.max_tokens,
         prompt_field=names.messages,
     )
-    grammar = compile_form(conversation, names)
+    grammar = None
+    if conversation.tools.forced:
+        grammar = compile_calls(conversation.tools, conversation.answers)
+    elif conversation.form is not None:
+        grammar = compile_form(conversation.form, conversation.answers)
     top = conversation.top_logprobs
     chosen = read_sampling(sampling, model.defaults, model.manifest, grammar=grammar, top_logprobs=top)
     return Chat(GenerationRequest(input_ids, max_tokens, chosen), conversation.tools, top)

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from bento_trtllm.api import json_body
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.tools.calls import CallableTool
 
-Schema = Mapping[str, Any] | bool
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "additionalProperties": False}
 
 
@@ -19,7 +18,18 @@ class Names:
 
     messages: str = "messages"
     max_tokens: str = "max_tokens"
-    form: str = "response_format"
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an answer must be, and the field that says so.
+
+    By `kind`: JSON that satisfies a schema, a text that a regular expression matches from end to end, or one of texts.
+    """
+
+    name: str
+    kind: Literal["schema", "regex", "choice"]
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -37,14 +47,19 @@ class Toolbox:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages, each a dictionary as templates know it; `form` is the JSON Schema that the answer must satisfy."""
+    """Messages, each a dictionary as templates know it.
+
+    `variables` are further ones of the template. With `continued` the answer goes on with the last message.
+    """
 
     messages: list[dict[str, Any]]
     tools: Toolbox = field(default_factory=Toolbox)
-    form: Schema | None = None
+    form: Form | None = None
     max_tokens: int | None = None
     answers: int = 1
     top_logprobs: int | None = None
+    continued: bool = False
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 def choose(described: Sequence[dict[str, Any]], choice: str | None, name: str | None, *, several: bool) -> Toolbox:

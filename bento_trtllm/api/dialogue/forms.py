@@ -2,47 +2,54 @@
 
 import json
 from functools import lru_cache
+from typing import Any
 
-from bento_trtllm.api.dialogue.conversation import Conversation, Names
-from bento_trtllm.api.errors import APIError, bad_request
+from bento_trtllm.api.dialogue.conversation import Form, Toolbox
+from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.tools.calls import CallableTool
 from bento_trtllm.api.tools.llama3 import calls
 from bento_trtllm.grammar.expressions import Expression
 from bento_trtllm.grammar.grammar import Grammar, GrammarError
 from bento_trtllm.grammar.json import Rules
+from bento_trtllm.grammar.patterns import whole
 from bento_trtllm.grammar.schema import SchemaRules, make_grammar
 from bento_trtllm.grammar.size import check_size
+from bento_trtllm.grammar.texts import one_of
 
 # Characters that the answers of one request can be forced to have, all together: towards their ends they are counted in
 # tokens at each step, in the event loop.
 MAX_FORCED = 32_768
+SHAPES = {"schema": "the schema", "regex": "the regular expression", "choice": "the choice"}
 
 
-def compile_form(conversation: Conversation, names: Names) -> Grammar | None:
-    """The grammar that the answer must follow. Raises APIError for what cannot be enforced, or not so many times."""
-    tools = conversation.tools
-    if conversation.form is None and not tools.forced:
-        return None
-    form = None if tools.forced else conversation.form
-    shapes = {tool.name: tool.parameters for tool in tools.callable} if tools.forced else None
-    # Before anything is done with them: what follows takes time that grows with them.
-    for param, part in ((names.form, form), ("tools", shapes)):
-        try:
-            check_size(part)
-        except GrammarError as error:
-            raise _unenforceable(error, param) from error
+def compile_form(form: Form, answers: int) -> Grammar:
+    """The grammar of a form. Raises APIError for what cannot be enforced, or not in so many answers."""
     try:
-        if form is not None:
-            grammar = _of_form(json.dumps(form))
-        else:
-            written = tuple((tool.name, json.dumps(tool.parameters)) for tool in tools.callable)
-            grammar = _of_calls(written, tools.several)
+        # Before anything is done with it: what follows takes time that grows with it.
+        check_size(form.value)
+        grammar = _of_form(form.kind, json.dumps(form.value))
     except GrammarError as error:
-        raise _unenforceable(error, "tools" if form is None else names.form) from error
-    if grammar.least * conversation.answers > MAX_FORCED:
+        raise bad_request(f"{form.name}: {SHAPES[form.kind]} cannot be enforced: {error}.", param=form.name) from error
+    return _checked(grammar, answers)
+
+
+def compile_calls(tools: Toolbox, answers: int) -> Grammar:
+    """The grammar of calls of these tools. Raises as `compile_form`."""
+    try:
+        check_size({tool.name: tool.parameters for tool in tools.callable})
+        written = tuple((tool.name, json.dumps(tool.parameters)) for tool in tools.callable)
+        grammar = _of_calls(written, tools.several)
+    except GrammarError as error:
+        message = f"tools: a function's parameters cannot be enforced: {error}."
+        raise bad_request(message, param="tools") from error
+    return _checked(grammar, answers)
+
+
+def _checked(grammar: Grammar, answers: int) -> Grammar:
+    if grammar.least * answers > MAX_FORCED:
         raise bad_request(
-            f"n is {conversation.answers}, and the shortest answer of this form has {grammar.least} characters: ask "
-            f"for at most {MAX_FORCED // grammar.least} at once.",
+            f"n is {answers}, and the shortest answer of this form has {grammar.least} characters: ask for at most "
+            f"{MAX_FORCED // grammar.least} at once.",
             param="n",
         )
     return grammar
@@ -50,8 +57,11 @@ def compile_form(conversation: Conversation, names: Names) -> Grammar | None:
 
 # Applications send the same again and again.
 @lru_cache(maxsize=32)
-def _of_form(form: str) -> Grammar:
-    return make_grammar(lambda rules: SchemaRules(rules, json.loads(form)).root())
+def _of_form(kind: str, value: str) -> Grammar:
+    form: Any = json.loads(value)
+    if kind == "schema":
+        return make_grammar(lambda rules: SchemaRules(rules, form).root())
+    return make_grammar(lambda rules: whole(rules, form) if kind == "regex" else one_of(form))
 
 
 @lru_cache(maxsize=32)
@@ -61,8 +71,3 @@ def _of_calls(tools: tuple[tuple[str, str], ...], several: bool) -> Grammar:
         return calls(rules, functions, several=several)
 
     return make_grammar(root)
-
-
-def _unenforceable(error: GrammarError, param: str) -> APIError:
-    where = "tools: a function's parameters" if param == "tools" else f"{param}: the schema"
-    return bad_request(f"{where} cannot be enforced: {error}.", param=param)

@@ -3,9 +3,10 @@
 from typing import Any
 
 from bento_trtllm.api.dialogue.chat import Chat, understand
-from bento_trtllm.api.dialogue.conversation import Conversation, Names, Schema, Toolbox, arguments, choose
+from bento_trtllm.api.dialogue.conversation import Conversation, Form, Names, Toolbox, arguments, choose
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
+from bento_trtllm.api.openai import guides
 from bento_trtllm.api.openai.requests import (
     AssistantMessage,
     ChatRequest,
@@ -38,7 +39,7 @@ def read(request: ChatRequest, model: ServedModel) -> Chat:
 
 def has_form(request: ChatRequest) -> bool:
     """Whether the answer's form is prescribed, which is more to read than text of that length."""
-    return not isinstance(request.response_format, ResponseFormatText | None) or request.tool_choice is not None
+    return _form(request) is not None or request.tool_choice is not None
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -73,8 +74,12 @@ def _tools(request: ChatRequest) -> Toolbox:
     return choose(described, wanted, None, several=several)
 
 
-def _form(request: ChatRequest) -> Schema | None:
-    """What the answer must satisfy."""
-    if isinstance(request.response_format, ResponseFormatJSONSchema):
-        return request.response_format.json_schema.json_schema
-    return {"type": "object"} if isinstance(request.response_format, ResponseFormatJSONObject) else None
+def _form(request: ChatRequest) -> Form | None:
+    """What the answer must be."""
+    guided = guides.read(request)
+    form = request.response_format
+    if guided and not isinstance(form, ResponseFormatText | None):
+        raise bad_request(f"Give response_format or {guided.name}, not both.", param=guided.name)
+    if isinstance(form, ResponseFormatJSONSchema):
+        return Form("response_format", "schema", form.json_schema.json_schema)
+    return guides.any_object("response_format") if isinstance(form, ResponseFormatJSONObject) else guided

@@ -2,7 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
+
+from bento_trtllm.api.openai.guides import GuideFields
+from bento_trtllm.api.strict import LenientBody, StrictBody
 
 MAX_CHOICES = 128
 MAX_PROMPTS = 128
@@ -12,18 +15,6 @@ MAX_BIASES = 4096
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)]
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
-
-
-class StrictBody(BaseModel):
-    """The base of all: no coercion, no unknown fields."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
-
-
-class LenientBody(BaseModel):
-    """For what clients send back as they got it: fields that this version does not know are left out."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", protected_namespaces=())
 
 
 class TextPart(StrictBody):
@@ -160,7 +151,7 @@ class StreamOptions(StrictBody):
     continuous_usage_stats: Literal[False] | None = None
 
 
-class SamplingFields(StrictBody):
+class SamplingFields(GuideFields):
     """Fields that both requests have. Below `user`, those that OpenAI lacks, named as vLLM names them.
 
     All bounds are inclusive: BentoML publishes OpenAPI 3.0, which writes an exclusive one otherwise than pydantic does.

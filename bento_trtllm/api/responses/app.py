@@ -37,7 +37,7 @@ async def create_response(request: Request, body: ResponsesRequest) -> Response:
         return Response((await answer.collect(items)).dump(), media_type="application/json")
 
 
-@router.api_route("/responses/{path:path}", methods=METHODS, include_in_schema=False)
+@router.api_route("/responses/{path:path}", methods=["GET", "POST", "DELETE"], include_in_schema=False)
 async def kept(request: Request, path: str) -> Response:
     """A response of earlier."""
     message = f"There is no response {path[:80]}: {NOTHING_KEPT}."

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from bento_trtllm.api.dialogue.chat import Chat, understand
-from bento_trtllm.api.dialogue.conversation import Conversation, Names, Schema, Toolbox, arguments, choose
+from bento_trtllm.api.dialogue.conversation import Conversation, Form, Names, Toolbox, arguments, choose
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
+from bento_trtllm.api.openai.guides import any_object
 from bento_trtllm.api.openai.requests import ResponseFormatJSONObject, SamplingFields
 from bento_trtllm.api.responses.requests import (
     AllowedTools,
@@ -24,7 +25,8 @@ from bento_trtllm.api.responses.requests import (
     Texts,
 )
 
-NAMES = Names("input", "max_output_tokens", "text.format")
+NAMES = Names("input", "max_output_tokens")
+FORM = "text.format"
 LOGPROBS = "message.output_text.logprobs"
 
 Message = dict[str, Any]
@@ -126,8 +128,8 @@ def describe(tool: FunctionTool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _form(request: ResponsesRequest) -> Schema | None:
+def _form(request: ResponsesRequest) -> Form | None:
     form = request.text.format if request.text else None
     if isinstance(form, TextFormatSchema):
-        return form.json_schema
-    return {"type": "object"} if isinstance(form, ResponseFormatJSONObject) else None
+        return Form(FORM, "schema", form.json_schema)
+    return any_object(FORM) if isinstance(form, ResponseFormatJSONObject) else None

@@ -10,12 +10,11 @@ from pydantic import Discriminator, Field, Tag
 from bento_trtllm.api.openai.requests import (
     MAX_TOOLS,
     FunctionName,
-    LenientBody,
     ResponseFormatJSONObject,
     ResponseFormatText,
-    StrictBody,
 )
 from bento_trtllm.api.refused import because
+from bento_trtllm.api.strict import LenientBody, StrictBody
 
 NOTHING_KEPT = "nothing is kept here between requests, so send the whole conversation as input"
 

@@ -101,7 +101,7 @@ async def test_a_stop_string_ends_the_request_in_the_engine() -> None:
     stage = Stage(ScriptedSource(b"one ", b"two ", b"three", Wait(500), b" four", [END]))
     texts, finish = await collect(stage, ask(stop=("two",)))
     assert "".join(texts) == "one "
-    assert finish == Finish("stop", TokenCounts(2, 7))
+    assert finish == Finish("stop", TokenCounts(2, 7), "two")
     assert (stage.source.left_early, stage.source.given) == (1, 2)
     assert asyncio.get_running_loop().time() == 0
     stage.check_nothing_is_held()
