@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.heavy import ABUSE
 from tests.support.serving import Service, serve
+from tests.support.verdict import mostly_within
 
 LIGHT = {"model": "demo-llama", "prompt": "Say hello", "max_tokens": 2, "temperature": 0}
 SAMPLES, ROUNDS = 100, 3
@@ -35,11 +36,9 @@ def light(client: httpx.Client) -> float:
     return time.monotonic() - began
 
 
-def usual_p99(client: httpx.Client) -> float:
-    """The median of three: one hiccup of the machine is most of one."""
-    return statistics.median(
-        statistics.quantiles([light(client) for _ in range(SAMPLES)], n=100)[98] for _ in range(ROUNDS)
-    )
+def p99(client: httpx.Client) -> float:
+    """Seconds. One hiccup of the machine is most of one, so it takes several to say something."""
+    return statistics.quantiles([light(client) for _ in range(SAMPLES)], n=100)[98]
 
 
 def repeat(url: str, name: str, begun: EventType, ended: EventType, found: "Queue[int]") -> None:
@@ -98,11 +97,13 @@ def test_it_is_answered_or_refused(client: httpx.Client, body: Callable[[], byte
 @pytest.mark.measured
 @pytest.mark.parametrize("name", ABUSE)
 def test_light_requests_go_on(service: Service, client: httpx.Client, name: str) -> None:
-    alone = usual_p99(client)
     with repeated(service, name):
-        beside = usual_p99(client)
-    print(f"light p99 {alone * 1e3:.1f} ms alone, {beside * 1e3:.1f} ms beside {name}")
-    assert beside < max(LIMIT_S, 3 * alone)
+        quick, beside = mostly_within(LIMIT_S, lambda: p99(client), ROUNDS)
+    print(f"light p99 {[f'{each * 1e3:.1f}' for each in beside]} ms beside {name}")
+    if not quick:
+        # Then it is the machine that is slow, whoever asks.
+        alone = [p99(client) for _ in range(ROUNDS)]
+        assert statistics.median(beside) < 3 * statistics.median(alone), (beside, alone)
 
 
 @pytest.mark.measured

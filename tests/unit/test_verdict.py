@@ -1,0 +1,17 @@
+"""A verdict on measurements is that of all of them, from as few as settle it."""
+
+import statistics
+from itertools import product
+
+import pytest
+
+from tests.support.verdict import mostly_within
+
+
+@pytest.mark.parametrize("times", list(product((1.0, 3.0), repeat=5)))
+def test_it_is_the_median_that_counts(times: tuple[float, ...]) -> None:
+    left = list(times)
+    within, measured = mostly_within(2, lambda: left.pop(0), len(times))
+    assert within is (statistics.median(times) <= 2)
+    assert measured == list(times[: len(measured)])
+    assert 3 <= len(measured) <= 5
