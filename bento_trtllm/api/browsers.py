@@ -14,7 +14,7 @@ from typing import Any
 from bento_trtllm.api.asgi import Scope
 from bento_trtllm.api.errors import APIError
 
-PROBES = ("/livez", "/readyz", "/healthz")
+PROBES = ("/livez", "/readyz", "/healthz", "/health", "/ping")
 ALL = "*"
 # In a pod or a BentoCloud deployment, proxies connect on the loopback address, with any Host, and nobody browses.
 ORCHESTRATED = ("KUBERNETES_SERVICE_HOST", "BENTOCLOUD_DEPLOYMENT_URL")

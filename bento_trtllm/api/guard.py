@@ -13,7 +13,7 @@ from bento_trtllm.metrics.prometheus import ROUTE
 from bento_trtllm.metrics.routes import label
 
 # Kubernetes and BentoCloud ask these without a key. The page has none either: it asks its user for one.
-OPEN = ("/livez", "/readyz", "/healthz", "/chat")
+OPEN = ("/livez", "/readyz", "/healthz", "/health", "/ping", "/chat")
 
 
 # nginx's code for it; it is only ever seen in the access log.

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.generator import Generator
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.defaults import Defaults
@@ -20,3 +21,8 @@ class ServedModel(Protocol):
     template: ChatTemplate
     generator: Generator
     defaults: Defaults
+    admission: Admission
+
+    def not_ready(self) -> str | None:
+        """Why no requests are taken, as a sentence; None if they are."""
+        ...

@@ -5,6 +5,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
+from bento_trtllm.api import tokenization, vitals
 from bento_trtllm.api.anthropic import app as anthropic
 from bento_trtllm.api.openai import app as openai
 from bento_trtllm.api.responses import app as responses
@@ -23,7 +24,10 @@ INDEX_POLICY = (
 )
 
 
-DESCRIPTION = "Llama 3 on NVIDIA Triton: `/generate`, OpenAI's API under `/v1`, and a page to chat at [/chat](./chat)."
+DESCRIPTION = (
+    "Llama 3 on NVIDIA Triton: `/generate`, the APIs of OpenAI and Anthropic under `/v1`, and a page to chat at "
+    "[/chat](./chat)."
+)
 
 
 def web_app() -> FastAPI:
@@ -32,6 +36,8 @@ def web_app() -> FastAPI:
     responses.install(app)
     anthropic.install(app)
     openai.install(app)
+    tokenization.install(app)
+    vitals.install(app)
     app.add_api_route("/chat", chat_page, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/docs.json", specification, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/", index_page, methods=["GET", "HEAD"], include_in_schema=False)

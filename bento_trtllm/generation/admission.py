@@ -91,6 +91,11 @@ class Admission:
         return len(self._line)
 
     @property
+    def load(self) -> int:
+        """Requests that have a slot or are in line, in all workers."""
+        return self._running + len(self._line) + sum(self._slots.elsewhere())
+
+    @property
     def draining(self) -> bool:
         """Whether no more requests are taken."""
         return self._draining

@@ -56,6 +56,7 @@ class Generator:
             max_tokens=asked.max_tokens,
             stop=request.sampling.stop,
             grammar=request.sampling.grammar,
+            keep_ids=request.token_ids,
         )
         began = asyncio.get_running_loop().time()
         observing = self._observer.began(prompt_tokens)
@@ -84,7 +85,7 @@ class Generator:
             observing.ended(outcome)
         if last:
             yield last
-        yield Finish(output.reason, TokenCounts(prompt_tokens, output.generated), output.stop)
+        yield Finish(output.reason, TokenCounts(prompt_tokens, output.generated), output.stop, output.take_ids())
 
     def _ask(self, request: GenerationRequest) -> TokenRequest:
         try:

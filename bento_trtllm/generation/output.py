@@ -27,6 +27,7 @@ class OutputProcessor:
         max_tokens: int,
         stop: Sequence[str] = (),
         grammar: Grammar | None = None,
+        keep_ids: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._detokenizer = tokenizer.detokenizer()
@@ -37,6 +38,8 @@ class OutputProcessor:
         # The last text that was counted: within a string what ends the answer stays the same.
         self._counted = "", 0
         self._scores: deque[tuple[int, TokenScore]] = deque()
+        self._keep_ids = keep_ids
+        self._ids: list[int] = []
         self._made = 0
         self._shown = 0
         self._last = -1
@@ -69,6 +72,12 @@ class OutputProcessor:
         text = self._follow(tokens.ids, self._ending) if self._ending else self._pass(tokens.ids)
         return self._delta(text, self._cut)
 
+    def take_ids(self) -> Sequence[int]:
+        """The tokens since the last time, where they are to be kept."""
+        ids = tuple(self._ids)
+        self._ids.clear()
+        return ids
+
     def over(self) -> None:
         """The engine says that no more tokens come. TensorRT-LLM keeps its end token to itself: it counts as well."""
         if not self.done and self._last not in self._end_ids and self.generated < self._max_tokens and self._end_ids:
@@ -90,8 +99,7 @@ class OutputProcessor:
         """The text of tokens, up to a stop string. How many were made for it depends on no batch."""
         text = ""
         for batch in [[token] for token in ids] if self._stop else [ids]:
-            self.generated += len(batch)
-            self._last = batch[-1]
+            self._count(batch)
             fresh, self.stopped = self._stop.feed(self._detokenizer.feed(batch))
             text += fresh
             if self.stopped:
@@ -108,15 +116,22 @@ class OutputProcessor:
             if not ending.feed(fresh) or not self._fits(ending, self._max_tokens - self.generated - 1):
                 ending.back(mark)
                 return text + self._close(ending)
-            self.generated += 1
-            self._last = token
+            self._count([token])
             text += fresh
         return text
+
+    def _count(self, ids: Sequence[int]) -> None:
+        self.generated += len(ids)
+        self._last = ids[-1]
+        if self._keep_ids:
+            self._ids += ids
 
     def _close(self, ending: Ending) -> str:
         """End the answer here, in the shortest way."""
         closing = ending.shortest()
-        self.generated += self._tokenizer.count(closing)
+        ids = self._tokenizer.ids(closing)
+        self.generated += len(ids)
+        self._ids += ids if self._keep_ids else ()
         self._cut = True
         return closing
 
@@ -141,9 +156,9 @@ class OutputProcessor:
 
     def _delta(self, text: str, last: bool = False) -> TextDelta | None:
         if not self._scores:
-            return TextDelta(text) if text else None
+            return TextDelta(text, ids=self.take_ids()) if text else None
         self._shown += len(text.encode())
         scores = []
         while self._scores and (last or self._scores[0][0] < self._shown):
             scores.append(self._scores.popleft()[1])
-        return TextDelta(text, scores) if text or scores else None
+        return TextDelta(text, scores, self.take_ids()) if text or scores else None

@@ -43,8 +43,9 @@ class Sampling:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One prompt, as token ids, for one answer of at most `max_tokens` tokens."""
+    """One prompt, as token ids, for one answer of at most `max_tokens` tokens, with its ids if `token_ids` says so."""
 
     input_ids: list[int]
     max_tokens: int
     sampling: Sampling
+    token_ids: bool = False

@@ -15,10 +15,14 @@ class TokenScore(NamedTuple):
 
 
 class TextDelta(NamedTuple):
-    """Text in whole characters; the scores, where they were asked for, of the tokens that begin in it."""
+    """Text in whole characters; the scores, where they were asked for, of the tokens that begin in it.
+
+    `ids` are the tokens that came since the last one, whatever of their text is in this.
+    """
 
     text: str
     scores: Sequence[TokenScore] = ()
+    ids: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,12 @@ class TokenCounts:
 
 @dataclass(frozen=True)
 class Finish:
-    """The last item of a stream that ended well; `stop` is the stop string that ended it."""
+    """The last item of a stream that ended well.
+
+    `stop` is the stop string that ended it, `ids` the tokens left over: an end token, unless the engine keeps that.
+    """
 
     reason: FinishReason
     usage: TokenCounts
     stop: str | None = None
+    ids: Sequence[int] = ()

@@ -1,5 +1,6 @@
 """What the core asks of a tokenizer: text.tokenizer.PromptTokenizer."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from bento_trtllm.text.detokenizer import Detokenizer
@@ -10,6 +11,10 @@ class AnswerTokenizer(Protocol):
 
     def count(self, text: str) -> int:
         """How many tokens a text is."""
+        ...
+
+    def ids(self, text: str) -> Sequence[int]:
+        """The tokens that a text is."""
         ...
 
     def token_bytes(self, token: int) -> bytes:

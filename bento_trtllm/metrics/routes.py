@@ -6,12 +6,13 @@ Each new name is kept, and told to Prometheus at every scrape, as long as the se
 OTHER = "other"
 JSON = (
     *("/generate", "/v1/chat/completions", "/v1/completions", "/v1/responses"),
-    *("/v1/messages", "/v1/messages/count_tokens"),
+    *("/v1/messages", "/v1/messages/count_tokens", "/tokenize", "/detokenize"),
 )
 """Where a POST has a body of JSON."""
 PATHS = {
     *JSON,
     *("/", "/chat", "/docs.json", "/schema.json", "/livez", "/readyz", "/healthz", "/metrics", "/v1/models"),
+    *("/health", "/ping", "/version", "/load"),
 }
 BELOW = {
     "/v1/models/": "/v1/models/{model}",

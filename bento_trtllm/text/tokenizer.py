@@ -147,6 +147,10 @@ class PromptTokenizer:
         """How many tokens a text of some thousand characters is, whatever there is room for."""
         return len(self._encode_now(text))
 
+    def ids(self, text: str) -> Sequence[int]:
+        """The tokens of such a text."""
+        return self._encode_now(text)
+
     def check_length(self, characters: int) -> None:
         """Refuse a text that is too long whatever stands in it. Raises TextTooLong."""
         if self._most_characters is not None and characters > self._most_characters:

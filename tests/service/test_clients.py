@@ -55,7 +55,7 @@ async def test_overload_is_told_at_once(slow: Service) -> None:
 
 
 KEY = {"authorization": "Bearer one"}
-PROBES = ("/livez", "/readyz", "/healthz")
+PROBES = ("/livez", "/readyz", "/healthz", "/health", "/ping")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_logprobs(client: OpenAI) -> None:
         ({"prompt": [10**6]}, "prompt"),
         ({"prompt": [-1]}, "prompt"),
         ({"suffix": "end"}, "suffix"),
-        ({"best_of": 2}, "best_of"),
+        ({"n": 2, "best_of": 1}, "best_of"),
         ({"echo": True, "logprobs": 0}, "echo"),
         ({"logprobs": 2}, "logprobs"),
         ({"max_tokens": 5000}, "max_tokens"),

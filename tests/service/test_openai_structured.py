@@ -1,6 +1,7 @@
 """Structured output and tools: whatever the model, what it writes has the form that was asked for."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -269,3 +270,19 @@ def test_faults_are_named(client: OpenAI, fields: dict[str, Any], param: str) ->
     with pytest.raises(BadRequestError) as error:
         client.post("/chat/completions", body={**ask("Hi", tools=[WEATHER]), **fields}, cast_to=object)
     assert error.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "pattern"),
+    [
+        ({"guided_choice": ["positive", "negative"]}, "positive|negative"),
+        ({"structured_outputs": {"regex": r"[A-C]\d{2}(-x)?"}}, r"[A-C]\d{2}(-x)?"),
+        ({"guided_regex": r"<(\w{1,8})>[^<]{0,20}</\w{1,8}>"}, r"<(\w{1,8})>[^<]{0,20}</\w{1,8}>"),
+    ],
+)
+def test_forms_as_vllm_names_them(client: OpenAI, fields: dict[str, Any], pattern: str) -> None:
+    for seed in range(2):
+        chat = client.chat.completions.create(**ask("Hi", temperature=1.5, seed=seed), extra_body=fields)
+        assert re.fullmatch(pattern, chat.choices[0].message.content or "", re.ASCII)
+        text = client.completions.create(model=MODEL, prompt="Hi", seed=seed, max_tokens=40, extra_body=fields)
+        assert re.fullmatch(pattern, text.choices[0].text, re.ASCII)

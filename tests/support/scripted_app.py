@@ -43,15 +43,18 @@ class ScriptedApp:
         self._choose = choose or (lambda request: script)
         self.source = ScriptedSource(choose=self._play)
         profile = EngineProfile(VOCABULARY, CONTEXT, (EOT,), CONTEXT - 1, guided=True)
+        admission = Admission(OwnSlots(8), 8)
         web = web_app()
-        web.state.model = SimpleNamespace(
+        self.model = web.state.model = SimpleNamespace(
             name=MODEL,
             tag=f"{MODEL}:test",
             created=0,
             manifest=_manifest(),
             tokenizer=TOKENIZER,
             template=template,
-            generator=Generator(profile, TOKENIZER, lambda: self.source, Admission(OwnSlots(8), 8), LONG),
+            generator=Generator(profile, TOKENIZER, lambda: self.source, admission, LONG),
+            admission=admission,
+            not_ready=lambda: None,
             defaults=Defaults.read(DEMO),
         )
         # In the order of service.py.

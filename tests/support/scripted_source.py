@@ -46,6 +46,9 @@ class ByteTokenizer:
     def count(self, text: str) -> int:
         return len(text.encode())
 
+    def ids(self, text: str) -> Sequence[int]:
+        return list(text.encode())
+
     def token_bytes(self, token: int) -> bytes:
         return self._bytes[token]
 

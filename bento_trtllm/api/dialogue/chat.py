@@ -14,11 +14,12 @@ from bento_trtllm.generation.parameters import GenerationRequest
 
 @dataclass(frozen=True)
 class Chat:
-    """A request that was understood."""
+    """A request that was understood; `echo` is what its answers are shown to begin with."""
 
     request: GenerationRequest
     tools: Toolbox
     top_logprobs: int | None = None
+    echo: str = ""
 
     def reader(self) -> AnswerReader:
         """For one answer."""
@@ -57,4 +58,4 @@ def understand(
         grammar = compile_form(conversation.form, conversation.answers)
     top = conversation.top_logprobs
     chosen = read_sampling(sampling, model.defaults, model.manifest, grammar=grammar, top_logprobs=top)
-    return Chat(GenerationRequest(input_ids, max_tokens, chosen), conversation.tools, top)
+    return Chat(GenerationRequest(input_ids, max_tokens, chosen, conversation.token_ids), conversation.tools, top)

@@ -49,7 +49,8 @@ class Toolbox:
 class Conversation:
     """Messages, each a dictionary as templates know it.
 
-    `variables` are further ones of the template. With `continued` the answer goes on with the last message.
+    `variables` are further ones of the template. With `continued` the answer goes on with the last message, and with
+    `token_ids` it comes with the ids of its tokens.
     """
 
     messages: list[dict[str, Any]]
@@ -60,6 +61,7 @@ class Conversation:
     top_logprobs: int | None = None
     continued: bool = False
     variables: Mapping[str, Any] = field(default_factory=dict)
+    token_ids: bool = False
 
 
 def choose(described: Sequence[dict[str, Any]], choice: str | None, name: str | None, *, several: bool) -> Toolbox:

@@ -13,6 +13,7 @@ from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chat, chat_answer, completions, responses
 from bento_trtllm.api.openai.choices import ResponseHead, new_id
 from bento_trtllm.api.openai.event_stream import event_stream
+from bento_trtllm.api.openai.extras import Wanted
 from bento_trtllm.api.openai.requests import ChatRequest, CompletionRequest, SamplingFields
 from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop, served
 from bento_trtllm.errors import BentoTRTLLMError
@@ -59,7 +60,9 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> Respons
     head = _head("chatcmpl-", body, model)
     events = fan_out(model.generator, requests)
     if body.stream:
-        stream = chat_answer.ChatStream(understood, head, model, len(requests), include_usage=_include_usage(body))
+        stream = chat_answer.ChatStream(
+            understood, head, model, len(requests), include_usage=_include_usage(body), wanted=Wanted.of(body)
+        )
         return await event_stream(stream.render(events))
     async with aclosing(events):
         return _json(await chat_answer.collect(understood, head, model, len(requests), events))
@@ -73,7 +76,9 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
     head = _head("cmpl-", body, model)
     events = fan_out(model.generator, understood.requests)
     if body.stream:
-        stream = completions.CompletionStream(understood, head, model, include_usage=_include_usage(body))
+        stream = completions.CompletionStream(
+            understood, head, model, include_usage=_include_usage(body), wanted=Wanted.of(body)
+        )
         return await event_stream(stream.render(events))
     async with aclosing(events):
         return _json(await completions.collect(understood, head, model, events))

@@ -1,12 +1,15 @@
 """POST /v1/chat/completions: what is asked, in the words that all conversations have."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from bento_trtllm.api.dialogue.chat import Chat, understand
 from bento_trtllm.api.dialogue.conversation import Conversation, Form, Names, Toolbox, arguments, choose
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.openai import guides
+from bento_trtllm.api.openai import guides, template_fields
+from bento_trtllm.api.openai.extras import Wanted
 from bento_trtllm.api.openai.requests import (
     AssistantMessage,
     ChatRequest,
@@ -25,21 +28,34 @@ def read(request: ChatRequest, model: ServedModel) -> Chat:
         raise bad_request("top_logprobs needs logprobs: true.", param="top_logprobs")
     if request.max_tokens and request.max_completion_tokens:
         raise bad_request("Give max_tokens or max_completion_tokens, not both.", param="max_tokens")
+    messages = read_messages(request.messages)
+    continued, variables = template_fields.variables(request, messages)
     conversation = Conversation(
-        [_message(message) for message in request.messages],
+        messages,
         _tools(request),
         _form(request),
         request.max_completion_tokens or request.max_tokens,
         request.n or 1,
         (request.top_logprobs or 0) if request.logprobs else None,
+        continued,
+        variables,
+        Wanted.of(request).any,
     )
     field = "max_completion_tokens" if request.max_completion_tokens else "max_tokens"
-    return understand(conversation, request, model, Names(max_tokens=field))
+    chat = understand(conversation, request, model, Names(max_tokens=field))
+    # As vLLM has it: the last message, where it is one of the same role.
+    echoed = request.echo and messages[-1]["role"] == "assistant"
+    return replace(chat, echo=messages[-1]["content"]) if echoed else chat
 
 
 def has_form(request: ChatRequest) -> bool:
     """Whether the answer's form is prescribed, which is more to read than text of that length."""
     return _form(request) is not None or request.tool_choice is not None
+
+
+def read_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as chat templates know them."""
+    return [_message(message) for message in messages]
 
 
 def _message(message: Message) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from bento_trtllm.api.dialogue.reader import AnswerReader, Part, Thought
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chunks, responses
 from bento_trtllm.api.openai.choices import ResponseHead, UsageCounter
+from bento_trtllm.api.openai.extras import Extras, Wanted
 from bento_trtllm.api.openai.scores import chat_logprobs
 from bento_trtllm.api.tools.calls import CallDelta
 from bento_trtllm.generation.fan_out import ChoiceEvent
@@ -17,7 +18,9 @@ from bento_trtllm.generation.results import Finish, TextDelta, TokenScore
 class ChatStream:
     """Events of the core as chunks of a stream."""
 
-    def __init__(self, chat: Chat, head: ResponseHead, model: ServedModel, n: int, *, include_usage: bool) -> None:
+    def __init__(
+        self, chat: Chat, head: ResponseHead, model: ServedModel, n: int, *, include_usage: bool, wanted: Wanted
+    ) -> None:
         self._chat = chat
         self._head = head
         self._model = model
@@ -25,6 +28,8 @@ class ChatStream:
         self._begun = [False] * n
         self._usage = UsageCounter(len(chat.request.input_ids), n)
         self._include_usage = include_usage
+        asked = chat.request.input_ids
+        self._extras = Extras(wanted, [asked] * n, len(asked))
 
     async def render(self, events: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[responses.Response], None]:
         """The chunks of a response, in the groups in which they come."""
@@ -34,7 +39,10 @@ class ChatStream:
                 if not self._begun[i]:
                     self._begun[i] = True
                     group.append(self._chunk(i, chunks.Delta(role="assistant", content="")))
+                    if self._chat.echo:
+                        group.append(self._chunk(i, chunks.Delta(content=self._chat.echo)))
                 group += self._delta(i, item) if isinstance(item, TextDelta) else self._finish(i, item)
+                self._extras.add(i, item, group)
                 if group:
                     yield group
 
@@ -94,7 +102,7 @@ async def collect(
         answers[i].add(item)
         if not isinstance(item, TextDelta):
             usage.add(item)
-    return responses.ChatCompletion(
+    completion = responses.ChatCompletion(
         id=head.id,
         object="chat.completion",
         created=head.created,
@@ -103,6 +111,9 @@ async def collect(
         choices=[answer.choice(i, chat, model) for i, answer in enumerate(answers)],
         usage=usage.usage(),
     )
+    if chat.request.token_ids:
+        completion.prompt_token_ids = chat.request.input_ids
+    return completion
 
 
 class Collected:
@@ -114,10 +125,12 @@ class Collected:
         self._text: list[str] = []
         self._calls: list[responses.ToolCall] = []
         self._scores: list[TokenScore] = []
+        self._ids: list[int] = []
         self._reason: responses.FinishReason = "stop"
 
     def add(self, item: TextDelta | Finish) -> None:
         """A piece, or the end."""
+        self._ids += item.ids
         if isinstance(item, TextDelta):
             self._take(self._reader.feed(item.text))
             self._scores += item.scores
@@ -139,7 +152,7 @@ class Collected:
 
     def choice(self, i: int, chat: Chat, model: ServedModel) -> responses.ChatChoice:
         """The choice of a response."""
-        text = "".join(self._text)
+        text = chat.echo + "".join(self._text)
         message = responses.ChatMessage(
             role="assistant", content=text if text or not self._calls else None, refusal=None
         )
@@ -149,4 +162,7 @@ class Collected:
             message.tool_calls = self._calls
         wanted = chat.top_logprobs
         logprobs = None if wanted is None else chat_logprobs(self._scores, wanted, model.tokenizer)
-        return responses.ChatChoice(index=i, message=message, logprobs=logprobs, finish_reason=self._reason)
+        choice = responses.ChatChoice(index=i, message=message, logprobs=logprobs, finish_reason=self._reason)
+        if chat.request.token_ids:
+            choice.token_ids = self._ids
+        return choice

@@ -39,6 +39,7 @@ class ChunkChoice(Response):
     delta: Delta
     logprobs: ChoiceLogprobs | None
     finish_reason: FinishReason | None
+    token_ids: list[int] | None = None
 
 
 class ChatChunk(Response):
@@ -51,6 +52,7 @@ class ChatChunk(Response):
     system_fingerprint: str
     choices: list[ChunkChoice]
     usage: Usage | None = None
+    prompt_token_ids: list[int] | None = None
 
 
 def delta(part: Part) -> Delta:

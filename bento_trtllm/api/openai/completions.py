@@ -1,19 +1,21 @@
 """POST /v1/completions."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from bento_trtllm.api.dialogue.forms import compile_form
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.openai import responses
+from bento_trtllm.api.openai import guides, responses
 from bento_trtllm.api.openai.choices import ResponseHead, UsageCounter
+from bento_trtllm.api.openai.extras import Extras, Wanted
 from bento_trtllm.api.openai.requests import CompletionRequest
 from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling, within
 from bento_trtllm.api.openai.scores import completion_logprobs
 from bento_trtllm.generation.fan_out import ChoiceEvent, repeat
 from bento_trtllm.generation.parameters import GenerationRequest
-from bento_trtllm.generation.results import TextDelta
+from bento_trtllm.generation.results import TextDelta, TokenScore
 
 # OpenAI's own default for this route.
 MAX_TOKENS = 16
@@ -21,35 +23,48 @@ MAX_TOKENS = 16
 
 @dataclass(frozen=True)
 class Completions:
-    """A request that was understood. `echoes` are the texts that the choices begin with."""
+    """A request that was understood. `echoes` are the texts that the choices begin with.
+
+    Of each prompt's `made` answers, which follow each other, the `kept` that the model finds likeliest are choices.
+    """
 
     requests: list[GenerationRequest]
     echoes: list[str]
     prompt_tokens: int
     logprobs: int | None
+    made: int
+    kept: int
 
 
 def read(request: CompletionRequest, model: ServedModel) -> Completions:
     """Understand a request. Raises APIError."""
     n = request.n or 1
+    made = request.best_of or n
     if request.suffix:
         raise bad_request("suffix is not supported: Llama 3 is not trained to fill in.", param="suffix")
-    if request.best_of not in (None, n):
-        raise bad_request("best_of is not supported: leave it out, or send what n is.", param="best_of")
+    if made < n or (made > n and request.stream):
+        why = "does not go with stream: nobody knows which is best before all have ended" if made > n else "is below n"
+        raise bad_request(f"best_of {why}.", param="best_of")
     if request.echo and request.logprobs is not None:
         raise bad_request("echo does not go with logprobs: the engine does not score the prompt.", param="echo")
-    sampling = read_sampling(request, model.defaults, model.manifest, top_logprobs=request.logprobs)
+    prompts = _prompts(request, model)
+    form = guides.read(request)
+    grammar = compile_form(form, made * len(prompts)) if form else None
+    sampling = read_sampling(request, model.defaults, model.manifest, grammar=grammar, top_logprobs=request.logprobs)
+    if made > n:
+        sampling = replace(sampling, log_probs=True)
     context = model.manifest.context_length
     requests: list[GenerationRequest] = []
     echoes: list[str] = []
     prompt_tokens = 0
-    for input_ids, text in _prompts(request, model):
+    for input_ids, text in prompts:
         wanted = request.max_tokens or min(MAX_TOKENS, max(context - len(input_ids), 1))
         max_tokens = answer_tokens(wanted, len(input_ids), context, field="max_tokens", prompt_field="prompt")
-        requests += repeat(GenerationRequest(input_ids, max_tokens, sampling), n)
-        echoes += [text if request.echo else ""] * n
+        asked = GenerationRequest(input_ids, max_tokens, sampling, Wanted.of(request).any)
+        requests += repeat(asked, made)
+        echoes += [text if request.echo else ""] * made
         prompt_tokens += len(input_ids)
-    return Completions(requests, echoes, prompt_tokens, request.logprobs)
+    return Completions(requests, echoes, prompt_tokens, request.logprobs, made, n)
 
 
 def _prompts(request: CompletionRequest, model: ServedModel) -> list[tuple[list[int], str]]:
@@ -83,13 +98,15 @@ class CompletionStream:
     """Events of the core as events of a stream."""
 
     def __init__(
-        self, completions: Completions, head: ResponseHead, model: ServedModel, *, include_usage: bool
+        self, completions: Completions, head: ResponseHead, model: ServedModel, *, include_usage: bool, wanted: Wanted
     ) -> None:
         self._completions = completions
         self._head = head
         self._model = model
         self._written = [len(text) for text in completions.echoes]
         self._include_usage = include_usage
+        prompts = [asked.input_ids for asked in completions.requests]
+        self._extras = Extras(wanted, prompts, completions.prompt_tokens)
 
     async def render(self, events: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[responses.Response], None]:
         """The chunks of a response, in the groups in which they come."""
@@ -99,15 +116,17 @@ class CompletionStream:
                 yield [self._chunk(i, text, None, None)]
         async with aclosing(events):
             async for i, item in events:
+                group: list[responses.Response]
                 if isinstance(item, TextDelta):
-                    yield [self._chunk(i, item.text, self._scores(i, item), None)]
+                    group = [self._chunk(i, item.text, self._scores(i, item), None)]
                     self._written[i] += len(item.text)
                 else:
                     usage.add(item)
-                    group: list[responses.Response] = [self._chunk(i, "", None, item.reason)]
+                    group = [self._chunk(i, "", None, item.reason)]
                     if self._include_usage and usage.complete:
                         group.append(envelope(self._head, [], usage=usage.usage()))
-                    yield group
+                self._extras.add(i, item, group)
+                yield group
 
     def _scores(self, i: int, piece: TextDelta) -> responses.CompletionLogprobs | None:
         top = self._completions.logprobs
@@ -127,23 +146,51 @@ async def collect(
 ) -> responses.Completion:
     """The whole response at once."""
     usage = UsageCounter(completions.prompt_tokens, len(completions.requests))
-    pieces: list[list[TextDelta]] = [[] for _ in completions.requests]
-    reasons: list[responses.FinishReason] = ["stop"] * len(pieces)
+    answers = [_Answer() for _ in completions.requests]
     async for i, item in events:
+        answers[i].ids += item.ids
         if isinstance(item, TextDelta):
-            pieces[i].append(item)
+            answers[i].text += item.text
+            answers[i].scores += item.scores
         else:
             usage.add(item)
-            reasons[i] = item.reason
-    choices = []
-    for i, answer in enumerate(pieces):
-        scores = None
+            answers[i].reason = item.reason
+    choices: list[responses.CompletionChoice] = []
+    for i in _best(completions, answers):
+        answer, asked, scores = answers[i], completions.requests[i], None
         if completions.logprobs is not None:
-            all_scores = [score for piece in answer for score in piece.scores]
-            scores = completion_logprobs(all_scores, completions.logprobs, model.tokenizer, 0)
-        text = completions.echoes[i] + "".join(piece.text for piece in answer)
-        choices.append(responses.CompletionChoice(index=i, text=text, logprobs=scores, finish_reason=reasons[i]))
+            scores = completion_logprobs(answer.scores, completions.logprobs, model.tokenizer, 0)
+        text = completions.echoes[i] + answer.text
+        choice = responses.CompletionChoice(index=len(choices), text=text, logprobs=scores, finish_reason=answer.reason)
+        if asked.token_ids:
+            choice.token_ids, choice.prompt_token_ids = answer.ids, asked.input_ids
+        choices.append(choice)
     return envelope(head, choices, usage=usage.usage())
+
+
+@dataclass
+class _Answer:
+    """What there is of one answer."""
+
+    text: str = ""
+    scores: list[TokenScore] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    reason: responses.FinishReason = "stop"
+
+    def likelihood(self) -> float:
+        """By token, so that a short answer is not better for being short."""
+        return sum(score.log_prob for score in self.scores) / max(len(self.scores), 1)
+
+
+def _best(completions: Completions, answers: Sequence[_Answer]) -> list[int]:
+    """The numbers of the answers that are choices; those of a prompt with the likeliest first, if they were chosen."""
+    if completions.made == completions.kept:
+        return list(range(len(answers)))
+    found: list[int] = []
+    for start in range(0, len(answers), completions.made):
+        ranked = sorted(range(start, start + completions.made), key=lambda i: -answers[i].likelihood())
+        found += ranked[: completions.kept]
+    return found
 
 
 def envelope(

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from bento_trtllm.api.openai.guides import GuideFields
+from bento_trtllm.api.openai.template_fields import TemplateFields
 from bento_trtllm.api.strict import LenientBody, StrictBody
 
 MAX_CHOICES = 128
@@ -148,7 +149,7 @@ class StreamOptions(StrictBody):
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
-    continuous_usage_stats: Literal[False] | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class SamplingFields(GuideFields):
@@ -177,9 +178,10 @@ class SamplingFields(GuideFields):
     repetition_penalty: float | None = Field(None, ge=0.01, le=100)
     min_tokens: int | None = Field(None, ge=0)
     ignore_eos: bool | None = None
+    return_token_ids: bool | None = None
 
 
-class ChatRequest(SamplingFields):
+class ChatRequest(SamplingFields, TemplateFields):
     """POST /v1/chat/completions. The last group changes no answer here; it is taken so that clients that send it
     always are served."""
 
@@ -191,6 +193,7 @@ class ChatRequest(SamplingFields):
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    echo: bool | None = None
 
     metadata: dict[str, str] | None = None
     store: Literal[False] | None = None
@@ -215,4 +218,4 @@ class CompletionRequest(SamplingFields):
     logprobs: int | None = Field(None, ge=0, le=5)
     echo: bool | None = None
     suffix: str | None = None
-    best_of: int | None = Field(None, ge=1)
+    best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)

@@ -78,6 +78,7 @@ class ChatChoice(Response):
     message: ChatMessage
     logprobs: ChoiceLogprobs | None
     finish_reason: FinishReason
+    token_ids: list[int] | None = None
 
 
 class ChatCompletion(Response):
@@ -90,6 +91,7 @@ class ChatCompletion(Response):
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_token_ids: list[int] | None = None
 
 
 class CompletionLogprobs(Response):
@@ -108,6 +110,8 @@ class CompletionChoice(Response):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
 
 
 class Completion(Response):

@@ -1,0 +1,48 @@
+"""How the service is, under the names that vLLM's and SageMaker's probes and routers ask for."""
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from pydantic import BaseModel
+
+from bento_trtllm import VERSION
+from bento_trtllm.api.errors import APIError
+from bento_trtllm.api.routing import served
+
+router = APIRouter(tags=["Infrastructure"])
+
+
+class Version(BaseModel):
+    """Of this service."""
+
+    version: str
+
+
+class Load(BaseModel):
+    """Requests that run or wait, in all workers."""
+
+    server_load: int
+
+
+def install(app: FastAPI) -> None:
+    """Add the routes."""
+    app.include_router(router)
+
+
+@router.get("/health", response_class=Response)
+@router.get("/ping", response_class=Response)
+async def health(request: Request) -> Response:
+    """200 where requests are answered; as BentoML's /readyz."""
+    if reason := served(request).not_ready():
+        raise APIError(503, "engine_unavailable", reason)
+    return Response()
+
+
+@router.get("/version")
+async def version() -> Version:
+    """The version of this service."""
+    return Version(version=VERSION)
+
+
+@router.get("/load")
+async def load(request: Request) -> Load:
+    """How many requests run or wait."""
+    return Load(server_load=served(request).admission.load)
