@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmark import growth, starting, tables
+from benchmark import growth, recovering, starting, tables
 from benchmark.answer import Asker, RemoteAsker, chat_model
 from benchmark.engine import EngineName, Model, pack
 from benchmark.rounds import Case, measure
@@ -17,7 +17,7 @@ from benchmark.service import serve
 from bento_trtllm.triton_models.shared.cores import cores
 from tests.support.launcher import free_port
 
-PARTS = ("table", "first", "openvino", "workers", "slots", "idle", "length", "startup")
+PARTS = ("table", "first", "openvino", "workers", "slots", "idle", "length", "startup", "recovery")
 MEASURED = ("table", "first", "openvino", "openvino_bf16", "workers", "slots")
 # The paced load: 64 readers' pace, one request after another, begun one by one.
 FIRST_STREAMS, FIRST_RATE, FIRST_TOKENS, FIRST_STAGGER_S = 64, 20.0, 40, 2.0
@@ -27,6 +27,7 @@ OPENVINO_STREAMS = 64
 IDLE_COUNTS = (1, 100, 1000)
 LENGTHS = (1_000, 10_000, 100_000)
 STARTS = 3
+FAULTS = 30
 VERSIONS = ("bentoml", "tritonclient", "grpcio", "nvidia-pytriton", "openvino-genai", "uvicorn")
 
 Say = Callable[[str], None]
@@ -62,6 +63,7 @@ class Report:
     idle: list[growth.Idle] = field(default_factory=list)
     length: list[growth.Length] = field(default_factory=list)
     startup: list[starting.Startup] = field(default_factory=list)
+    recovery: list[recovering.Recovery] = field(default_factory=list)
     imports: list[tuple[str, float]] = field(default_factory=list)
 
     def title(self) -> str:
@@ -97,6 +99,8 @@ class Report:
                 (starting.STARTUP_HEAD, starting.startup_rows(self.startup)),
                 (starting.IMPORT_HEAD, starting.import_rows(self.imports)),
             ]
+        if self.recovery:
+            found["recovery"] = [(recovering.HEAD, recovering.rows(self.recovery))]
         return found
 
     def notes(self) -> dict[str, str]:
@@ -137,6 +141,7 @@ class Report:
             "length": growth.as_json(self.length),
             "startup": [asdict(one) for one in self.startup],
             "imports_ms": dict(self.imports),
+            "recovery": [asdict(one) for one in self.recovery],
             "notes": self.notes(),
         }
 
@@ -178,12 +183,19 @@ def run(options: Options, home: Path, say: Say) -> Report:
         report.idle = growth.idle(home, model, IDLE_COUNTS)
     if "startup" in options.parts:
         say("starts, on the OpenVINO engine ...")
-        demo = home / "demo"
-        demo.mkdir()
-        pack(demo, "openvino")
+        demo = _demo(home / "demo")
         report.startup = [starting.start(demo) for _ in range(STARTS)]
         report.imports = starting.imports(demo)
+    if "recovery" in options.parts:
+        report.recovery = recovering.recoveries(_demo(home / "recovery"), FAULTS, say)
     return report
+
+
+def _demo(home: Path) -> Path:
+    """A store of its own with the demo model on the OpenVINO engine."""
+    home.mkdir()
+    pack(home, "openvino")
+    return home
 
 
 def _door(options: Options) -> dict[str, int]:

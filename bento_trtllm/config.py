@@ -171,10 +171,10 @@ class TritonSettings(DoorSettings):
         3, ge=1, description="Triton is restarted after its engine failed so many requests in a row."
     )
     restart_first_delay_s: float = Field(
-        0.25, gt=0, description="Wait before the first restart; doubles with each further failure in a row."
+        0.1, gt=0, description="Wait before the first restart; doubles with each further failure in a row."
     )
     restart_max_delay_s: float = Field(
-        30, gt=0, description="Longest wait between restarts; after being ready this long, all is forgotten."
+        30, gt=0, description="Longest wait between restarts. After being ready this long, or 10 s, all is forgotten."
     )
     restart_failures_before_failed: int = Field(
         5, ge=1, description="After this many failures in a row the state is failed. Trying goes on, slowly."

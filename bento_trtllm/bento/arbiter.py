@@ -24,6 +24,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from bento_trtllm.bento.refusal import heed_refusals
+from bento_trtllm.bento.respawn import Respawn
 from bento_trtllm.bento.shutdown import SIGNALS, STOPPING
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def _socket_folder() -> str:
 def forward_signals() -> None:
     """Pass the second signal, and all after it, on to the workers, who end open answers then (shutdown.py).
 
-    Call it in the main thread before the arbiter is made. Where no arbiter comes to own the signals, as when a
+    From then on workers that die are replaced at once, and refusals are heeded, too. Call it in the main thread before
+    the arbiter is made. Where no arbiter comes to own the signals, as when a
     program serves in a thread of its own, nothing happens.
     """
     from tornado.ioloop import IOLoop  # noqa: PLC0415  the workers do without it
@@ -106,8 +108,9 @@ def _wrap() -> None:
 
         return handle
 
-    for number in SIGNALS:
-        owner = getattr(signal.getsignal(number), "__self__", None)
-        if isinstance(owner, SysHandler):
-            heed_refusals(owner.controller.arbiter)
+    owner = getattr(signal.getsignal(SIGNALS[0]), "__self__", None)
+    if isinstance(owner, SysHandler):
+        heed_refusals(owner.controller.arbiter)
+        Respawn(owner.controller.arbiter).listen()
+        for number in SIGNALS:
             signal.signal(number, handler(owner))

@@ -71,6 +71,8 @@ class Drain:
                 self._previous[number] = previous
             signal.signal(number, lambda number, _: loop.call_soon_threadsafe(self._heard, number))
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if self._service_stops():  # it died before it was listened for
+            loop.call_soon(self._heard, signal.SIGTERM)
 
     def _heard(self, number: int) -> None:
         now = time.monotonic()

@@ -28,6 +28,8 @@ FOLLOW_S = 0.1
 """How often a worker that is not the owner reads the status and tries for the lock."""
 LEAVE_S = 2.0
 """What Triton has for its own end when all answers are out; of the demo model it takes a fifth of that."""
+FORGIVEN_S = 10.0
+"""A Triton that was ready for so long had started well: it is started again as after its first failure."""
 RETRY_S = 1.0
 """Wait before a file that could not be written is tried again."""
 LATE_S = 0.1
@@ -200,7 +202,8 @@ class Supervisor:
             self._publish(self._next("starting", "Triton is loading the model."))
         while True:
             reason, ready_s = await self._serve()
-            failures = 1 if ready_s >= self._settings.restart_max_delay_s else self.status.failures + 1
+            forgiven = ready_s >= min(FORGIVEN_S, self._settings.restart_max_delay_s)
+            failures = 1 if forgiven else self.status.failures + 1
             failed = failures >= self._settings.restart_failures_before_failed
             delay_s = self._settings.restart_max_delay_s
             if not failed:
