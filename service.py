@@ -42,7 +42,8 @@ with refusing():
     packed = packed_model(settings.model)
 protocol.install(settings)
 traffic.install()
-web = web_app()
+ignore_unknown = settings.unknown_fields == "ignore"
+web = web_app(ignore_unknown=ignore_unknown)
 
 
 @bentoml.asgi_app(web)
@@ -119,7 +120,7 @@ TRTLLM.add_asgi_middleware(
     max_body_bytes=settings.max_body_bytes,
     browsers=Browsers(settings.hosts(), settings.origins()),
 )
-fields = Fields(TRTLLM.apis["generate"].input_spec, ignore_unknown=settings.unknown_fields == "ignore")
+fields = Fields(TRTLLM.apis["generate"].input_spec, ignore_unknown=ignore_unknown)
 TRTLLM.add_asgi_middleware(DecodedBodies, checks={"/generate": fields.check})
 TRTLLM.add_asgi_middleware(Pings, interval_s=settings.ping_interval_s)
 web.state.service = TRTLLM

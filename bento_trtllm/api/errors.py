@@ -113,7 +113,7 @@ def describe(error: Exception) -> APIError:
     kind = error.kind if isinstance(error, GenerationError) else InvalidRequest.kind
     told = APIError(row.status, kind, str(error), dict(row.headers))
     if isinstance(error, TextTooLong):
-        told.message += " That is more than the model's context holds."
+        told.message += " That is more than this model's maximum context length."
         told.code = CONTEXT_EXCEEDED
     if isinstance(error, InvalidRequest):
         told.param = NAMES.get(error.field, error.field) if error.field else None

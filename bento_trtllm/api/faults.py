@@ -8,7 +8,11 @@ from bento_trtllm.api.json_body import Path, show
 
 UNKNOWN = "extra_forbidden"
 # What pydantic calls a fault, and what OpenAI does.
-CODES = {"missing": "missing_required_parameter", UNKNOWN: "unknown_parameter"}
+CODES = {
+    "missing": "missing_required_parameter",
+    UNKNOWN: "unknown_parameter",
+    "unsupported_value": "unsupported_value",
+}
 NO_OBJECT = "The body must be a JSON object, sent with `content-type: application/json`."
 # The beginning of a sentence of pydantic's about the type of a value.
 SHOULD = "Input should be "
@@ -18,12 +22,14 @@ def describe(faults: Sequence[Mapping[str, Any]], request: object) -> APIError:
     """The error of a body with these faults, whose locations begin with the body's first field."""
     if not isinstance(request, dict):
         return bad_request(NO_OBJECT, code="invalid_type")
-    # Where several types are allowed, each has its fault; the one that is deepest in the request says most.
-    paths = [_path(fault["loc"], request, fault["type"]) for fault in faults]
-    path = max(paths, key=len)
-    there = [fault for each, fault in zip(paths, faults, strict=True) if each == path]
-    # Of the right type and wrong otherwise says more than of another type.
-    fault = next((fault for fault in there if not _is_of_type(fault)), there[0])
+    # Where several types are allowed, each has its fault. A value of the right type that is wrong otherwise says more
+    # than one of another type; then the one that is deepest in the request says most.
+    found = [(_path(fault["loc"], request, fault["type"]), fault) for fault in faults]
+    path, fault = max(found, key=lambda each: (not _is_of_type(each[1]), len(each[0])))
+    there = [fault for where, fault in found if where == path]
+    if path and fault.get("input", ...) is None:
+        # null is as good as absent, and this field cannot be.
+        fault = {**fault, "type": "missing"}
     kind = fault["type"]
     param = show(path)
     code = CODES.get(kind, "invalid_type" if _is_of_type(fault) else "invalid_value")

@@ -5,6 +5,7 @@ from typing import Any, TypeVar, cast
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
 
 from bento_trtllm.api.aside import aside
 from bento_trtllm.api.bodies import DECODED
@@ -17,10 +18,19 @@ LONG_BODY, LONG_FORM = 16_384, 1024
 
 
 class DecodedRequest(Request):
-    """A request whose body was decoded before it came here (api/bodies.py)."""
+    """A request whose body was decoded before it came here (api/bodies.py), and maybe read: `kind` is what it is."""
+
+    kind: TypeAdapter[Any] | None = None
 
     async def json(self) -> Any:
-        return self.scope[DECODED]
+        body = self.scope[DECODED]
+        if self.kind is None or not self.app.state.ignore_unknown:
+            return body
+        try:
+            # FastAPI takes what is such a body already.
+            return self.kind.validate_python(body, extra="ignore")
+        except ValidationError:
+            return body  # FastAPI finds the same again, and says it as it says all
 
 
 class Route(APIRoute):
@@ -28,9 +38,12 @@ class Route(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        kind = TypeAdapter[Any](self.body_field.field_info.annotation) if self.body_field else None  # type: ignore[arg-type]
 
         async def handle_decoded(request: Request) -> Response:
-            return await handle(DecodedRequest(request.scope, request.receive))
+            decoded = DecodedRequest(request.scope, request.receive)
+            decoded.kind = kind
+            return await handle(decoded)
 
         return handle_decoded
 

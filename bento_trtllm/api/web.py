@@ -30,9 +30,10 @@ DESCRIPTION = (
 )
 
 
-def web_app() -> FastAPI:
+def web_app(*, ignore_unknown: bool = False) -> FastAPI:
     """The application that is mounted beside the service's own routes. `app.state.service` is the BentoML service."""
     app = FastAPI(title="bento-trtllm", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.ignore_unknown = ignore_unknown
     responses.install(app)
     anthropic.install(app)
     openai.install(app)

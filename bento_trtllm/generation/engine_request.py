@@ -55,8 +55,8 @@ def engine_request(request: GenerationRequest, engine: EngineProfile, tokenizer:
 def _check_prompt(tokens: int, engine: EngineProfile) -> None:
     if tokens >= engine.context_length:
         raise InvalidRequest(
-            f"The prompt is {tokens} tokens long, and the model's context holds {engine.context_length} with the "
-            "answer: shorten the prompt.",
+            f"This model's maximum context length is {engine.context_length} tokens, prompt and answer together, and "
+            f"the prompt has {tokens}: shorten it.",
             code=CONTEXT_EXCEEDED,
         )
     if tokens > engine.longest_prompt:

@@ -38,8 +38,8 @@ def error(response: httpx.Response) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
-        ({"model": None}, "model", "invalid_type"),
-        ({"messages": None}, "messages", "invalid_type"),
+        ({"model": None}, "model", "missing_required_parameter"),
+        ({"messages": None}, "messages", "missing_required_parameter"),
         ({"messages": []}, "messages", "invalid_value"),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
         ({"messages": [{"role": "robot", "content": ""}]}, "messages[0]", "invalid_value"),
@@ -65,7 +65,7 @@ def error(response: httpx.Response) -> dict[str, Any]:
         ({"logprobs": True, "top_logprobs": 2}, "top_logprobs", None),
         ({"logprobs": True, "top_logprobs": 1, "temperature": 1}, "top_logprobs", None),
         ({"banana": 1}, "banana", "unknown_parameter"),
-        ({"audio": {}}, "audio", "unknown_parameter"),
+        ({"audio": {}}, "audio", "unsupported_value"),
         ({"stream_options": {"x": 1}}, "stream_options.x", "unknown_parameter"),
         ({"response_format": {"type": "xml"}}, "response_format", "invalid_value"),
         ({"tool_choice": "required"}, "tool_choice", None),

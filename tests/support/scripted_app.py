@@ -39,12 +39,13 @@ class ScriptedApp:
         *script: Said,
         choose: Callable[[TokenRequest], Sequence[Said]] | None = None,
         template: ChatTemplate = TEMPLATE,
+        ignore_unknown: bool = False,
     ) -> None:
         self._choose = choose or (lambda request: script)
         self.source = ScriptedSource(choose=self._play)
         profile = EngineProfile(VOCABULARY, CONTEXT, (EOT,), CONTEXT - 1, guided=True)
         admission = Admission(OwnSlots(8), 8)
-        web = web_app()
+        web = web_app(ignore_unknown=ignore_unknown)
         self.model = web.state.model = SimpleNamespace(
             name=MODEL,
             tag=f"{MODEL}:test",

@@ -61,7 +61,7 @@ def test_a_server_that_stops_sends_its_clients_to_another() -> None:
 
 def test_what_is_too_long_has_a_code() -> None:
     told = describe(TextTooLong("The text has over 9 tokens."))
-    assert told.message == "The text has over 9 tokens. That is more than the model's context holds."
+    assert told.message == "The text has over 9 tokens. That is more than this model's maximum context length."
     assert (told.status, told.kind, told.code) == (400, "invalid_request", "context_length_exceeded")
 
 

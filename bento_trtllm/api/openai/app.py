@@ -8,9 +8,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from bento_trtllm.api import faults
-from bento_trtllm.api.errors import APIError, describe
+from bento_trtllm.api.errors import APIError, bad_request, describe
 from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.openai import chat, chat_answer, completions, responses
+from bento_trtllm.api.openai import chat, chat_answer, completions, functions, responses
 from bento_trtllm.api.openai.choices import ResponseHead, new_id
 from bento_trtllm.api.openai.event_stream import event_stream
 from bento_trtllm.api.openai.extras import Wanted
@@ -53,6 +53,7 @@ async def retrieve_model(request: Request, model: str) -> Response:
 async def create_chat_completion(request: Request, body: ChatRequest) -> Response:
     """Answer a conversation; with `stream`, as server-sent events."""
     model = find(request, body.model)
+    _check_stream(body)
     understood = await off_loop(
         request, lambda: chat.read(body, model), LONG_FORM if chat.has_form(body) else LONG_BODY
     )
@@ -63,15 +64,18 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> Respons
         stream = chat_answer.ChatStream(
             understood, head, model, len(requests), include_usage=_include_usage(body), wanted=Wanted.of(body)
         )
-        return await event_stream(stream.render(events))
+        groups = stream.render(events)
+        return await event_stream(functions.stream_as_asked(groups) if body.functions else groups)
     async with aclosing(events):
-        return _json(await chat_answer.collect(understood, head, model, len(requests), events))
+        completion = await chat_answer.collect(understood, head, model, len(requests), events)
+        return _json(functions.as_asked(completion) if body.functions else completion)
 
 
 @router.post("/completions", response_model=responses.Completion)
 async def create_completion(request: Request, body: CompletionRequest) -> Response:
     """Continue a text; with `stream`, as server-sent events."""
     model = find(request, body.model)
+    _check_stream(body)
     understood = await off_loop(request, lambda: completions.read(body, model), LONG_BODY)
     head = _head("cmpl-", body, model)
     events = fan_out(model.generator, understood.requests)
@@ -99,6 +103,11 @@ def _head(prefix: str, body: SamplingFields, model: ServedModel) -> ResponseHead
     return ResponseHead(new_id(prefix), body.model, f"{model.manifest.engine}-{model.manifest.precision}")
 
 
+def _check_stream(body: SamplingFields) -> None:
+    if body.stream_options and not body.stream:
+        raise bad_request("stream_options goes with stream: true only.", param="stream_options")
+
+
 def _include_usage(body: SamplingFields) -> bool:
     return bool(body.stream_options and body.stream_options.include_usage)
 
@@ -107,9 +116,11 @@ def _json(body: responses.Response) -> Response:
     return Response(body.dump(), media_type="application/json")
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = [{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]
+    if request.app.state.ignore_unknown:
+        found = [fault for fault in found if fault["type"] != faults.UNKNOWN]
     return _error(faults.describe(found, error.body))
 
 

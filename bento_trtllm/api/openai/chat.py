@@ -8,12 +8,13 @@ from bento_trtllm.api.dialogue.chat import Chat, understand
 from bento_trtllm.api.dialogue.conversation import Conversation, Form, Names, Toolbox, arguments, choose
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.openai import guides, template_fields
+from bento_trtllm.api.openai import functions, guides, template_fields
 from bento_trtllm.api.openai.extras import Wanted
 from bento_trtllm.api.openai.requests import (
     AssistantMessage,
     ChatRequest,
     Content,
+    FunctionMessage,
     Message,
     NamedToolChoice,
     ResponseFormatJSONObject,
@@ -50,7 +51,7 @@ def read(request: ChatRequest, model: ServedModel) -> Chat:
 
 def has_form(request: ChatRequest) -> bool:
     """Whether the answer's form is prescribed, which is more to read than text of that length."""
-    return _form(request) is not None or request.tool_choice is not None
+    return _form(request) is not None or bool(request.tool_choice or request.functions)
 
 
 def read_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -60,12 +61,16 @@ def read_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 def _message(message: Message) -> dict[str, Any]:
     """A message as chat templates know it."""
-    fields = message.model_dump(exclude_none=True, exclude={"refusal", "content"})
+    if isinstance(message, FunctionMessage):
+        return functions.result(message)
+    fields = message.model_dump(exclude_none=True, exclude={"refusal", "content", "cache_control", "function_call"})
     if fields["role"] == "developer":
         fields["role"] = "system"
     # Parts are put together before control tokens are looked for: two could make one between them.
     fields["content"] = _text(message.content)
-    if isinstance(message, AssistantMessage) and message.tool_calls:
+    if isinstance(message, AssistantMessage) and message.function_call and not message.tool_calls:
+        fields["tool_calls"] = functions.called(message)
+    if fields.get("tool_calls"):
         for call in fields["tool_calls"]:
             call["function"]["arguments"] = arguments(call["function"]["arguments"])
     else:
@@ -82,8 +87,10 @@ def _text(content: Content | None) -> str:
 
 def _tools(request: ChatRequest) -> Toolbox:
     """The functions that the answer may call."""
+    if request.functions is not None or request.function_call is not None:
+        return functions.toolbox(request)
     wanted = request.tool_choice
-    described = [tool.model_dump(exclude_none=True) for tool in request.tools or ()]
+    described = [tool.model_dump(exclude_none=True, exclude={"cache_control"}) for tool in request.tools or ()]
     several = request.parallel_tool_calls is not False
     if isinstance(wanted, NamedToolChoice):
         return choose(described, None, wanted.function.name, several=several)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from bento_trtllm.api.openai.guides import GuideFields
+from bento_trtllm.api.openai.inert import InertChat, InertSampling
 from bento_trtllm.api.openai.template_fields import TemplateFields
 from bento_trtllm.api.strict import LenientBody, StrictBody
 
@@ -18,7 +19,13 @@ Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 
 
-class TextPart(StrictBody):
+class Cached(StrictBody):
+    """What Anthropic's clients mark as worth keeping, also where they speak OpenAI's protocol. It changes nothing."""
+
+    cache_control: dict[str, Any] | None = None
+
+
+class TextPart(Cached):
     """The only kind of part that a text model reads."""
 
     type: Literal["text"]
@@ -29,7 +36,7 @@ class TextPart(StrictBody):
 Content = str | Annotated[list[TextPart], Field(fail_fast=True)]
 
 
-class SystemMessage(StrictBody):
+class SystemMessage(Cached):
     """Instructions; `developer` is OpenAI's newer name for the role."""
 
     role: Literal["system", "developer"]
@@ -37,7 +44,7 @@ class SystemMessage(StrictBody):
     name: str | None = None
 
 
-class UserMessage(StrictBody):
+class UserMessage(Cached):
     """What the user says."""
 
     role: Literal["user"]
@@ -56,7 +63,7 @@ class MessageToolCall(LenientBody):
     """A call in an assistant's message."""
 
     id: str
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = "function"
     function: CalledFunction
 
 
@@ -68,9 +75,10 @@ class AssistantMessage(LenientBody):
     name: str | None = None
     refusal: str | None = None
     tool_calls: Annotated[list[MessageToolCall], Field(fail_fast=True)] | None = None
+    function_call: CalledFunction | None = None
 
 
-class ToolMessage(StrictBody):
+class ToolMessage(Cached):
     """What a tool gave back."""
 
     role: Literal["tool"]
@@ -79,7 +87,17 @@ class ToolMessage(StrictBody):
     name: str | None = None
 
 
-Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+class FunctionMessage(StrictBody):
+    """What a function gave back, in the older form of tools."""
+
+    role: Literal["function"]
+    name: str
+    content: str | None = None
+
+
+Message = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage, Field(discriminator="role")
+]
 
 
 class FunctionDefinition(StrictBody):
@@ -91,7 +109,7 @@ class FunctionDefinition(StrictBody):
     strict: bool | None = None
 
 
-class Tool(StrictBody):
+class Tool(Cached):
     """A tool; all are functions."""
 
     type: Literal["function"]
@@ -152,8 +170,8 @@ class StreamOptions(StrictBody):
     continuous_usage_stats: bool | None = None
 
 
-class SamplingFields(GuideFields):
-    """Fields that both requests have. Below `user`, those that OpenAI lacks, named as vLLM names them.
+class SamplingFields(GuideFields, InertSampling):
+    """Fields that both requests have. From `top_k` on, those that OpenAI lacks, named as vLLM names them.
 
     All bounds are inclusive: BentoML publishes OpenAPI 3.0, which writes an exclusive one otherwise than pydantic does.
     """
@@ -172,7 +190,6 @@ class SamplingFields(GuideFields):
     logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)] | None = (
         None
     )
-    user: str | None = None
     top_k: int | None = Field(None, ge=-1)
     min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: float | None = Field(None, ge=0.01, le=100)
@@ -181,9 +198,8 @@ class SamplingFields(GuideFields):
     return_token_ids: bool | None = None
 
 
-class ChatRequest(SamplingFields, TemplateFields):
-    """POST /v1/chat/completions. The last group changes no answer here; it is taken so that clients that send it
-    always are served."""
+class ChatRequest(SamplingFields, TemplateFields, InertChat):
+    """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(fail_fast=True)] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
@@ -194,13 +210,8 @@ class ChatRequest(SamplingFields, TemplateFields):
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
     echo: bool | None = None
-
-    metadata: dict[str, str] | None = None
-    store: Literal[False] | None = None
-    service_tier: Literal["auto", "default"] | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    modalities: list[Literal["text"]] | None = None
+    functions: Annotated[list[FunctionDefinition], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
+    function_call: Literal["none", "auto"] | NamedFunction | None = None
 
 
 Tokens = Annotated[list[int], Field(min_length=1, fail_fast=True)]

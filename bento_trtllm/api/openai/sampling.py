@@ -95,7 +95,7 @@ def answer_tokens(wanted: int | None, prompt: int, context: int, *, field: str, 
         return wanted or context - prompt
     answer = f" and {wanted} in the answer ({field})" if wanted else ""
     raise bad_request(
-        f"This model's context holds {context} tokens, prompt and answer together, and you asked for "
+        f"This model's maximum context length is {context} tokens, prompt and answer together, and you asked for "
         f"{prompt + (wanted or 1)}: {prompt} in the prompt{answer or ', which leaves none for the answer'}.",
         param=field if wanted and prompt < context else prompt_field,
         code="context_length_exceeded",
