@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from bento_trtllm.generation.engine_profile import EngineProfile
 from bento_trtllm.generation.errors import InvalidRequest
-from bento_trtllm.generation.parameters import FORBIDDEN, GenerationRequest
+from bento_trtllm.generation.parameters import FORBIDDEN, GenerationRequest, Sampling
 from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.generation.tokenizer import AnswerTokenizer
 from bento_trtllm.grammar.expressions import Rule
@@ -20,15 +20,16 @@ def engine_request(request: GenerationRequest, engine: EngineProfile, tokenizer:
     _check_prompt(len(request.input_ids), engine)
     max_tokens = min(request.max_tokens, engine.context_length - len(request.input_ids))
     ends = () if sampling.ignore_end else engine.end_ids
-    least = min(sampling.min_tokens or 0, max_tokens) if ends else 0
+    others = [*ends[1:], *stop_tokens(sampling, engine, tokenizer)]
+    least = min(sampling.min_tokens or 0, max_tokens) if ends or others else 0
     # The other end tokens then never come, and the first is the one that ends the answer.
-    forbidden = ends[1:] if least and engine.bans_first_end_only else ()
+    forbidden = others if least and engine.bans_first_end_only else ()
     asked = TokenRequest(
         request.input_ids,
         max_tokens,
         # TensorRT-LLM knows one end token; a Llama 3 has up to three.
         end_id=ends[0] if ends else None,
-        stop_words=[[i] for i in ends[1:] if i not in forbidden],
+        stop_words=[[i] for i in others if i not in forbidden],
         bad_words=[[i] for i in forbidden],
         repetition_penalty=sampling.repetition_penalty,
         presence_penalty=sampling.presence_penalty,
@@ -50,6 +51,18 @@ def engine_request(request: GenerationRequest, engine: EngineProfile, tokenizer:
         top_p=sampling.top_p if sampling.top_p is not None else (None if sampling.top_k else 1.0),
         seed=sampling.seed if sampling.seed is not None else secrets.randbits(63),
     )
+
+
+def stop_tokens(sampling: Sampling, engine: EngineProfile, tokenizer: AnswerTokenizer) -> dict[int, str | int]:
+    """The tokens that were asked to end an answer and don't anyway, each with what was asked for.
+
+    An answer of a grammar ends by itself.
+    """
+    if sampling.grammar:
+        return {}
+    ends = () if sampling.ignore_end else engine.end_ids
+    names = {token: name for name in sampling.stop if (token := tokenizer.control(name)) is not None}
+    return {token: asked for token, asked in ({i: i for i in sampling.stop_ids} | names).items() if token not in ends}
 
 
 def _check_prompt(tokens: int, engine: EngineProfile) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.engine_profile import EngineProfile
-from bento_trtllm.generation.engine_request import engine_request
+from bento_trtllm.generation.engine_request import engine_request, stop_tokens
 from bento_trtllm.generation.errors import InvalidRequest, kind_of
 from bento_trtllm.generation.observer import CANCELLED, NoObserver, Observer
 from bento_trtllm.generation.output import OutputProcessor
@@ -55,6 +55,9 @@ class Generator:
             end_ids=frozenset() if request.sampling.ignore_end else self._end_ids,
             max_tokens=asked.max_tokens,
             stop=request.sampling.stop,
+            stop_ids=stop_tokens(request.sampling, self._engine, self._tokenizer),
+            keep_stop=request.sampling.keep_stop,
+            named=request.sampling.named,
             grammar=request.sampling.grammar,
             keep_ids=request.token_ids,
         )
@@ -85,7 +88,7 @@ class Generator:
             observing.ended(outcome)
         if last:
             yield last
-        yield Finish(output.reason, TokenCounts(prompt_tokens, output.generated), output.stop, output.take_ids())
+        yield Finish(output.reason, TokenCounts(prompt_tokens, output.generated), output.stop_reason, output.take_ids())
 
     def _ask(self, request: GenerationRequest) -> TokenRequest:
         try:

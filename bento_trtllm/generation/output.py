@@ -1,7 +1,7 @@
 """The tokens of one answer, put together to text as they come."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bento_trtllm.generation.results import FinishReason, TextDelta, TokenScore
 from bento_trtllm.generation.source import TokenBatch
@@ -12,11 +12,13 @@ from bento_trtllm.text.stop import StopStrings
 
 
 class OutputProcessor:
-    """Takes tokens until a stop string, an end token, or the last token that is allowed.
+    """Takes tokens until a stop string, a stop token, an end token, or the last token that is allowed.
 
     An answer that follows a grammar is never cut: before its tokens run out, it is ended in the shortest way
     that the grammar allows. Then its reason is "length" all the same. Stop strings are not looked for in it: it ends by
-    itself, and nothing follows.
+    itself, and nothing follows. Nor has it names of control tokens.
+
+    `stop_ids` has for each stop token what was asked for, which `stop_reason` tells.
     """
 
     def __init__(
@@ -26,14 +28,20 @@ class OutputProcessor:
         end_ids: frozenset[int],
         max_tokens: int,
         stop: Sequence[str] = (),
+        stop_ids: Mapping[int, str | int] | None = None,
+        keep_stop: bool = False,
+        named: bool = False,
         grammar: Grammar | None = None,
         keep_ids: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
-        self._detokenizer = tokenizer.detokenizer()
+        self._named = named and grammar is None
+        self._detokenizer = tokenizer.detokenizer(named=self._named)
         self._end_ids = end_ids
         self._max_tokens = max_tokens
-        self._stop = StopStrings(stop)
+        self._stop = StopStrings(stop, keep=keep_stop)
+        self._stop_ids = stop_ids or {}
+        self._keep_stop = keep_stop
         self._ending = Ending(grammar) if grammar else None
         # The last text that was counted: within a string what ends the answer stays the same.
         self._counted = "", 0
@@ -45,6 +53,7 @@ class OutputProcessor:
         self._last = -1
         self.generated = 0
         self.stopped = False
+        self.stop_reason: str | int | None = None
         self._cut = False
         self._ended = False
 
@@ -52,11 +61,6 @@ class OutputProcessor:
     def done(self) -> bool:
         """Whether no more tokens are wanted."""
         return self.stopped or self._cut
-
-    @property
-    def stop(self) -> str | None:
-        """The stop string that ended the answer."""
-        return self._stop.met
 
     @property
     def reason(self) -> FinishReason:
@@ -93,18 +97,33 @@ class OutputProcessor:
             closing = "" if self._cut or self._ending.complete else self._close(self._ending)
             return self._delta(closing, last=True)
         text, self.stopped = self._stop.feed(self._detokenizer.flush())
+        self.stop_reason = self._stop.met
         return self._delta(text if self.stopped else text + self._stop.flush(), last=not self.stopped)
 
     def _pass(self, ids: Sequence[int]) -> str:
-        """The text of tokens, up to a stop string. How many were made for it depends on no batch."""
+        """The text of tokens, up to what ends it. How many were made for it depends on no batch."""
         text = ""
-        for batch in [[token] for token in ids] if self._stop else [ids]:
+        singly = self._stop or self._stop_ids or self._named
+        for batch in [[token] for token in ids] if singly else [ids]:
             self._count(batch)
+            if self._last in self._stop_ids:
+                return text + self._stop_at(self._last)
+            if self._named and self._last in self._end_ids:
+                break  # its name is no part of the answer
             fresh, self.stopped = self._stop.feed(self._detokenizer.feed(batch))
             text += fresh
             if self.stopped:
+                self.stop_reason = self._stop.met
                 break
         return text
+
+    def _stop_at(self, token: int) -> str:
+        """The text that is left to show where a stop token ends an answer."""
+        kept = self._detokenizer.feed([token]) if self._keep_stop else ""
+        text, met = self._stop.feed(kept + self._detokenizer.flush())
+        self.stopped = True
+        self.stop_reason = self._stop.met if met else self._stop_ids[token]
+        return text if met else text + self._stop.flush()
 
     def _follow(self, ids: Sequence[int], ending: Ending) -> str:
         """The text of tokens one by one, up to the last from which the answer can still be ended."""
@@ -152,7 +171,7 @@ class OutputProcessor:
         for token, log_prob in zip(tokens.ids, tokens.log_probs, strict=True):
             if token not in self._end_ids:
                 self._scores.append((self._made, TokenScore(token, log_prob)))
-            self._made += len(self._tokenizer.token_bytes(token))
+            self._made += len(self._tokenizer.token_bytes(token, named=self._named))
 
     def _delta(self, text: str, last: bool = False) -> TextDelta | None:
         if not self._scores:

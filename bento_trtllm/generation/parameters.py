@@ -16,6 +16,8 @@ FORBIDDEN = -100.0
 class Sampling:
     """How to choose tokens. Greedy unless temperature, top_p or top_k says otherwise.
 
+    An answer ends at a text of `stop`, which may be the name of a control token, and at a token of `stop_ids`; with
+    `keep_stop` its text is part of the answer. With `named` control tokens are shown by their names.
     `bias` is added to the logits of tokens, by id; FORBIDDEN keeps a token out. With a `grammar` the answer is
     a text of it. `log_probs` asks for a score a token.
     """
@@ -25,6 +27,9 @@ class Sampling:
     top_k: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    stop_ids: tuple[int, ...] = ()
+    keep_stop: bool = False
+    named: bool = False
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None

@@ -37,10 +37,11 @@ class TokenCounts:
 class Finish:
     """The last item of a stream that ended well.
 
-    `stop` is the stop string that ended it, `ids` the tokens left over: an end token, unless the engine keeps that.
+    `stop` is the text or the token that was asked to end it, if one did; `ids` are the tokens left over: an end token,
+    unless the engine keeps that.
     """
 
     reason: FinishReason
     usage: TokenCounts
-    stop: str | None = None
+    stop: str | int | None = None
     ids: Sequence[int] = ()

@@ -17,10 +17,14 @@ class AnswerTokenizer(Protocol):
         """The tokens that a text is."""
         ...
 
-    def token_bytes(self, token: int) -> bytes:
-        """The bytes of one token; a control token has none."""
+    def control(self, name: str) -> int | None:
+        """The control token of that name."""
         ...
 
-    def detokenizer(self) -> Detokenizer:
+    def token_bytes(self, token: int, *, named: bool = False) -> bytes:
+        """The bytes of one token; a control token has none, or with `named` those of its name."""
+        ...
+
+    def detokenizer(self, *, named: bool = False) -> Detokenizer:
         """A new incremental decoder."""
         ...

@@ -4,9 +4,13 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Passes text on, up to the first stop string; holds back what may turn out to be the start of one."""
+    """Passes text on, up to the first stop string; holds back what may turn out to be the start of one.
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    With `keep` the stop string is passed on as well.
+    """
+
+    def __init__(self, stops: Sequence[str], *, keep: bool = False) -> None:
+        self._keep = keep
         self._stops = tuple(stop for stop in stops if stop)
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
@@ -25,8 +29,8 @@ class StopStrings:
         if found:
             self._held = ""
             # The one that is complete first, so that it does not matter how the text was cut into pieces.
-            _, at, self.met = min(found)
-            return text[:at], True
+            end, start, self.met = min(found)
+            return text[: end if self._keep else start], True
         keep = self._possible_start(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], False

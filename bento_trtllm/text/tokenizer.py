@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
@@ -170,18 +170,32 @@ class PromptTokenizer:
         """Whether this tokenizer reads texts alike, cut or not; one that marks the beginning of a text does not."""
         return self._encode_now("".join(PROBES)) == tuple(i for part in PROBES for i in self._encode_now(part))
 
-    def token_bytes(self, token: int) -> bytes:
-        """The bytes of one token; a control token has none."""
-        return self._bytes[token] if token < len(self._bytes) else b""
+    def control(self, name: str) -> int | None:
+        """The control token of that name."""
+        return self.special_ids.get(name)
+
+    def token_bytes(self, token: int, *, named: bool = False) -> bytes:
+        """The bytes of one token; a control token has none, or with `named` those of its name."""
+        table = self._with_names if named else self._bytes
+        return table[token] if token < len(table) else b""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, all at once, without control tokens."""
         detokenizer = self.detokenizer()
         return detokenizer.feed(ids) + detokenizer.flush()
 
-    def detokenizer(self) -> Detokenizer:
+    def detokenizer(self, *, named: bool = False) -> Detokenizer:
         """A new incremental decoder."""
-        return Detokenizer(self._bytes)
+        return Detokenizer(self._with_names if named else self._bytes)
+
+    @cached_property
+    def _with_names(self) -> list[bytes]:
+        """The bytes of all tokens, with names of control tokens."""
+        table = list(self._bytes)
+        for name, token in self.special_ids.items():
+            if token < len(table):
+                table[token] = name.encode()
+        return table
 
     def _encode_now(self, text: str, most: int | None = None) -> Sequence[int]:
         text = self._controls.bare(text)

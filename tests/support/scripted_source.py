@@ -49,10 +49,13 @@ class ByteTokenizer:
     def ids(self, text: str) -> Sequence[int]:
         return list(text.encode())
 
-    def token_bytes(self, token: int) -> bytes:
+    def control(self, name: str) -> int | None:
+        return {"<end>": END, "<other_end>": OTHER_END}.get(name)
+
+    def token_bytes(self, token: int, *, named: bool = False) -> bytes:
         return self._bytes[token]
 
-    def detokenizer(self) -> Detokenizer:
+    def detokenizer(self, *, named: bool = False) -> Detokenizer:
         return Detokenizer(self._bytes)
 
 

@@ -94,7 +94,7 @@ class Answer:
         parts, reason = self._reader.finish(item.reason)
         told = [*self._take(parts), *self._close()]
         self.message.usage.output_tokens = item.usage.completion_tokens
-        self.message.stop_sequence = item.stop if reason == "stop" else None
+        self.message.stop_sequence = item.stop if reason == "stop" and isinstance(item.stop, str) else None
         if reason == "length":
             self.message.stop_reason = "max_tokens"
         elif reason == "tool_calls":

@@ -50,7 +50,10 @@ class ChatStream:
         self._usage.add(finish)
         parts, reason = self._readers[i].finish(finish.reason)
         group: list[responses.Response] = [self._chunk(i, chunks.delta(part)) for part in parts]
-        group.append(self._chunk(i, chunks.Delta(), finish_reason=reason))
+        last = chunks.ChunkChoice(
+            index=i, delta=chunks.Delta(), logprobs=None, finish_reason=reason, stop_reason=finish.stop
+        )
+        group.append(self._of(last))
         if self._include_usage and self._usage.complete:
             group.append(self._envelope(choices=[], usage=self._usage.usage()))
         return group
@@ -73,11 +76,12 @@ class ChatStream:
         i: int,
         delta: chunks.Delta,
         logprobs: responses.ChoiceLogprobs | None = None,
-        finish_reason: responses.FinishReason | None = None,
     ) -> chunks.ChatChunk:
-        choice_ = chunks.ChunkChoice(index=i, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+        return self._of(chunks.ChunkChoice(index=i, delta=delta, logprobs=logprobs, finish_reason=None))
+
+    def _of(self, choice: chunks.ChunkChoice) -> chunks.ChatChunk:
         # With include_usage all chunks have the field, and all but the last say null.
-        return self._envelope([choice_], usage=None) if self._include_usage else self._envelope([choice_])
+        return self._envelope([choice], usage=None) if self._include_usage else self._envelope([choice])
 
     def _envelope(self, choices: list[chunks.ChunkChoice], **usage: responses.Usage | None) -> chunks.ChatChunk:
         head = self._head
@@ -127,6 +131,7 @@ class Collected:
         self._scores: list[TokenScore] = []
         self._ids: list[int] = []
         self._reason: responses.FinishReason = "stop"
+        self._stop_reason: responses.StopReason = None
 
     def add(self, item: TextDelta | Finish) -> None:
         """A piece, or the end."""
@@ -136,6 +141,7 @@ class Collected:
             self._scores += item.scores
             return
         parts, self._reason = self._reader.finish(item.reason)
+        self._stop_reason = item.stop
         self._take(parts)
 
     def _take(self, parts: Sequence[Part]) -> None:
@@ -162,7 +168,9 @@ class Collected:
             message.tool_calls = self._calls
         wanted = chat.top_logprobs
         logprobs = None if wanted is None else chat_logprobs(self._scores, wanted, model.tokenizer)
-        choice = responses.ChatChoice(index=i, message=message, logprobs=logprobs, finish_reason=self._reason)
+        choice = responses.ChatChoice(
+            index=i, message=message, logprobs=logprobs, finish_reason=self._reason, stop_reason=self._stop_reason
+        )
         if chat.request.token_ids:
             choice.token_ids = self._ids
         return choice

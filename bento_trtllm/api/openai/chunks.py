@@ -3,7 +3,7 @@
 from typing import Literal
 
 from bento_trtllm.api.dialogue.reader import Part, Thought
-from bento_trtllm.api.openai.responses import ChoiceLogprobs, FinishReason, Response, Usage
+from bento_trtllm.api.openai.responses import ChoiceLogprobs, FinishReason, Response, StopReason, Usage
 from bento_trtllm.api.tools.calls import CallDelta
 
 
@@ -40,6 +40,7 @@ class ChunkChoice(Response):
     delta: Delta
     logprobs: ChoiceLogprobs | None
     finish_reason: FinishReason | None
+    stop_reason: StopReason = None
     token_ids: list[int] | None = None
 
 

@@ -113,16 +113,19 @@ class CompletionStream:
         usage = UsageCounter(self._completions.prompt_tokens, len(self._completions.requests))
         for i, text in enumerate(self._completions.echoes):
             if text:
-                yield [self._chunk(i, text, None, None)]
+                yield [self._chunk(i, text, None)]
         async with aclosing(events):
             async for i, item in events:
                 group: list[responses.Response]
                 if isinstance(item, TextDelta):
-                    group = [self._chunk(i, item.text, self._scores(i, item), None)]
+                    group = [self._chunk(i, item.text, self._scores(i, item))]
                     self._written[i] += len(item.text)
                 else:
                     usage.add(item)
-                    group = [self._chunk(i, "", None, item.reason)]
+                    last = responses.CompletionChoice(
+                        index=i, text="", logprobs=None, finish_reason=item.reason, stop_reason=item.stop
+                    )
+                    group = [self._of(last)]
                     if self._include_usage and usage.complete:
                         group.append(envelope(self._head, [], usage=usage.usage()))
                 self._extras.add(i, item, group)
@@ -134,11 +137,11 @@ class CompletionStream:
             return None
         return completion_logprobs(piece.scores, top, self._model.tokenizer, self._written[i])
 
-    def _chunk(
-        self, i: int, text: str, logprobs: responses.CompletionLogprobs | None, reason: responses.FinishReason | None
-    ) -> responses.Completion:
-        choices = [responses.CompletionChoice(index=i, text=text, logprobs=logprobs, finish_reason=reason)]
-        return envelope(self._head, choices, usage=None) if self._include_usage else envelope(self._head, choices)
+    def _chunk(self, i: int, text: str, logprobs: responses.CompletionLogprobs | None) -> responses.Completion:
+        return self._of(responses.CompletionChoice(index=i, text=text, logprobs=logprobs, finish_reason=None))
+
+    def _of(self, choice: responses.CompletionChoice) -> responses.Completion:
+        return envelope(self._head, [choice], usage=None) if self._include_usage else envelope(self._head, [choice])
 
 
 async def collect(
@@ -154,14 +157,19 @@ async def collect(
             answers[i].scores += item.scores
         else:
             usage.add(item)
-            answers[i].reason = item.reason
+            answers[i].reason, answers[i].stop = item.reason, item.stop
     choices: list[responses.CompletionChoice] = []
     for i in _best(completions, answers):
         answer, asked, scores = answers[i], completions.requests[i], None
         if completions.logprobs is not None:
             scores = completion_logprobs(answer.scores, completions.logprobs, model.tokenizer, 0)
-        text = completions.echoes[i] + answer.text
-        choice = responses.CompletionChoice(index=len(choices), text=text, logprobs=scores, finish_reason=answer.reason)
+        choice = responses.CompletionChoice(
+            index=len(choices),
+            text=completions.echoes[i] + answer.text,
+            logprobs=scores,
+            finish_reason=answer.reason,
+            stop_reason=answer.stop,
+        )
         if asked.token_ids:
             choice.token_ids, choice.prompt_token_ids = answer.ids, asked.input_ids
         choices.append(choice)
@@ -176,6 +184,7 @@ class _Answer:
     scores: list[TokenScore] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     reason: responses.FinishReason = "stop"
+    stop: responses.StopReason = None
 
     def likelihood(self) -> float:
         """By token, so that a short answer is not better for being short."""

@@ -13,6 +13,7 @@ MAX_CHOICES = 128
 MAX_PROMPTS = 128
 MAX_TOOLS = 128
 MAX_BIASES = 4096
+MAX_STOP_IDS = 64
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)]
@@ -196,6 +197,9 @@ class SamplingFields(GuideFields, InertSampling):
     min_tokens: int | None = Field(None, ge=0)
     ignore_eos: bool | None = None
     return_token_ids: bool | None = None
+    stop_token_ids: Annotated[list[int], Field(max_length=MAX_STOP_IDS)] | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
 
 
 class ChatRequest(SamplingFields, TemplateFields, InertChat):

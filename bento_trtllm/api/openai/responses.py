@@ -5,6 +5,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
+StopReason = str | int | None
+"""vLLM's: the stop string, or the token of stop_token_ids, that ended an answer."""
 
 
 class Response(BaseModel):
@@ -79,6 +81,7 @@ class ChatChoice(Response):
     message: ChatMessage
     logprobs: ChoiceLogprobs | None
     finish_reason: FinishReason
+    stop_reason: StopReason = None
     token_ids: list[int] | None = None
 
 
@@ -111,6 +114,7 @@ class CompletionChoice(Response):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
+    stop_reason: StopReason = None
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
 

@@ -1,7 +1,7 @@
 """From a request's fields to the core's `Sampling`; what no engine can do is refused by the field's name."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from bento_trtllm.api.errors import bad_request
@@ -38,6 +38,9 @@ def read_sampling(
         top_k=min(top_k, MAX_TOP_K) if top_k and top_k > 0 else None,
         seed=None if request.seed is None else request.seed % 2**64,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        stop_ids=_stop_ids(request.stop_token_ids or (), manifest.vocab_size),
+        keep_stop=bool(request.include_stop_str_in_output),
+        named=request.skip_special_tokens is False,
         repetition_penalty=request.repetition_penalty or defaults.repetition_penalty,
         presence_penalty=request.presence_penalty or None,
         frequency_penalty=request.frequency_penalty or None,
@@ -61,6 +64,14 @@ def read_sampling(
 def _takes_likeliest(sampling: Sampling) -> bool:
     changed = (sampling.repetition_penalty or 1.0) != 1.0 or sampling.presence_penalty or sampling.frequency_penalty
     return sampling.greedy and not (changed or sampling.bias or sampling.grammar)
+
+
+def _stop_ids(tokens: Sequence[int], vocab_size: int) -> tuple[int, ...]:
+    wrong = next((token for token in tokens if not 0 <= token < vocab_size), None)
+    if wrong is not None:
+        message = f"stop_token_ids has the token {wrong}: ids are from 0 to {vocab_size - 1}."
+        raise bad_request(message, param="stop_token_ids")
+    return tuple(dict.fromkeys(tokens))
 
 
 def _bias(biases: dict[str, float], vocab_size: int) -> tuple[tuple[int, float], ...]:
