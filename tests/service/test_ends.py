@@ -61,3 +61,43 @@ def test_min_tokens(service: Service, engine: str, home: Path, tmp_path: Path) -
         assert sorted(biased["bad_words"]) == sorted([[i] for i in [*ends[1:], 100]])
         # At 0.10.0 a min_length without an end_id writes beside the logits.
         assert endless["end_id"] is None and endless["sampling"]["min_tokens"] is None
+
+
+def test_tokens_that_were_asked_for_end_it(service: Service) -> None:
+    """An id, and the name of a control token, with and without it in the answer."""
+    tokens = TOKENIZER.encode_text(ANSWERS[PROMPT])
+    token = tokens[10]
+    first = tokens.index(token)
+    answer = ask(service, stop_token_ids=[token])
+    (choice,) = answer["choices"]
+    assert choice["message"]["content"] == TOKENIZER.decode(tokens[:first])
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", token)
+    assert answer["usage"]["completion_tokens"] == first + 1
+    fields = {"stop": "<|eot_id|>", "ignore_eos": True, "skip_special_tokens": False, "max_tokens": WHOLE + 50}
+    for keep in (False, True):
+        (choice,) = ask(service, **fields, include_stop_str_in_output=keep)["choices"]
+        assert choice["message"]["content"] == ANSWERS[PROMPT] + "<|eot_id|>" * keep
+        assert choice["stop_reason"] == "<|eot_id|>"
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "rm",
+        "parameters": {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+    },
+}
+NAMED = {"type": "function", "function": {"name": "rm"}}
+
+
+@pytest.mark.parametrize("choice", ["required", NAMED], ids=["required", "named"])
+def test_a_call_that_was_cut_is_whole_and_says_so(service: Service, choice: Any) -> None:
+    fields = {"tools": [TOOL], "tool_choice": choice, "seed": 0, "temperature": 1.3}
+    reasons = set()
+    for limit in (24, 26, 30, 500):
+        (answer,) = ask(service, **fields, max_tokens=limit)["choices"]
+        for call in answer["message"]["tool_calls"]:
+            assert isinstance(json.loads(call["function"]["arguments"])["path"], str)
+        reasons.add(answer["finish_reason"])
+        assert limit == 500 or answer["finish_reason"] == "length"
+    assert "length" in reasons
