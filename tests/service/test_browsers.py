@@ -136,13 +136,46 @@ def test_settings_say_who_may(home: Path, tmp_path: Path, elsewhere: str) -> Non
             assert ask(url, request("/generate", "llama.example", "origin: https://chat.example")).status == 403
 
 
+def preflight(path: str, origin: str) -> bytes:
+    """What a browser asks before a page's request."""
+    lines = ("access-control-request-method: POST", "access-control-request-headers: authorization,x-stainless-os")
+    return get(path, f"origin: {origin}", *lines).replace(b"GET", b"OPTIONS")
+
+
 def test_with_keys_only_the_key_counts(home: Path, tmp_path: Path) -> None:
-    """A page of another site does not have it."""
-    with serve(home, tmp_path / "log.txt", TRTLLM_API_KEYS="secret") as service:
+    """A page of another site does not have it. Its browser lets it read what it gets where a setting names it."""
+    page, line = "https://chat.example", "authorization: Bearer secret"
+    with serve(home, tmp_path / "log.txt", TRTLLM_API_KEYS="secret", TRTLLM_ALLOWED_ORIGINS=page) as service:
         service.wait_ready()
-        line = "authorization: Bearer secret"
-        assert ask(service.url, request("/generate", "llama.example", "origin: https://a.example", line)).status == 200
-        assert ask(service.url, request("/generate", "localhost")).status == 401
+        for path in ("/generate", "/v1/chat/completions"):
+            asked = ask(service.url, preflight(path, page))
+            assert asked.status == 200
+            assert asked.headers["access-control-allow-origin"] == page
+            assert asked.headers["access-control-allow-headers"] == "authorization,x-stainless-os"
+            assert "POST" in asked.headers["access-control-allow-methods"]
+            refused = ask(service.url, preflight(path, "https://a.example"))
+            assert refused.status == 400
+            assert refused.json()["error"]["type"] == "invalid_request_error"
+            assert "access-control-allow-origin" not in refused.headers
+
+            answer = ask(service.url, request(path, "llama.example", f"origin: {page}", line))
+            assert answer.status == 200
+            assert answer.headers["access-control-allow-origin"] == page
+            assert "x-request-id" in answer.headers["access-control-expose-headers"]
+            assert answer.headers["vary"].lower() == "origin"
+            other = ask(service.url, request(path, "llama.example", "origin: https://a.example", line))
+            assert other.status == 200
+            assert "access-control-allow-origin" not in other.headers
+            # A page reads why it is refused, too.
+            keyless = ask(service.url, request(path, "localhost", f"origin: {page}"))
+            assert (keyless.status, keyless.headers["access-control-allow-origin"]) == (401, page)
+
+
+def test_nobody_reads_across_origins_by_default(service: Service) -> None:
+    here = f"http://127.0.0.1:{port(service)}"
+    for path in ROUTES:
+        answer = ask(service.url, request(path, f"127.0.0.1:{port(service)}", f"origin: {here}"))
+        assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
 def test_pages_call_no_other_host(service: Service) -> None:

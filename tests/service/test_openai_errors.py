@@ -1,6 +1,8 @@
 """What OpenAI's API says when something is wrong, in OpenAI's form."""
 
 import json
+import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +181,22 @@ def test_missing_key_overload_and_a_dead_engine(home: Path, tmp_path: Path) -> N
             client.chat.completions.create(**ask("Hi"))
         assert down.value.status_code == 503
         assert down.value.code == "engine_unavailable"
+
+
+def test_a_request_has_its_id_in_the_response_and_in_the_log(service: Service) -> None:
+    asked = [("GET", "/v1/models"), ("GET", "/nothing"), ("POST", "/v1/completions"), ("POST", "/generate")]
+    names = {f"{method}{path}": secrets.token_hex(8) for method, path in asked}
+    for method, path in asked:
+        response = httpx.request(
+            method, service.url + path, json={} if method == "POST" else None,
+            headers={"x-request-id": names[f"{method}{path}"]}, timeout=60,
+        )  # fmt: skip
+        assert response.headers["x-request-id"] == names[f"{method}{path}"]
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        lines = service.log.read_text("utf-8", "replace").splitlines()
+        found = {name: [line for line in lines if f"request={name}" in line] for name in names.values()}
+        if all(found.values()):
+            return
+        time.sleep(0.05)
+    raise AssertionError(found)
