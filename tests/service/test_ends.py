@@ -90,6 +90,7 @@ TOOL = {
 NAMED = {"type": "function", "function": {"name": "rm"}}
 
 
+@pytest.mark.engines("openvino")
 @pytest.mark.parametrize("choice", ["required", NAMED], ids=["required", "named"])
 def test_a_call_that_was_cut_is_whole_and_says_so(service: Service, choice: Any) -> None:
     fields = {"tools": [TOOL], "tool_choice": choice, "seed": 0, "temperature": 1.3}
