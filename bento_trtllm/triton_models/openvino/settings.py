@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cores import cores, physical_cores
+from memory import free_memory
 from pacing import Pace
 
-GIB = 2**30
 # OpenVINO's CPU plugin keeps the KV cache in blocks of 32 tokens (PagedAttention, 2026.4).
 BLOCK_TOKENS = 32
 # Of the memory that is free at start; the rest is for the weights, the activations and the page cache.
@@ -90,16 +89,3 @@ class EngineSettings:
         container's quota: it takes one a physical core and does not look for a quota (2026.4)."""
         quota = cores()
         return self.threads or (quota if quota < physical_cores() else 0)
-
-
-def free_memory() -> int:
-    """Bytes that can still be had: the machine's, or the container's limit where that is less."""
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024
-    limit = Path("/sys/fs/cgroup/memory.max")
-    used = Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
-        available = min(available, int(text) - int(used.read_text()))
-    return max(available, GIB // 4)

@@ -29,7 +29,7 @@ def quotas(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> Iterator[f
     Interface Files"; Documentation/scheduler/sched-bwc.rst). A container often sees its own group as the root, under a
     path that is the host's; then only the root is found, which is the one that counts.
     """
-    for folder in _groups(cgroups, membership):
+    for folder in groups("cpu", cgroups, membership):
         with suppress(OSError, ValueError):
             quota, period = (folder / "cpu.max").read_text("utf-8").split()
             yield int(quota) / int(period)  # "max" is no number: no limit
@@ -49,8 +49,8 @@ def physical_cores(topology: Path = TOPOLOGY) -> int:
     return len(siblings) or len(allowed)
 
 
-def _groups(cgroups: Path, membership: Path) -> Iterator[Path]:
-    """The folders of its cgroups that can bound its cores, from its own up to the root."""
+def groups(controller: str, cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> Iterator[Path]:
+    """The folders of its cgroups that bound it in what a controller of v1 is for, from its own up to the root."""
     lines = [":: /"]
     with suppress(OSError):
         lines = membership.read_text("utf-8").splitlines()
@@ -58,8 +58,8 @@ def _groups(cgroups: Path, membership: Path) -> Iterator[Path]:
         _, controllers, path = line.split(":", 2)
         if not controllers:  # v2, alone or beside v1
             roots = [cgroups, cgroups / "unified"]
-        elif "cpu" in controllers.split(","):
-            roots = [cgroups / controllers, cgroups / "cpu"]
+        elif controller in controllers.split(","):
+            roots = [cgroups / controllers, cgroups / controller]
         else:
             continue
         inside = PurePosixPath(path.strip()).relative_to("/") if path.startswith("/") else PurePosixPath()
