@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,10 @@ def stop_stub(service: Service) -> None:
 )
 async def test_fault_in_the_engine(victim: Service, fault: Any, noticed_s: float) -> None:
     """Open streams end with an error that clients see, readiness follows, and the engine comes back."""
+    victim.wait_ready()
     before = victim.tritons()[0].pid
-    async with httpx.AsyncClient(base_url=victim.url, timeout=30) as client:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=victim.url, timeout=30))
         started: list[str] = []
 
         async def sse(name: str) -> list[tuple[str, Any]]:
@@ -84,8 +87,8 @@ async def test_fault_in_the_engine(victim: Service, fault: Any, noticed_s: float
                     started.append(name)
             return text
 
-        streams = [asyncio.create_task(sse("a")), asyncio.create_task(sse("b"))]
-        texts = [asyncio.create_task(bare("c"))]
+        answers = asyncio.gather(sse("a"), sse("b"), bare("c"), return_exceptions=True)
+        stack.callback(answers.cancel)
         async with timeout(20):
             while set(started) != {"a", "b", "c"}:
                 await asyncio.sleep(0.01)
@@ -100,7 +103,7 @@ async def test_fault_in_the_engine(victim: Service, fault: Any, noticed_s: float
         assert int(refused.headers["retry-after"]) > 0
         assert refused.json()["error"]["code"] == "engine_unavailable"
         assert (await client.get("/livez")).status_code == 200
-        results = await asyncio.wait_for(asyncio.gather(*streams, *texts, return_exceptions=True), 20)
+        results = await asyncio.wait_for(answers, 20)
         for result in results[:2]:
             assert isinstance(result, list), result
             kind, data = result[-1]
