@@ -82,6 +82,10 @@ class Manifest(BaseModel):
                 f"the model {tag} was packed by {by} version of pack_model.py (format {found}, and this one reads "
                 f"{FORMAT}): {_again(tag, data)}"
             )
+        if "gguf" in data.get("versions", {}):
+            raise StoreError(
+                f"the model {tag} was packed by an older version of pack_model.py (as a GGUF file): {_again(tag, data)}"
+            )
         seal = data.pop("seal", None)
         if _seal(data) != seal:
             raise StoreError(f"the model {tag} is damaged: {FILE} is not what was written; {_again(tag, data)}")
@@ -123,6 +127,8 @@ def _again(tag: str, manifest: Mapping[str, Any] | None = None) -> str:
     if not options and "precision" in known and not (known.get("build") or known.get("tensorrt")):
         # Packed when options were not kept yet: an engine without a build of its own had this one.
         options = {"precision": known["precision"]}
+    if "gguf" in known.get("versions", {}):
+        options = {"precision": {"q8_0": "int8"}.get(known["precision"], "f16")}
     for name, value in (options or {}).items():
         command += f" --{name} {shlex.quote(str(value))}"
     return f"pack it again with python pack_model.py {command} --tag {tag} --force"

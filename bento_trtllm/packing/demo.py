@@ -30,6 +30,7 @@ def main() -> int:
     tag = f"{NAME}:{version()}"
     if not (models() / tag.replace(":", "/") / "manifest.json").exists():
         argv = [sys.executable, "pack_model.py", "openvino", "--checkpoint", str(CHECKPOINT), "--tag", tag]
+        argv += ["--precision", "f32"]
         done = subprocess.run(argv, cwd=ROOT, check=False, stdout=sys.stderr)
         if done.returncode:
             return done.returncode

@@ -137,7 +137,7 @@ def test_cpu_bento_serves(installed: tuple[Path, Path, Path], tmp_path: Path) ->
 
 def test_cpu_bento_of_a_damaged_model_is_refused(installed: tuple[Path, Path, Path], tmp_path: Path) -> None:
     home, bento, python = installed
-    weights = home / "models/demo-llama/1/engine/model.gguf"
+    weights = home / "models/demo-llama/1/engine/openvino_model.bin"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1])
     try:
@@ -147,4 +147,4 @@ def test_cpu_bento_of_a_damaged_model_is_refused(installed: tuple[Path, Path, Pa
     finally:
         weights.write_bytes(whole)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert done.stderr.startswith("error: the model demo-llama:1 is damaged: engine/model.gguf has ")
+    assert done.stderr.startswith("error: the model demo-llama:1 is damaged: engine/openvino_model.bin has ")

@@ -114,7 +114,7 @@ def test_model_that_cannot_be_loaded_is_reported_in_its_own_words(home: Path, tm
     """Not a damaged one, which is refused, but one that was packed so. Tried a few times it has failed."""
     tag = pack(home, "broken-llama:test")
     packed = home / "models" / "broken-llama" / "test"
-    (packed / "engine" / "model.gguf").write_bytes(b"GGUF, it says")
+    (packed / "engine" / "openvino_model.xml").write_text("<net, it says")
     Manifest.read(packed).write(packed)
     log = tmp_path / "log.txt"
     delays = ("--arg", "restart_first_delay_s=0.1", "--arg", "restart_max_delay_s=1")
@@ -124,7 +124,7 @@ def test_model_that_cannot_be_loaded_is_reported_in_its_own_words(home: Path, tm
             time.sleep(0.1)
         assert "failed: 2 times in a row; next start in 1 s" in log.read_text()
         assert "could not load model tensorrt_llm" in log.read_text()
-        assert "gguf" in log.read_text()
+        assert "openvino_model.xml" in log.read_text()
         response = httpx.get(f"{service.url}/readyz", timeout=30)
         assert response.status_code == 503
         assert "(failed)" in response.text

@@ -70,8 +70,6 @@ def test_a_read_only_mount(store: Path, tmp_path: Path, where: str) -> None:
     (temporary := tmp_path / "tmp").mkdir()
     with serve(store, tmp_path / "log.txt", python=python, TMPDIR=str(temporary)) as service:
         assert answers(service)
-        # The copy that the engine was loaded from is gone again.
-        assert list(temporary.rglob("*.gguf")) == []
 
 
 @mounting

@@ -40,12 +40,14 @@ def packed(store: Path) -> Path:
 
 
 def cut(packed: Path) -> None:
-    os.truncate(packed / "engine/model.gguf", 1_000_000)
+    os.truncate(packed / "engine/openvino_model.bin", 1_000_000)
 
 
 def exchange(packed: Path) -> None:
-    size = (packed / "engine/model.gguf").stat().st_size
-    (packed / "engine/model.gguf").write_bytes(b"GGUF" + bytes(size - 4))
+    """As copying does it: a file of its own takes the place of the one that a running engine may have mapped."""
+    file = packed / "engine/openvino_model.bin"
+    (other := file.with_suffix(".new")).write_bytes(bytes(file.stat().st_size))
+    other.rename(file)
 
 
 def older(packed: Path) -> None:
@@ -63,8 +65,8 @@ def spoil(packed: Path) -> None:
         (lambda packed: (packed / "manifest.json").unlink(), "has no manifest.json: pack it again"),
         (lambda packed: (packed / "tokenizer/tokenizer.json").unlink(), "tokenizer/tokenizer.json is missing" + AGAIN),
         (spoil, "repository/tensorrt_llm/config.pbtxt has 9 bytes, and was packed with"),
-        (cut, "engine/model.gguf has 1,000,000 bytes, and was packed with 4,990,784" + AGAIN),
-        (exchange, "engine/model.gguf has other content than was packed" + AGAIN),
+        (cut, "engine/openvino_model.bin has 1,000,000 bytes, and was packed with "),
+        (exchange, "engine/openvino_model.bin has other content than was packed" + AGAIN),
         (older, "was packed by an older version of pack_model.py (format 1, and this one reads 2)"),
     ],
     ids=["no manifest", "no tokenizer", "bad config.pbtxt", "cut engine", "exchanged engine", "older format"],
@@ -79,7 +81,7 @@ def test_scripts_serve_says_the_same(store: Path, packed: Path) -> None:
     subprocess.run([ROOT / "scripts/venv", "cpu"], env=environment(store), check=True, capture_output=True, timeout=300)
     cut(packed)
     said = refused([str(ROOT / "scripts/serve"), "--model", "demo-llama:test"], store)
-    assert "engine/model.gguf has 1,000,000 bytes" in said
+    assert "engine/openvino_model.bin has 1,000,000 bytes" in said
 
 
 def test_a_model_that_is_not_in_the_store(store: Path) -> None:
@@ -123,15 +125,15 @@ def why_not_ready(service: Service) -> str:
 
 
 def test_an_engine_damaged_under_a_service_is_not_started_again(running: Service, packed: Path, tmp_path: Path) -> None:
-    whole = shutil.copy(packed / "engine/model.gguf", tmp_path / "whole.gguf")
+    whole = shutil.copy(packed / "engine/openvino_model.bin", tmp_path / "whole.bin")
     exchange(packed)
     # What is loaded is not touched.
     assert read_events(stream_events(running, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
     running.tritons()[0].kill()
-    until(lambda: "engine/model.gguf has other content than was packed" in why_not_ready(running), 30)
+    until(lambda: "engine/openvino_model.bin has other content than was packed" in why_not_ready(running), 30)
     assert httpx.post(f"{running.url}/generate", json={}, timeout=30).status_code == 503
     assert running.tritons() == []
-    shutil.copy(whole, packed / "engine/model.gguf")
+    shutil.copy(whole, packed / "engine/openvino_model.bin")
     running.wait_ready()
     assert read_events(stream_events(running, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
 

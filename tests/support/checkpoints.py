@@ -204,10 +204,17 @@ def write_checkpoint(
     shapes["model.norm.weight"] = (hidden,)
     if not tied:
         shapes["lm_head.weight"] = (vocab, hidden)
+    for key, part in (("attention_bias", ".self_attn."), ("mlp_bias", ".mlp.")):
+        if (config or {}).get(key):
+            biased = [name for name in shapes if part in name]
+            shapes |= {name.replace(".weight", ".bias"): shapes[name][:1] for name in biased}
     tensors = {}
     for name, shape in shapes.items():
         values = random.standard_normal(shape, dtype=np.float32)
-        values = 1 + values / 10 if len(shape) == 1 else values * np.float32(1.5 / np.sqrt(shape[-1]))
+        if len(shape) > 1:
+            values *= np.float32(1.5 / np.sqrt(shape[-1]))
+        elif name.endswith(".weight"):
+            values = 1 + values / 10
         if endless and name == "lm_head.weight":
             values[generation["eos_token_id"]] = 0
         tensors[name] = (dtype, encode(values, dtype))

@@ -134,6 +134,7 @@ def launch(
 
 
 def pack(home: Path, tag: str, checkpoint: Path = DEMO, *options: str) -> None:
-    """Pack a checkpoint for OpenVINO with the command that users have."""
+    """Pack a checkpoint for OpenVINO with the command that users have, to be computed exactly."""
     argv = [sys.executable, "pack_model.py", "openvino", "--checkpoint", str(checkpoint), "--tag", tag]
+    argv += ["--precision", "f32"]
     subprocess.run([*argv, *options], cwd=ROOT, env=environment(home), check=True, capture_output=True, timeout=300)

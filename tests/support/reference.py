@@ -6,41 +6,41 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf.quants import dequantize, quantize
 from numpy.typing import NDArray
 
 from bento_trtllm.checkpoint.safetensors import read_shards
-from bento_trtllm.engines.openvino.gguf import MATRIX_TYPES, widen
+from bento_trtllm.engines.openvino import quantize
+from bento_trtllm.engines.openvino.weights import SENSITIVE
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Llama:
-    """A checkpoint's weights, rounded as a GGUF file holds them, and computed with in f32."""
+    """A checkpoint's weights, rounded as an engine's file holds them, and computed with in f32."""
 
     weights: dict[str, Array]
     config: dict[str, Any]
 
     @classmethod
-    def load(cls, directory: Path, precision: str = "f16") -> "Llama":
-        """Read config.json and the safetensors of a directory; `precision` is f16 or q8_0."""
-        kind = MATRIX_TYPES[precision]
-        weights = {name: widen(tensor.open()) for name, tensor in read_shards(directory).items()}
-        rounded = {
-            name: dequantize(quantize(value, kind), kind) if value.ndim > 1 else value
-            for name, value in weights.items()
-        }
+    def load(cls, directory: Path, precision: str = "f32") -> "Llama":
+        """Read config.json and the safetensors of a directory; `precision` is one of the OpenVINO engine's."""
+        weights = {name: quantize.widen(tensor.open()) for name, tensor in read_shards(directory).items()}
+        rounded = {name: _round(name, value, precision) for name, value in weights.items()}
         return cls(rounded, json.loads((directory / "config.json").read_text()))
+
+    def log_probs(self, ids: list[int], start: int = 0) -> Array:
+        """Natural logarithms of probabilities, of what `logits` scores."""
+        logits = self.logits(ids, start)
+        above = logits - logits.max(-1, keepdims=True)
+        return np.asarray(above - np.log(np.exp(above).sum(-1, keepdims=True)), np.float32)
 
     def logits(self, ids: list[int], start: int = 0) -> Array:
         """Scores [tokens - start, vocabulary] of the token after each of ids[start:]."""
         config = self.config
         heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
         dim = config.get("head_dim") or config["hidden_size"] // heads
-        theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
-        frequencies = theta ** (-np.arange(0, dim, 2) / dim)
-        angles = np.arange(len(ids))[:, None] * frequencies
+        angles = np.arange(len(ids))[:, None] * frequencies(config, dim)
         cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
         def rotate(x: Array) -> Array:
@@ -52,7 +52,7 @@ class Llama:
             return x / scale * self.weights[f"{name}.weight"]
 
         def project(x: Array, name: str, count: int = 0) -> Array:
-            out = x @ self.weights[f"{name}.weight"].T
+            out = x @ self.weights[f"{name}.weight"].T + self.weights.get(f"{name}.bias", np.float32(0))
             return out.reshape(len(ids), count, dim).swapaxes(0, 1) if count else out
 
         x = self.weights["model.embed_tokens.weight"][ids]
@@ -73,3 +73,39 @@ class Llama:
             x = x + project(y, f"{layer}.mlp.down_proj")
         head = "model.embed_tokens" if config["tie_word_embeddings"] else "lm_head"
         return norm(x[start:], "model.norm") @ self.weights[f"{head}.weight"].T
+
+
+def frequencies(config: dict[str, Any], dim: int) -> NDArray[np.float64]:
+    """Radians a position for each pair of a head's dimensions: Llama 3.1's as the paper of its release describes it."""
+    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    theta, kind = config.get("rope_theta") or rope["rope_theta"], rope.get("rope_type", rope.get("type", "default"))
+    found = []
+    for i in range(0, dim, 2):
+        frequency = theta ** (-i / dim)
+        if kind == "linear":
+            frequency /= rope["factor"]
+        if kind == "llama3":
+            length, low, high = (
+                rope[key] for key in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
+            )
+            wave = 2 * np.pi / frequency
+            if wave > length / low:
+                frequency /= rope["factor"]
+            elif wave > length / high:
+                smooth = (length / wave - low) / (high - low)
+                frequency = (1 - smooth) * frequency / rope["factor"] + smooth * frequency
+        found.append(frequency)
+    return np.array(found)
+
+
+def _round(name: str, value: Array, precision: str) -> Array:
+    """A tensor as the engine's file holds it."""
+    if value.ndim == 1 or precision == "f32":
+        return value
+    if precision == "f16":
+        return value.astype(np.float16).astype(np.float32)
+    if precision == "bf16":
+        return quantize.widen(quantize.to_bf16(value))
+    group = quantize.group_size(value.shape[1]) if precision == "int4" and name not in SENSITIVE else None
+    whole, scales = quantize.to_int4(value, group) if group else quantize.to_int8(value)
+    return np.asarray(whole * scales.astype(np.float32), np.float32).reshape(value.shape)

@@ -34,7 +34,7 @@ STEP_TOKENS = 8
 class Engine:
     """A pipeline in f32, with small steps or large ones, and with or without the library's prefix cache."""
 
-    def __init__(self, gguf: Path, *, cached: bool, step_tokens: int) -> None:
+    def __init__(self, engine: Path, *, cached: bool, step_tokens: int) -> None:
         scheduler = genai.SchedulerConfig()
         scheduler.num_kv_blocks = 100
         scheduler.max_num_batched_tokens = step_tokens
@@ -45,7 +45,7 @@ class Engine:
             "KV_CACHE_PRECISION": "f32",
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
-        self._pipeline = genai.ContinuousBatchingPipeline(str(gguf), scheduler, "CPU", exact)
+        self._pipeline = genai.ContinuousBatchingPipeline(str(engine), scheduler, "CPU", exact)
         self._count = 0
 
     def add(self, prompt: list[int], tokens: int = ANSWER) -> genai.GenerationHandle:
@@ -109,11 +109,11 @@ def test_the_librarys_prefix_cache_still_mixes_prompts_up(
     home: Path, case: Callable[[Engine, int], tuple[list[int], list[float]]], step_tokens: int
 ) -> None:
     """And the same requests without it are answered as alone."""
-    gguf = home / "models" / "demo-llama" / "test" / "engine" / "model.gguf"
-    alone = Engine(gguf, cached=False, step_tokens=256)
+    folder = home / "models" / "demo-llama" / "test" / "engine"
+    alone = Engine(folder, cached=False, step_tokens=256)
     found = {}
     for cached in (False, True):
-        engine = Engine(gguf, cached=cached, step_tokens=step_tokens)
+        engine = Engine(folder, cached=cached, step_tokens=step_tokens)
         results = [case(engine, seed) for seed in range(4)]
         found[cached] = max(abs(np.subtract(alone.scores(prompt), got)).max() for prompt, got in results)
     assert found[False] < ROUNDING

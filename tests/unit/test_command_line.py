@@ -19,7 +19,7 @@ def refused(*arguments: str) -> str:
     [
         ("--engine openvino --checkpoint DIR", "openvino --checkpoint DIR"),
         ("--engine=openvino --checkpoint=a/b --revision main", "openvino --checkpoint a/b --revision main"),
-        ("--checkpoint DIR --precision q8_0 --engine openvino", "openvino --checkpoint DIR --precision=q8_0"),
+        ("--checkpoint DIR --precision int4 --engine openvino", "openvino --checkpoint DIR --precision=int4"),
         ("--engine openvino --checkpoint DIR --tag a:1 --force", "openvino --checkpoint DIR --tag a:1 --force"),
         (
             "--engine tensorrt --checkpoint DIR --preset throughput --gpu L40S --dry-run",
@@ -83,7 +83,7 @@ def test_no_environment_variable_is_an_option(monkeypatch: pytest.MonkeyPatch) -
         ("--engine vllm --checkpoint b", "invalid choice: 'vllm' (choose from"),
         (
             "openvino --checkpoint a --precision f8",
-            "--precision f8 cannot be used: input should be 'f16' or 'q8_0'",
+            "--precision f8 cannot be used: input should be 'int8', 'int4', 'f16', 'bf16' or 'f32'",
         ),
         ("tensorrt --checkpoint a --tp two", "--tp-size two cannot be used: input should be a valid integer"),
         ("tensorrt --checkpoint a --tp 0", "--tp-size 0 cannot be used: input should be greater than or equal to 1"),

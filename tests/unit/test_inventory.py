@@ -15,7 +15,7 @@ from bento_trtllm.manifest import Manifest
 
 LARGE = WHOLE + (3 << 20) + 5
 FACTS: dict[str, Any] = {
-    "engine": "openvino", "precision": "q8_0", "source": "some where/llama", "revision": None, "checksum": "0" * 64,
+    "engine": "openvino", "precision": "int8", "source": "some where/llama", "revision": None, "checksum": "0" * 64,
     "architecture": "LlamaForCausalLM", "parameters": 1, "dtype": "BF16", "vocab_size": 10, "context_length": 20,
     "bos_id": 1, "eos_ids": [2], "versions": {},
 }  # fmt: skip
@@ -132,7 +132,7 @@ def test_a_pack_without_a_manifest_or_of_another_format(packed: Path) -> None:
     (packed / "manifest.json").write_text(json.dumps({**FACTS, "format": 1}))
     assert damaged(packed) == (
         "the model mine:1 was packed by an older version of pack_model.py (format 1, and this one reads 2): "
-        f"{again} openvino --checkpoint 'some where/llama' --precision q8_0 --tag mine:1 --force"
+        f"{again} openvino --checkpoint 'some where/llama' --precision int8 --tag mine:1 --force"
     )
     (packed / "manifest.json").write_text('{"format": 3}')
     assert "was packed by another version of pack_model.py (format 3" in damaged(packed)
@@ -140,6 +140,18 @@ def test_a_pack_without_a_manifest_or_of_another_format(packed: Path) -> None:
     assert "manifest.json is not what was written" in damaged(packed)
     (packed / "manifest.json").unlink()
     assert damaged(packed).startswith(f"the model mine:1 has no manifest.json: {again}")
+
+
+def test_a_gguf_file_is_to_be_packed_again(packed: Path) -> None:
+    """As this engine once was: the precision becomes the nearest that there is."""
+    for once, now in (("f16", "f16"), ("q8_0", "int8")):
+        data = {**FACTS, "precision": once, "options": {"precision": once}, "versions": {"gguf": "0.19.0"}}
+        (packed / "manifest.json").write_text(json.dumps({**data, "format": 2, "seal": seal(data)}))
+        assert damaged(packed) == (
+            "the model mine:1 was packed by an older version of pack_model.py (as a GGUF file): pack it again with "
+            f"python pack_model.py openvino --checkpoint 'some where/llama' --precision {now} "
+            "--tag mine:1 --force"
+        )
 
 
 def test_packs_of_before_an_engine_had_a_part_of_its_own(packed: Path) -> None:
@@ -153,7 +165,7 @@ def test_packs_of_before_an_engine_had_a_part_of_its_own(packed: Path) -> None:
         file.write_text(json.dumps({**before, "seal": seal(before)}))
         assert Manifest.open(packed).build == part
         (packed / "engine" / "small.json").write_text("[]")
-        precision = " --precision q8_0" if engine == "openvino" else ""
+        precision = " --precision int8" if engine == "openvino" else ""
         assert f"pack_model.py {engine} --checkpoint 'some where/llama'{precision} --tag mine:1 --force" in damaged(
             packed
         )

@@ -115,17 +115,20 @@ def test_packs_a_directory(desk: Desk, tiny: Path) -> None:
     assert {entry.name for entry in path.iterdir()} == {
         "engine", "tokenizer", "repository", "manifest.json", "model.yaml",
     }  # fmt: skip
-    assert [file.name for file in (path / "engine").iterdir()] == ["model.gguf"]
+    assert {file.name for file in (path / "engine").iterdir()} == {
+        "openvino_model.xml", "openvino_model.bin", "openvino_detokenizer.xml", "openvino_detokenizer.bin",
+        "config.json",
+    }  # fmt: skip
     for file in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         assert (path / "tokenizer" / file).read_bytes() == (tiny / file).read_bytes()
     assert {entry.name for entry in (path / "repository").iterdir()} == REPOSITORY
     manifest = Manifest.read(path)
     assert manifest.model_dump() == Manifest.read(path).model_dump()
-    assert (manifest.engine, manifest.precision, manifest.source) == ("openvino", "f16", str(tiny))
+    assert (manifest.engine, manifest.precision, manifest.source) == ("openvino", "int8", str(tiny))
     assert (manifest.vocab_size, manifest.context_length, manifest.dtype) == (512, 2048, "BF16")
     assert (manifest.bos_id, manifest.eos_ids, manifest.revision) == (480, [489, 481], None)
     assert len(manifest.checksum or "") == 64
-    assert manifest.versions.keys() == {"openvino", "openvino-genai", "gguf"}
+    assert manifest.versions.keys() == {"openvino", "openvino-genai"}
     desk.assert_clean()
 
 
@@ -143,7 +146,7 @@ def test_bentoml_knows_the_model(desk: Desk, tiny: Path) -> None:
     latest, labels, metadata, framework, count, path = json.loads(shown)
     # The latest is the last that was packed, with a version of one's own or not.
     assert (latest, framework, count) == ("second:mine", "openvino", 4)
-    assert labels == {"engine": "openvino", "precision": "f16", "architecture": "LlamaForCausalLM"}
+    assert labels == {"engine": "openvino", "precision": "int8", "architecture": "LlamaForCausalLM"}
     assert metadata["checksum"] == Manifest.read(desk.models()["first:1"]).checksum
     assert metadata["context_length"] == 2048
     assert Path(path) == desk.models()["first:1"]
@@ -154,9 +157,9 @@ def test_a_tag_that_exists(desk: Desk, tiny: Path) -> None:
     before = (desk.models()["mine:1"] / "model.yaml").read_bytes()
     assert "the model store has mine:1 already" in desk.refused(tiny, "--tag", "mine:1")
     assert (desk.models()["mine:1"] / "model.yaml").read_bytes() == before
-    code, out, _ = desk.pack(tiny, "--tag", "mine:1", "--force", "--precision", "q8_0")
+    code, out, _ = desk.pack(tiny, "--tag", "mine:1", "--force", "--precision", "int4")
     assert (code, out.splitlines()[0]) == (0, "packed mine:1")
-    assert Manifest.read(desk.models()["mine:1"]).precision == "q8_0"
+    assert Manifest.read(desk.models()["mine:1"]).precision == "int4"
     assert list(desk.models()) == ["mine:1"]
     desk.assert_clean()
 
@@ -165,18 +168,18 @@ def test_a_failed_force_keeps_the_old_model(desk: Desk, tiny: Path) -> None:
     assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
     code, _, err = desk.pack(tiny, "--tag", "mine:1", "--force", limit=100_000)
     assert code == 2 and "is full" in err
-    assert Manifest.read(desk.models()["mine:1"]).precision == "f16"
-    assert (desk.models()["mine:1"] / "engine" / "model.gguf").stat().st_size > 300_000
+    assert Manifest.read(desk.models()["mine:1"]).precision == "int8"
+    assert (desk.models()["mine:1"] / "engine" / "openvino_model.bin").stat().st_size > 150_000
     desk.assert_clean()
 
 
 def test_dry_run_writes_nothing(desk: Desk, tiny: Path) -> None:
-    code, out, err = desk.pack(tiny, "--dry-run", "--precision", "q8_0", "--tag", "some:tag")
+    code, out, err = desk.pack(tiny, "--dry-run", "--precision", "int4", "--tag", "some:tag")
     assert (code, err) == (0, "")
     plan = json.loads(out)
     assert plan["tag"] == "some:tag"
     assert plan["checkpoint"]["config"]["hidden_size"] == 64
-    assert plan["engine"]["files"].keys() == {"model.gguf"}
+    assert plan["engine"]["files"].keys() == {"openvino_model.bin"}
     assert set(plan["repository"]) == REPOSITORY
     assert "tokenizer.json" in plan["tokenizer"]
     assert not desk.home.exists()
@@ -240,7 +243,7 @@ def start_packing(desk: Desk, checkpoint: Path) -> "subprocess.Popen[str]":
         desk.command("--checkpoint", checkpoint), env=desk.environment, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
-    while not any(file.stat().st_size > 1_000_000 for file in desk.home.glob("tmp/*/model/engine/model.gguf")):
+    while not any(file.stat().st_size > 1_000_000 for file in desk.home.glob("tmp/*/model/engine/openvino_model.bin")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.005)
     return process
@@ -335,7 +338,7 @@ def check(desk: Desk, *arguments: str) -> tuple[int, str, str]:
 
 def test_check(desk: Desk, tiny: Path) -> None:
     assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
-    weights = desk.models()["mine:1"] / "engine" / "model.gguf"
+    weights = desk.models()["mine:1"] / "engine" / "openvino_model.bin"
     code, out, err = check(desk, "--check", "mine")
     assert (code, err) == (0, "")
     assert out.startswith("mine:1 is as it was packed: ") and out.count("\n") == 1
@@ -346,7 +349,7 @@ def test_check(desk: Desk, tiny: Path) -> None:
         code, out, err = check(desk, *arguments)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert err.startswith(
-            "error: the model mine:1 is damaged: engine/model.gguf has other content than was packed;"
+            "error: the model mine:1 is damaged: engine/openvino_model.bin has other content than was packed;"
         )
     # What the sentence says to do is right.
     again = shlex.split(err.partition("python pack_model.py ")[2])

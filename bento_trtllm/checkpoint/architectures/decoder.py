@@ -7,6 +7,21 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 
+class RopeScaling(BaseModel):
+    """How rotary frequencies differ from those of `rope_theta` alone, as transformers' modeling_rope_utils.py reads it.
+
+    Which of the numbers there are depends on `rope_type`: `default` has none, `linear` a factor, `llama3` all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    rope_type: str = "default"
+    factor: float | None = Field(None, gt=0)
+    low_freq_factor: float | None = Field(None, gt=0)
+    high_freq_factor: float | None = Field(None, gt=0)
+    original_max_position_embeddings: int | None = Field(None, gt=0)
+
+
 class DecoderConfig(BaseModel):
     """config.json, as written by transformers 4 or 5. Sizes are in elements, lengths in tokens."""
 
@@ -23,7 +38,7 @@ class DecoderConfig(BaseModel):
     max_position_embeddings: int = Field(gt=0)
     rms_norm_eps: float = Field(gt=0)
     rope_theta: float = Field(gt=0)
-    rope_type: str = "default"
+    rope_scaling: RopeScaling = RopeScaling()
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
@@ -38,7 +53,7 @@ class DecoderConfig(BaseModel):
         data = dict(data)
         # transformers 5 writes rope_parameters; 4 wrote rope_theta and rope_scaling (once with `type`).
         rope = {**(data.get("rope_scaling") or {}), **(data.get("rope_parameters") or {})}
-        data["rope_type"] = rope.get("rope_type", rope.get("type", "default"))
+        data["rope_scaling"] = {**rope, "rope_type": rope.get("rope_type", rope.get("type", "default"))}
         if "rope_theta" in rope:
             data["rope_theta"] = rope["rope_theta"]
         heads = data.get("num_attention_heads")
@@ -53,6 +68,11 @@ class DecoderConfig(BaseModel):
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError("num_attention_heads is not a multiple of num_key_value_heads")
         return self
+
+    @property
+    def rope_type(self) -> str:
+        """What its rotary frequencies are scaled by, as transformers calls it; `default` is not at all."""
+        return self.rope_scaling.rope_type
 
     @property
     def architecture(self) -> str:

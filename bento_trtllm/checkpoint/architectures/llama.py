@@ -26,10 +26,16 @@ class LlamaConfig(DecoderConfig):
             "mlp.up_proj": (inner, hidden),
             "mlp.down_proj": (hidden, inner),
         }
+        biased = [name for name in layer if self._has_bias(name)]
         shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (self.vocab_size, hidden)}
         for i in range(self.num_hidden_layers):
             shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
+            shapes |= {f"model.layers.{i}.{name}.bias": layer[name][:1] for name in biased}
         shapes["model.norm.weight"] = (hidden,)
         if not self.tie_word_embeddings:
             shapes["lm_head.weight"] = (self.vocab_size, hidden)
         return shapes
+
+    def _has_bias(self, name: str) -> bool:
+        """As transformers' LlamaAttention and LlamaMLP have them."""
+        return (self.attention_bias and name.startswith("self_attn.")) or (self.mlp_bias and name.startswith("mlp."))

@@ -1,4 +1,4 @@
-"""The OpenVINO engine: a GGUF file that OpenVINO GenAI's ContinuousBatchingPipeline loads on any CPU."""
+"""The OpenVINO engine: an IR that OpenVINO GenAI's ContinuousBatchingPipeline loads on any CPU."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -10,20 +10,21 @@ from typing_extensions import Self
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.config import EngineSettings
 from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, weights_fault
-from bento_trtllm.engines.openvino.gguf import FAMILIES, convert, write_gguf
-from bento_trtllm.engines.openvino.options import OpenVINOOptions
-from bento_trtllm.engines.openvino.vocabulary import Vocabulary, read_vocabulary
+from bento_trtllm.engines.openvino.detokenizer import read_vocabulary, write_detokenizer
+from bento_trtllm.engines.openvino.ir import WEIGHTS, write_ir
+from bento_trtllm.engines.openvino.network import NETWORKS
+from bento_trtllm.engines.openvino.options import OpenVINOOptions, Precision
+from bento_trtllm.engines.openvino.rotary import frequencies
+from bento_trtllm.engines.openvino.weights import stored
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.triton.wire import tensors as contract
 
 NAME = "openvino"
-FILE = "model.gguf"
-Q8_0_BLOCK = 32
 MODELS = Path(__file__).parents[2] / "triton_models"
 
 
 class OpenVINOEngine(Engine):
-    """Writes `model.gguf`. q8_0 halves its size and memory, at a small loss of quality."""
+    """Writes openvino_model.xml and .bin, and the vocabulary beside them."""
 
     name = NAME
 
@@ -35,58 +36,44 @@ class OpenVINOEngine(Engine):
         return cls(OpenVINOOptions.make(**values))
 
     def prepare(self, checkpoint: Checkpoint) -> "OpenVINOBuild":
-        config, precision = checkpoint.config, self.options.precision
-        if config.rope_type != "default":
-            # The reader ignores rope_freqs.weight without a word: tokens go wrong from the second on.
-            raise CheckpointError(
-                f"{checkpoint.source} scales its rotary embedding ({config.rope_type}, as Llama 3.1, 3.2 and "
-                "3.3 do), which OpenVINO's GGUF reader ignores: pack meta-llama/Meta-Llama-3-8B-Instruct, or "
-                "use the TensorRT engine"
-            )
-        if fault := _fault(checkpoint, precision):
+        if fault := _fault(checkpoint):
             raise CheckpointError(f"{checkpoint.source} {fault}")
-        vocabulary = read_vocabulary(checkpoint.path / "tokenizer.json", config.vocab_size)
-        return OpenVINOBuild(checkpoint, precision, vocabulary)
+        vocabulary = read_vocabulary(checkpoint.path / "tokenizer.json", checkpoint.config.vocab_size)
+        return OpenVINOBuild(checkpoint, self.options.precision, vocabulary)
 
 
-def _fault(checkpoint: Checkpoint, precision: str) -> str | None:
+def _fault(checkpoint: Checkpoint) -> str | None:
     config = checkpoint.config
-    if config.architecture not in FAMILIES:
+    if config.architecture not in NETWORKS:
         return f"is of the architecture {config.architecture}, which cannot be packed for OpenVINO"
-    if config.attention_bias or config.mlp_bias:
-        return "has biases in its layers, which no Llama 3 has: it cannot be packed"
     if config.hidden_act != "silu":
         return f"has the activation {config.hidden_act}: only silu can be packed"
-    if fault := weights_fault(checkpoint, "--precision"):
-        return fault
-    if precision == "q8_0":
-        for name, tensor in checkpoint.tensors.items():
-            if len(tensor.shape) > 1 and tensor.shape[-1] % Q8_0_BLOCK:
-                return (
-                    f"has rows of {tensor.shape[-1]} weights in {name}, and q8_0 takes multiples of "
-                    f"{Q8_0_BLOCK}: pack with --precision f16"
-                )
-    return None
+    try:
+        frequencies(config)
+    except ValueError as error:
+        return f"scales its rotary embedding {error}"
+    return weights_fault(checkpoint, "--precision")
 
 
 class OpenVINOBuild(Build):
     """One checkpoint at one precision."""
 
-    def __init__(self, checkpoint: Checkpoint, precision: str, vocabulary: Vocabulary) -> None:
+    def __init__(self, checkpoint: Checkpoint, precision: Precision, vocabulary: list[bytes]) -> None:
         super().__init__(checkpoint)
         self._precision, self._vocabulary = precision, vocabulary
+        self._weights = stored(checkpoint, precision)
 
     def plan(self) -> Plan:
-        tensors = convert(self.checkpoint, self._precision)
         return {
             "name": NAME,
             "precision": self._precision,
-            "files": {FILE: sum(tensor.nbytes for tensor in tensors)},
-            "settings": {"tensors": len(tensors)},
+            "files": {WEIGHTS: sum(each.nbytes for each in self._weights)},
+            "settings": {"tensors": len(self._weights)},
         }
 
     def write(self, directory: Path, workspace: Path) -> None:
-        write_gguf(self.checkpoint, self._vocabulary, self._precision, directory / FILE)
+        write_detokenizer(self.checkpoint, self._vocabulary, directory)
+        write_ir(self.checkpoint, self._weights, directory)
 
     def model_config(self) -> pb.ModelConfig:
         config = self.checkpoint.config
@@ -117,7 +104,7 @@ class OpenVINOBuild(Build):
             "engine": NAME,
             "precision": self._precision,
             "context_length": self.checkpoint.config.max_position_embeddings,
-            "versions": {name: version(name) for name in ("openvino", "openvino-genai", "gguf")},
+            "versions": {name: version(name) for name in ("openvino", "openvino-genai")},
             "dialect": self.dialect.name,
             "build": None,
             "options": {"precision": self._precision},

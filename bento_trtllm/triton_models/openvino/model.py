@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import log
 import openvino_genai as genai
 from batcher import Batcher
 from compiler import GuideCompiler
-from engine_file import openable
 from intake import Intake
 from limits import BOUNDS, check
 from metrics import EngineMetrics
@@ -48,12 +46,10 @@ class TritonPythonModel:
         }
         if threads := settings.inference_threads():
             properties["INFERENCE_NUM_THREADS"] = threads
-        (engine,) = settings.engine_dir.glob("*.gguf")
-        # The working directory goes with Triton, and "" is a name without the é that those above it may have.
-        with openable(engine, Path()) as file:
-            tokenizer = genai.Tokenizer(str(file))
-            pipeline = genai.ContinuousBatchingPipeline(str(file), tokenizer, scheduler, "CPU", **properties)
-        log.info(f"{engine.name}: KV cache of {scheduler.num_kv_blocks} blocks of 32 tokens")
+        engine = str(settings.engine_dir)
+        tokenizer = genai.Tokenizer(engine)
+        pipeline = genai.ContinuousBatchingPipeline(engine, tokenizer, scheduler, "CPU", **properties)
+        log.info(f"{settings.inference_precision}: KV cache of {scheduler.num_kv_blocks} blocks of 32 tokens")
         metrics = EngineMetrics(args["model_name"], scheduler.num_kv_blocks)
         check_s = settings.cancellation_check_period_ms / 1000
         self._batcher = Batcher(pipeline, check_s, settings.response_pace, log.error, metrics.update)

@@ -52,7 +52,7 @@ class Sequence:
         stops = self._banned or request.end_ids
         config.stop_token_ids = set(stops)
         config.ignore_eos = not stops
-        # Else the engine adds the end token that the GGUF names to the stop tokens of the request.
+        # Else the engine adds the end token of the model's config.json to the stop tokens of the request.
         config.eos_token_id = next(iter(stops), -1)
         config.min_new_tokens = (
             config.max_new_tokens if self._banned else min(request.min_tokens, config.max_new_tokens)

@@ -93,14 +93,14 @@ class Standin:
         return tag
 
     def _build(self, packed: Path, checkpoint: Path) -> None:
-        """What NVIDIA's trtllm-build would have made: here a GGUF file's path, and the lengths it was built for."""
+        """What NVIDIA's trtllm-build would have made: here the path of OpenVINO's, and the lengths it was built for."""
         manifest = Manifest.read(packed)
-        gguf = self.folder / "gguf" / packed.parent.name / packed.name
-        gguf.mkdir(parents=True)
-        make_engine("openvino").prepare(find_checkpoint(str(checkpoint))).write(gguf, gguf)
+        engine = self.folder / "openvino" / packed.parent.name / packed.name
+        engine.mkdir(parents=True)
+        make_engine("openvino", precision="f32").prepare(find_checkpoint(str(checkpoint))).write(engine, engine)
         built = Provenance.model_validate(manifest.build)
         files: Mapping[str, Any] = {
-            "rank0.engine": str(gguf / "model.gguf"),
+            "rank0.engine": str(engine),
             "config.json": json.dumps(
                 {
                     "version": built.tensorrt_llm,

@@ -91,7 +91,7 @@ class Source:
     """A pipeline that makes tokens, one a step and sequence."""
 
     def __init__(self, engine: Path, max_batch_size: int) -> None:
-        """`engine` names the GGUF file: the content of rank0.engine."""
+        """`engine` names the folder of OpenVINO's engine: the content of rank0.engine."""
         scheduler = genai.SchedulerConfig()
         scheduler.num_kv_blocks = 1024
         scheduler.max_num_seqs = max_batch_size
@@ -103,8 +103,7 @@ class Source:
             "KV_CACHE_PRECISION": "f32",
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
-        gguf = engine.read_text()
-        self.pipeline = genai.ContinuousBatchingPipeline(gguf, scheduler, "CPU", properties)
+        self.pipeline = genai.ContinuousBatchingPipeline(engine.read_text(), scheduler, "CPU", properties)
         self._next = 0
 
     @cached_property
