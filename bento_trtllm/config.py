@@ -234,6 +234,9 @@ class ServingSettings(BaseModel):
     unknown_fields: Literal["refuse", "ignore"] = Field(
         "refuse", description="What a field that is not known does: a 400 that names it, or nothing."
     )
+    tool_format: Literal["auto", "llama3", "pythonic", "hermes", "mistral", "qwen"] = Field(
+        "auto", description="How the model writes tool calls. auto: as its chat template does, or else as Llama 3.1."
+    )
     allowed_hosts: str = Field(
         "",
         description="Where there are no keys: names in Host that are answered, with commas between; * is all. "

@@ -5,6 +5,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from bento_trtllm.api.tools.formats import choose
 from bento_trtllm.bento.pinned import open_pinned, pin, verify
 from bento_trtllm.bento.shutdown import Drain
 from bento_trtllm.config import Settings
@@ -17,6 +18,7 @@ from bento_trtllm.generation.errors import EngineUnavailable
 from bento_trtllm.generation.generator import Generator
 from bento_trtllm.manifest import FILE as MANIFEST
 from bento_trtllm.metrics.prometheus import Telemetry
+from bento_trtllm.text.templates import Templates
 from bento_trtllm.text.text import Text
 from bento_trtllm.triton.process.door import Door
 from bento_trtllm.triton.process.repository import engine_config, place_repository, read_parameters
@@ -47,7 +49,9 @@ class LLM:
         self.tag = f"{self.name}:{packed.name}"
         self.manifest = open_pinned(packed)
         self.created = int((packed / MANIFEST).stat().st_mtime)
-        text = Text.read(packed / "tokenizer", self.manifest.context_length, self.manifest.eos_ids)
+        files = packed / "tokenizer"
+        self.tool_format = choose(settings.tool_format, Templates.read(files).sources.values())
+        text = Text.read(files, self.manifest.context_length, self.manifest.eos_ids, self.tool_format.marks)
         self.tokenizer, self.template, self.defaults = text.tokenizer, text.template, text.defaults
         self._slots = SharedSlots(settings.max_running_requests, settings.workers) if settings.workers > 1 else None
         slots = self._slots or OwnSlots(settings.max_running_requests)

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from bento_trtllm.api.tools.formats import ToolFormat
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.generator import Generator
 from bento_trtllm.manifest import Manifest
@@ -22,6 +23,7 @@ class ServedModel(Protocol):
     generator: Generator
     defaults: Defaults
     admission: Admission
+    tool_format: ToolFormat
 
     def not_ready(self) -> str | None:
         """Why no requests are taken, as a sentence; None if they are."""

@@ -20,9 +20,11 @@ class Text:
     defaults: Defaults
 
     @classmethod
-    def read(cls, directory: Path, most: int | None = None, end_ids: Collection[int] = ()) -> "Text":
+    def read(
+        cls, directory: Path, most: int | None = None, end_ids: Collection[int] = (), shown: Collection[str] = ()
+    ) -> "Text":
         """From a directory with the tokenizer's files; see PromptTokenizer. Raises CheckpointError."""
-        tokenizer = PromptTokenizer(directory, most, end_ids)
+        tokenizer = PromptTokenizer(directory, most, end_ids, shown)
         return cls(tokenizer, ChatTemplate(directory, tokenizer), Defaults.read(directory))
 
     def check(self) -> None:

@@ -53,10 +53,17 @@ class PromptTokenizer:
     Raises CheckpointError for files that cannot be read.
     """
 
-    def __init__(self, directory: Path, most: int | None = None, end_ids: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        most: int | None = None,
+        end_ids: Collection[int] = (),
+        shown: Collection[str] = (),
+    ) -> None:
         """`most` tokens are encoded of a text; a longer one raises TextTooLong, before it has cost more than these.
 
-        `end_ids` are tokens that end an answer: no part of its text, whatever the tokenizer says of them.
+        `end_ids` are tokens that end an answer: no part of its text, whatever the tokenizer says of them. `shown` are
+        control tokens that are a part of it.
         """
         self._most = most
         self.config = read_json(directory / CONFIG)
@@ -66,6 +73,9 @@ class PromptTokenizer:
         templates = Templates.read(directory)
         self._add_named(templates)
         self._bytes = token_bytes(self._tokenizer)
+        for name in shown:
+            if (i := self._tokenizer.token_to_id(name)) is not None:
+                self._bytes[i] = name.encode()
         for token in end_ids:
             if token < len(self._bytes):
                 self._bytes[token] = b""

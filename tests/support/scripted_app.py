@@ -10,6 +10,7 @@ from bento_trtllm.api.anthropic.errors import AnthropicErrors
 from bento_trtllm.api.asgi import App
 from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.envelope import Envelope
+from bento_trtllm.api.tools.formats import LLAMA3, ToolFormat
 from bento_trtllm.api.web import web_app
 from bento_trtllm.generation.admission import Admission, OwnSlots
 from bento_trtllm.generation.engine_profile import EngineProfile
@@ -40,6 +41,7 @@ class ScriptedApp:
         choose: Callable[[TokenRequest], Sequence[Said]] | None = None,
         template: ChatTemplate = TEMPLATE,
         ignore_unknown: bool = False,
+        tool_format: ToolFormat = LLAMA3,
     ) -> None:
         self._choose = choose or (lambda request: script)
         self.source = ScriptedSource(choose=self._play)
@@ -55,6 +57,7 @@ class ScriptedApp:
             template=template,
             generator=Generator(profile, TOKENIZER, lambda: self.source, admission, LONG),
             admission=admission,
+            tool_format=tool_format,
             not_ready=lambda: None,
             defaults=Defaults.read(DEMO),
         )

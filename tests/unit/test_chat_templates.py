@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.text.templates import Templates
@@ -151,3 +152,19 @@ def test_a_tokenizer_that_is_not_byte_level_is_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps(data))
     with pytest.raises(CheckpointError, match="not byte-level"):
         Text.read(path).check()
+
+
+BEGUN = [*ASKED, {"role": "assistant", "content": "A server. "}]
+
+
+# transformers looks for the word in the source.
+@pytest.mark.parametrize("name", [name for name, source in TEMPLATES.items() if "content" in source])
+def test_a_last_message_is_continued_as_in_transformers(name: str, checkpoints: dict[str, Path]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoints[name])
+    try:
+        expected = tokenizer.apply_chat_template(BEGUN, continue_final_message=True, return_dict=False)
+    except Exception:
+        with pytest.raises(CheckpointError):
+            ours(checkpoints[name]).chat(BEGUN, continued=True)
+        return
+    assert ours(checkpoints[name]).chat(BEGUN, continued=True) == expected

@@ -18,6 +18,7 @@ import pytest
 from bento_trtllm.api import aside
 from bento_trtllm.api.asgi import App
 from bento_trtllm.api.bodies import DecodedBodies
+from bento_trtllm.api.tools.formats import LLAMA3
 from bento_trtllm.api.web import web_app
 from bento_trtllm.bento import garbage
 from bento_trtllm.generation.errors import EngineUnavailable
@@ -71,6 +72,7 @@ def app() -> Iterator[DecodedBodies]:
         template=ChatTemplate(DEMO, tokenizer),
         generator=NoEngine(),
         defaults=Defaults.read(DEMO),
+        tool_format=LLAMA3,
     )
     # As in a worker: else the collector walks over all that these tests have.
     interval, thresholds = sys.getswitchinterval(), gc.get_threshold()

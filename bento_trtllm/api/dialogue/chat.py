@@ -8,7 +8,7 @@ from bento_trtllm.api.dialogue.reader import AnswerReader
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai.requests import SamplingFields
 from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling, within
-from bento_trtllm.api.tools.llama3 import ToolCallParser
+from bento_trtllm.api.tools.formats import ToolFormat
 from bento_trtllm.generation.parameters import GenerationRequest
 
 
@@ -18,6 +18,7 @@ class Chat:
 
     request: GenerationRequest
     tools: Toolbox
+    format: ToolFormat
     top_logprobs: int | None = None
     echo: str = ""
 
@@ -25,8 +26,7 @@ class Chat:
         """For one answer."""
         if not self.tools.callable:
             return AnswerReader()
-        names = {tool.name for tool in self.tools.callable}
-        return AnswerReader(ToolCallParser(names, several=self.tools.several))
+        return AnswerReader(self.format.parser(self.tools.callable, several=self.tools.several))
 
 
 def prompt(conversation: Conversation, model: ServedModel, names: Names) -> list[int]:
@@ -53,9 +53,10 @@ def understand(
     )
     grammar = None
     if conversation.tools.forced:
-        grammar = compile_calls(conversation.tools, conversation.answers)
+        grammar = compile_calls(conversation.tools, conversation.answers, model.tool_format)
     elif conversation.form is not None:
         grammar = compile_form(conversation.form, conversation.answers)
     top = conversation.top_logprobs
     chosen = read_sampling(sampling, model.defaults, model.manifest, grammar=grammar, top_logprobs=top)
-    return Chat(GenerationRequest(input_ids, max_tokens, chosen, conversation.token_ids), conversation.tools, top)
+    asked = GenerationRequest(input_ids, max_tokens, chosen, conversation.token_ids)
+    return Chat(asked, conversation.tools, model.tool_format, top)

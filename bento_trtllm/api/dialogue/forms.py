@@ -7,7 +7,7 @@ from typing import Any
 from bento_trtllm.api.dialogue.conversation import Form, Toolbox
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.tools.calls import CallableTool
-from bento_trtllm.api.tools.llama3 import calls
+from bento_trtllm.api.tools.formats import FORMATS, ToolFormat
 from bento_trtllm.grammar.expressions import Expression
 from bento_trtllm.grammar.grammar import Grammar, GrammarError
 from bento_trtllm.grammar.json import Rules
@@ -33,12 +33,12 @@ def compile_form(form: Form, answers: int) -> Grammar:
     return _checked(grammar, answers)
 
 
-def compile_calls(tools: Toolbox, answers: int) -> Grammar:
+def compile_calls(tools: Toolbox, answers: int, format: ToolFormat) -> Grammar:
     """The grammar of calls of these tools. Raises as `compile_form`."""
     try:
         check_size({tool.name: tool.parameters for tool in tools.callable})
         written = tuple((tool.name, json.dumps(tool.parameters)) for tool in tools.callable)
-        grammar = _of_calls(written, tools.several)
+        grammar = _of_calls(written, tools.several, format.name)
     except GrammarError as error:
         message = f"tools: a function's parameters cannot be enforced: {error}."
         raise bad_request(message, param="tools") from error
@@ -65,9 +65,9 @@ def _of_form(kind: str, value: str) -> Grammar:
 
 
 @lru_cache(maxsize=32)
-def _of_calls(tools: tuple[tuple[str, str], ...], several: bool) -> Grammar:
+def _of_calls(tools: tuple[tuple[str, str], ...], several: bool, format: str) -> Grammar:
     def root(rules: Rules) -> Expression:
         functions = [CallableTool(name, json.loads(parameters)) for name, parameters in tools]
-        return calls(rules, functions, several=several)
+        return FORMATS[format].calls(rules, functions, several=several)
 
     return make_grammar(root)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bento_trtllm.api.tools.calls import CallDelta
-from bento_trtllm.api.tools.llama3 import ToolCallParser
+from bento_trtllm.api.tools.formats import CallParser
 from bento_trtllm.generation.results import FinishReason
 
 EndReason = Literal["stop", "length", "tool_calls"]
@@ -25,7 +25,7 @@ Part = str | Thought | CallDelta
 class AnswerReader:
     """Reads one answer. Without a parser of calls all of it is text."""
 
-    def __init__(self, parser: ToolCallParser | None = None) -> None:
+    def __init__(self, parser: CallParser | None = None) -> None:
         self._parser = parser
 
     def feed(self, text: str) -> Sequence[Part]:

@@ -1,0 +1,177 @@
+"""Calls in each of the formats, out of text that comes in pieces; each call that a grammar forces can be read."""
+
+import json
+import random
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bento_trtllm.api.tools.calls import CallableTool, CallDelta
+from bento_trtllm.api.tools.formats import AUTO, FORMATS, choose
+from bento_trtllm.api.tools.llama3 import MAX_CALLS
+from bento_trtllm.grammar.schema import make_grammar
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from tests.support import chat_templates
+from tests.support.schemas import write
+
+CITY: dict[str, object] = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 9}, "days": {"type": "array", "items": {"type": "integer"}}},
+    "required": ["city"],
+}
+TOOLS = (CallableTool("get_weather", CITY), CallableTool("add", {"type": "object", "additionalProperties": False}))
+WHOLE_AND_IN_CHARACTERS: tuple[list[int] | None, ...] = ([], None)
+Read = tuple[str, list[tuple[str, Any]]]
+
+
+def parse(name: str, text: str, cuts: list[int] | None = None, *, several: bool = True) -> Read:
+    """The words of an answer and its calls, arguments as values where they are JSON."""
+    parser = FORMATS[name].parser(TOOLS, several=several)
+    at = [0, *sorted(cuts if cuts is not None else range(1, len(text))), len(text)]
+    deltas = [delta for start, end in pairwise(at) for delta in parser.feed(text[start:end])]
+    deltas += parser.finish()
+    found: list[tuple[str, str]] = []
+    for delta in deltas:
+        if isinstance(delta, CallDelta):
+            if delta.id:
+                assert delta.index == len(found)
+                found.append((delta.name or "", ""))
+            known, arguments = found[delta.index]
+            found[delta.index] = known, arguments + delta.arguments
+    assert parser.calls == len(found)
+    return "".join(delta for delta in deltas if isinstance(delta, str)), [(n, value(text)) for n, text in found]
+
+
+def value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+KYIV = ("get_weather", {"city": "Ky{i]v", "days": [1, -2]})
+ADD: tuple[str, Any] = ("add", {})
+HERMES = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Ky{i]v", "days": [1, -2]}}\n</tool_call>'
+HERMES_ADD = '<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call>'
+CODER = (
+    "<tool_call>\n<function=get_weather>\n<parameter=city>\nKy{i]v\n</parameter>\n<parameter=days>\n[1, -2]\n"
+    "</parameter>\n</function>\n</tool_call>"
+)
+LISTED = '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Ky{i]v", "days": [1, -2]}}'
+NAMED = '[TOOL_CALLS]get_weather[ARGS]{"city": "Ky{i]v", "days": [1, -2]}'
+PYTHON = "[get_weather(city='Ky{i]v', days=[1, -2])"
+CASES: list[tuple[str, str, Read]] = [
+    ("hermes", HERMES, ("", [KYIV])),
+    ("hermes", f"Let me see.\n{HERMES}\n{HERMES_ADD}\nDone.", ("Let me see.\nDone.", [KYIV, ADD])),
+    ("hermes", HERMES.replace("\n", ""), ("", [KYIV])),
+    ("hermes", HERMES.removesuffix("</tool_call>"), ("", [KYIV])),
+    ("hermes", "a < b <tool", ("a < b <tool", [])),
+    ("hermes", " <tool_call> no", (" <tool_call> no", [])),
+    (
+        "hermes",
+        '<tool_call>{"name": "other", "arguments": {}}</tool_call>',
+        ('<tool_call>{"name": "other", "arguments": {}}</tool_call>', []),
+    ),
+    ("hermes", '<tool_call>\n{"name": "ad', ('<tool_call>\n{"name": "ad', [])),
+    ("hermes", '<tool_call>{"name": "add", "arguments": {"a', ("", [("add", '{"a')])),
+    ("hermes", "plain ", ("plain ", [])),
+    ("qwen", HERMES, ("", [KYIV])),
+    ("qwen", f"So:\n\n{CODER}\n{CODER}", ("So:", [KYIV, KYIV])),
+    ("qwen", CODER.replace("get_weather", "other"), (CODER.replace("get_weather", "other"), [])),
+    ("qwen", "<tool_call>\n<function=add>\n</function>", ("", [ADD])),
+    ("mistral", f"{LISTED}]", ("", [KYIV])),
+    ("mistral", f'Well. {LISTED}, {{"name": "add", "arguments": {{}}}}] Yes.', ("Well. Yes.", [KYIV, ADD])),
+    ("mistral", f"{NAMED}[TOOL_CALLS]add{{}}", ("", [KYIV, ADD])),
+    ("mistral", NAMED.replace("[ARGS]", "[CALL_ID]abc123[ARGS]"), ("", [KYIV])),
+    ("mistral", "[TOOL_CALLS]other{}", ("[TOOL_CALLS]other{}", [])),
+    ("mistral", "[1, 2] [TOOL", ("[1, 2] [TOOL", [])),
+    ("pythonic", f"{PYTHON}]", ("", [KYIV])),
+    ("pythonic", f"\n{PYTHON}, add()]", ("", [KYIV, ADD])),
+    ("pythonic", "[get_weather(city='a', days=true)]", ("", [("get_weather", {"city": "a", "days": True})])),
+    ("pythonic", "[other(a=1)]", ("[other(a=1)]", [])),
+    ("pythonic", "[add(1)] is", ("[add(1)] is", [])),
+    ("pythonic", "[add(a=open('x'))]", ("[add(a=open('x'))]", [])),
+    ("pythonic", "[1, 2]", ("[1, 2]", [])),
+    ("pythonic", PYTHON, (PYTHON, [])),
+    ("pythonic", '{"name": "add", "parameters": {}}', ("", [ADD])),
+    ("pythonic", "Hello", ("Hello", [])),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "expected"), CASES)
+def test_calls_and_words_whole_and_in_characters(name: str, text: str, expected: Read) -> None:
+    assert parse(name, text, []) == expected
+    assert parse(name, text) == expected
+
+
+@given(st.sampled_from(CASES), st.lists(st.integers(0, 200), max_size=6))
+def test_cuts_change_nothing(case: tuple[str, str, Read], cuts: list[int]) -> None:
+    name, text, expected = case
+    assert parse(name, text, [cut for cut in cuts if cut <= len(text)]) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("hermes", f"{HERMES_ADD}\n{HERMES}"),
+        ("qwen", f"{HERMES_ADD}\n{CODER}"),
+        ("mistral", f"[TOOL_CALLS]add{{}}{NAMED}"),
+        ("mistral", LISTED.replace("[{", '[{"name": "add", "arguments": {}}, {', 1) + "]"),
+        ("pythonic", PYTHON.replace("[", "[add(), ", 1) + "]"),
+    ],
+)
+def test_one_call_where_several_are_not_wanted(name: str, text: str) -> None:
+    for cuts in WHOLE_AND_IN_CHARACTERS:
+        assert parse(name, text, cuts, several=False) == ("", [ADD])
+
+
+@pytest.mark.parametrize("several", [True, False])
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_a_grammar_forces_can_be_read(name: str, several: bool) -> None:
+    grammar = make_grammar(lambda rules: FORMATS[name].calls(rules, TOOLS, several=several))
+    rng = random.Random(0)
+    for _ in range(100):
+        words, found = parse(name, write(grammar, rng))
+        assert words == ""
+        assert 1 <= len(found) <= (MAX_CALLS if several else 1)
+        for called, arguments in found:
+            assert arguments == {} if called == "add" else isinstance(arguments["city"], str)
+
+
+def test_words_are_not_held_back() -> None:
+    parser = FORMATS["hermes"].parser(TOOLS, several=True)
+    assert parser.feed("Hel") == ["Hel"]
+    assert parser.feed("lo <") == ["lo"]
+    assert parser.feed("b") == [" <b"]
+    parser.feed('<tool_call>{"name": "add", "arguments": {')
+    assert parser.feed('"a": 1') == [CallDelta(0, '"a": 1')]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("{{ '<|python_tag|>' }}", "llama3"),
+        ("{{ '[TOOL_CALLS]' + x }}", "mistral"),
+        ('<tool_call>\n{"name": <function-name>}', "hermes"),
+        ("<tool_call>\n<function=example>", "qwen"),
+        ("[func_name1(params_name1=params_value1)]", "pythonic"),
+        ("", "llama3"),
+    ],
+)
+def test_a_template_says_how_calls_are_written(source: str, name: str) -> None:
+    assert choose(AUTO, ["other", source]).name == name
+    assert choose("hermes", [source]).name == "hermes"
+
+
+def test_marks_that_are_control_tokens_are_shown(tmp_path: Path) -> None:
+    """Of what a model writes; in what a user writes they are plain characters as ever."""
+    mark = "[TOOL_CALLS]"
+    directory = chat_templates.write(tmp_path / "tokenizer")
+    plain, shown = (PromptTokenizer(directory, shown=marks) for marks in ((), FORMATS["mistral"].marks))
+    assert (plain.decode([shown.special_ids[mark]]), shown.decode([shown.special_ids[mark]])) == ("", mark)
+    assert shown.encode(mark) == [shown.special_ids[mark]]
+    assert shown.special_ids[mark] not in shown.encode(shown.protect(mark))
