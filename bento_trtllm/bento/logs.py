@@ -28,10 +28,11 @@ def escape(text: str) -> str:
 def _one_line(record: logging.LogRecord) -> bool:
     """No message has a second line, which could be taken for another message; a traceback has, all indented.
 
-    One that is about a request says about which.
+    One that is about a request says about which. A record comes here once for each handler.
     """
-    name = request_id.CURRENT.get()
-    record.msg, record.args = escape(record.getMessage()) + (f" (request={name})" if name else ""), None
+    about = f" (request={name})" if (name := request_id.CURRENT.get()) else ""
+    message = escape(record.getMessage().rstrip("\n"))
+    record.msg, record.args = message if message.endswith(about) else message + about, None
     if isinstance(record.exc_info, tuple):
         text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
         record.exc_text = textwrap.indent("\n".join(map(escape, text.split("\n"))), "    ")

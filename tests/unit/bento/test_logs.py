@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from bento_trtllm.api import request_id
 from bento_trtllm.bento import logs
 
 
@@ -41,3 +42,17 @@ def test_lines_of_a_traceback_are_indented(written: io.StringIO) -> None:
     assert first == "[ERROR] It failed"
     assert "    [INFO] forged \\x1b[1m" in others
     assert all(line.startswith("    ") for line in others)
+
+
+def test_a_record_of_two_handlers_names_its_request_once(written: io.StringIO) -> None:
+    logger = logging.getLogger("test.twice")
+    other = logging.StreamHandler(written)
+    logger.addHandler(other)
+    logs.configure()
+    token = request_id.CURRENT.set("req-1")
+    try:
+        logger.warning("It failed\n")
+    finally:
+        request_id.CURRENT.reset(token)
+        logger.removeHandler(other)
+    assert written.getvalue() == "It failed (request=req-1)\n[WARNING] It failed (request=req-1)\n"
