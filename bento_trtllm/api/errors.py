@@ -30,6 +30,14 @@ TYPES = {429: "rate_limit_error"}
 CODES = {"unauthorized": "invalid_api_key", "overloaded": "rate_limit_exceeded", "invalid_request": "invalid_value"}
 
 
+# An error is not as long as what it is about: names and values of clients stand in it.
+MOST_WORDS, MOST_OF_A_NAME = 1000, 200
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 @dataclass
 class APIError(Exception):
     """An answer that is not 200. `kind` is our name for it, `message` is for people.
@@ -45,6 +53,10 @@ class APIError(Exception):
     param: str | None = None
     code: str | None = None
     tensor: str | None = None
+
+    def __post_init__(self) -> None:
+        self.message = _shortened(self.message, MOST_WORDS)
+        self.param = self.param and _shortened(self.param, MOST_OF_A_NAME)
 
     def body(self) -> dict[str, object]:
         """The JSON body of the response, and the data of an SSE error event: OpenAI's object, on every route."""

@@ -8,12 +8,9 @@ from then on is an event.
 import asyncio
 from typing import Any
 
-from bento_trtllm.api import sse
+from bento_trtllm.api import late_errors, sse
 from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send
 from bento_trtllm.api.bodies import DECODED
-
-# Where an event of an error has no type of its own: OpenAI's clients look at the data.
-UNTYPED = ("/v1/chat/completions", "/v1/completions")
 
 
 class Pings:
@@ -27,7 +24,7 @@ class Pings:
         if not self._interval_s or not _asks_for_stream(scope):
             await self._app(scope, receive, send)
             return
-        stream = _Stream(send, self._interval_s, typed=scope["path"] not in UNTYPED)
+        stream = _Stream(send, self._interval_s, scope["path"])
         try:
             await self._app(scope, receive, stream.send)
         finally:
@@ -45,10 +42,10 @@ def _asks_for_stream(scope: Scope) -> bool:
 class _Stream:
     """An application's send, and a timer beside it."""
 
-    def __init__(self, send: Send, interval_s: float, *, typed: bool) -> None:
+    def __init__(self, send: Send, interval_s: float, path: str) -> None:
         self._send = send
         self._interval_s = interval_s
-        self._typed = typed
+        self._path = path
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(interval_s, self._ring)
@@ -56,7 +53,8 @@ class _Stream:
         self._sending = False
         self._started = False
         self._early = False
-        self._error: bytes | None = None
+        self._status = 200
+        self._error = b""
 
     async def send(self, message: Message) -> None:
         """Pass a message on, or what it is in a response that has begun already."""
@@ -92,14 +90,13 @@ class _Stream:
     async def _continue(self, message: Message) -> None:
         """A message of a response whose beginning was sent: of a stream, or of an error that came too late."""
         if message["type"] == "http.response.start":
-            self._error = b"" if message["status"] >= 400 else None
+            self._status = message["status"]
             return
-        if self._error is not None:
+        if self._status >= 400:
             self._error += message.get("body", b"")
             if message.get("more_body", False):
                 return
-            data = f"data: {self._error.decode()}\n\n"
-            message = {**message, "body": (f"event: error\n{data}" if self._typed else data).encode()}
+            message = {**message, "body": late_errors.event(self._path, self._status, self._error).encode()}
         if not message.get("more_body", False):
             self._stop()
         await self._send(message)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -65,20 +66,36 @@ async def test_before_the_first_event() -> None:
     assert got == [(15, "200"), (15, sse.PING), (30, sse.PING), (31, "data: 1\n\n"), (31, "end")]
 
 
-@pytest.mark.parametrize(("path", "before"), [(CHAT, ""), (GENERATE, "event: error\n"), ("/v1/x", "event: error\n")])
-def test_what_goes_wrong_after_that_is_an_event(path: str, before: str) -> None:
-    error = APIError(503, "overloaded", "Busy.")
+ERROR = APIError(503, "overloaded", "Busy.")
+LATE: dict[str, tuple[str, dict[str, Any]]] = {
+    CHAT: ("", ERROR.body()),
+    GENERATE: ("event: error\n", ERROR.body()),
+    "/v1/messages": (
+        "event: error\n",
+        {"type": "error", "error": {"type": "overloaded_error", "message": "Busy."}, "request_id": None},
+    ),
+    "/v1/responses": (
+        "event: error\n",
+        {"type": "error", "sequence_number": 0, "code": "overloaded", "message": "Busy.", "param": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("path", LATE)
+def test_what_goes_wrong_after_that_is_an_event(path: str) -> None:
+    before, content = LATE[path]
 
     @in_virtual_time
     async def test() -> None:
         async def work(send: Send) -> None:
             await asyncio.sleep(20)
-            await respond(send, error)
+            await respond(send, ERROR)
 
         got = await ask(work, path=path, accept=b"text/event-stream")
         assert got[:2] == [(15, "200"), (15, sse.PING)]
         (_, last) = got[2]
-        assert last == f"{before}data: {json.dumps(error.body())}\n\n"
+        head, _, data = last.partition("data: ")
+        assert (head, json.loads(data)) == (before, content) and data.endswith("}\n\n")
         assert len(got) == 3
 
     test()

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from bento_trtllm.api import request_id
 from bento_trtllm.api.anthropic.objects import ErrorDetail, ErrorObject
 from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send
 from bento_trtllm.api.errors import APIError
@@ -23,7 +24,7 @@ TYPES = {
 def error_object(status: int, message: str) -> ErrorObject:
     """An error of a status."""
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
-    return ErrorObject(error=ErrorDetail(type=kind, message=message))
+    return ErrorObject(error=ErrorDetail(type=kind, message=message), request_id=request_id.CURRENT.get() or None)
 
 
 def describe(error: APIError) -> ErrorObject:
