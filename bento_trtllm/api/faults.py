@@ -51,7 +51,8 @@ def _sentence(fault: Mapping[str, Any], there: Sequence[Mapping[str, Any]]) -> s
             least = limits.get("min_length", 1)
             return "it must not be empty" if least == 1 else f"it must have at least {least}"
         case "union_tag_invalid":
-            return f"its {limits['discriminator']} must be one of {limits['expected_tags']}"
+            tag = str(limits["tag"])[:80]
+            return f"its {limits['discriminator']} is {tag!r}, and must be one of {limits['expected_tags']}"
         case "too_long":
             return f"it has {limits.get('actual_length')}, and may have at most {limits.get('max_length')}"
     types = dict.fromkeys(str(each["msg"]).removeprefix(SHOULD) for each in there if _is_of_type(each))
