@@ -5,6 +5,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from bento_trtllm.api.dialogue.thoughts import CLOSE, MARKS
 from bento_trtllm.api.tools.formats import choose
 from bento_trtllm.bento.pinned import open_pinned, pin, verify
 from bento_trtllm.bento.shutdown import Drain
@@ -50,8 +51,11 @@ class LLM:
         self.manifest = open_pinned(packed)
         self.created = int((packed / MANIFEST).stat().st_mtime)
         files = packed / "tokenizer"
-        self.tool_format = choose(settings.tool_format, Templates.read(files).sources.values())
-        text = Text.read(files, self.manifest.context_length, self.manifest.eos_ids, self.tool_format.marks)
+        templates = Templates.read(files).sources.values()
+        self.tool_format = choose(settings.tool_format, templates)
+        self.thinks = any(CLOSE in source for source in templates)
+        shown = (*self.tool_format.marks, *(MARKS if self.thinks else ()))
+        text = Text.read(files, self.manifest.context_length, self.manifest.eos_ids, shown)
         self.tokenizer, self.template, self.defaults = text.tokenizer, text.template, text.defaults
         self._slots = SharedSlots(settings.max_running_requests, settings.workers) if settings.workers > 1 else None
         slots = self._slots or OwnSlots(settings.max_running_requests)

@@ -24,6 +24,8 @@ class ServedModel(Protocol):
     defaults: Defaults
     admission: Admission
     tool_format: ToolFormat
+    thinks: bool
+    """Whether its template knows of thoughts before an answer."""
 
     def not_ready(self) -> str | None:
         """Why no requests are taken, as a sentence; None if they are."""

@@ -1,6 +1,5 @@
 """POST /tokenize and POST /detokenize, as vLLM has them (0.11, entrypoints/openai/protocol.py)."""
 
-from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -66,8 +65,7 @@ async def tokenize(request: Request, body: TokenizeRequest) -> Response:
     ids = await off_loop(request, lambda: _tokens(body, model), LONG_BODY)
     found = Tokens(count=len(ids), max_model_len=model.generator.longest_prompt + 1, tokens=ids)
     if body.return_token_strs:
-        names = _names(model)
-        found.token_strs = [_shown(model, names, [token]) for token in ids]
+        found.token_strs = [model.tokenizer.spell([token]) for token in ids]
     return Response(found.dump(), media_type="application/json")
 
 
@@ -79,7 +77,7 @@ async def detokenize(request: Request, body: DetokenizeRequest) -> Response:
     wrong = next((i for i, token in enumerate(body.tokens) if not 0 <= token < size), None)
     if wrong is not None:
         raise bad_request(f"tokens[{wrong}]: ids are from 0 to {size - 1}.", param="tokens")
-    text = await off_loop(request, lambda: _shown(model, _names(model), body.tokens), LONG_BODY)
+    text = await off_loop(request, lambda: model.tokenizer.spell(body.tokens), LONG_BODY)
     return Response(Text(prompt=text).dump(), media_type="application/json")
 
 
@@ -101,13 +99,3 @@ def _tokens(body: TokenizeRequest, model: ServedModel) -> list[int]:
     described = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
     tools = choose(described, None, None, several=True)
     return prompt(Conversation(messages, tools, continued=continued, variables=others), model, Names())
-
-
-def _names(model: ServedModel) -> dict[int, str]:
-    """Control tokens by id."""
-    return {i: name for name, i in model.tokenizer.special_ids.items()}
-
-
-def _shown(model: ServedModel, names: Mapping[int, str], ids: Sequence[int]) -> str:
-    raw = b"".join(names[i].encode() if i in names else model.tokenizer.token_bytes(i) for i in ids)
-    return raw.decode("utf-8", "replace")

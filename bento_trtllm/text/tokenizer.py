@@ -189,6 +189,11 @@ class PromptTokenizer:
         table = self._with_names if named else self._bytes
         return table[token] if token < len(table) else b""
 
+    def spell(self, ids: Sequence[int]) -> str:
+        """The text of tokens, control tokens by their names."""
+        detokenizer = self.detokenizer(named=True)
+        return detokenizer.feed(ids) + detokenizer.flush()
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, all at once, without control tokens."""
         detokenizer = self.detokenizer()

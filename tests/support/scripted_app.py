@@ -42,6 +42,7 @@ class ScriptedApp:
         template: ChatTemplate = TEMPLATE,
         ignore_unknown: bool = False,
         tool_format: ToolFormat = LLAMA3,
+        thinks: bool = False,
     ) -> None:
         self._choose = choose or (lambda request: script)
         self.source = ScriptedSource(choose=self._play)
@@ -58,6 +59,7 @@ class ScriptedApp:
             generator=Generator(profile, TOKENIZER, lambda: self.source, admission, LONG),
             admission=admission,
             tool_format=tool_format,
+            thinks=thinks,
             not_ready=lambda: None,
             defaults=Defaults.read(DEMO),
         )

@@ -73,6 +73,7 @@ def app() -> Iterator[DecodedBodies]:
         generator=NoEngine(),
         defaults=Defaults.read(DEMO),
         tool_format=LLAMA3,
+        thinks=False,
     )
     # As in a worker: else the collector walks over all that these tests have.
     interval, thresholds = sys.getswitchinterval(), gc.get_threshold()

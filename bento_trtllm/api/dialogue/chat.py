@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from bento_trtllm.api.dialogue.conversation import Conversation, Names, Toolbox
 from bento_trtllm.api.dialogue.forms import compile_calls, compile_form
 from bento_trtllm.api.dialogue.reader import AnswerReader
+from bento_trtllm.api.dialogue.thoughts import OPEN, Thinking, ThoughtReader
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai.requests import SamplingFields
 from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling, within
 from bento_trtllm.api.tools.formats import ToolFormat
 from bento_trtllm.generation.parameters import GenerationRequest
+
+# Tokens in which a prompt's last mark and the white space behind it stand, even if they are characters.
+TAIL = 16
 
 
 @dataclass(frozen=True)
@@ -19,14 +23,15 @@ class Chat:
     request: GenerationRequest
     tools: Toolbox
     format: ToolFormat
+    thinking: Thinking = "no"
     top_logprobs: int | None = None
     echo: str = ""
 
     def reader(self) -> AnswerReader:
         """For one answer."""
-        if not self.tools.callable:
-            return AnswerReader()
-        return AnswerReader(self.format.parser(self.tools.callable, several=self.tools.several))
+        thoughts = None if self.thinking == "no" else ThoughtReader(begun=self.thinking == "begun")
+        tools = self.tools.callable
+        return AnswerReader(thoughts, self.format.parser(tools, several=self.tools.several) if tools else None)
 
 
 def prompt(conversation: Conversation, model: ServedModel, names: Names) -> list[int]:
@@ -51,12 +56,15 @@ def understand(
         field=names.max_tokens,
         prompt_field=names.messages,
     )
+    thinking: Thinking = "no"
+    if model.thinks:
+        thinking = "begun" if model.tokenizer.spell(input_ids[-TAIL:]).rstrip().endswith(OPEN) else "may"
     grammar = None
     if conversation.tools.forced:
-        grammar = compile_calls(conversation.tools, conversation.answers, model.tool_format)
+        grammar = compile_calls(conversation.tools, conversation.answers, model.tool_format, thinking)
     elif conversation.form is not None:
-        grammar = compile_form(conversation.form, conversation.answers)
+        grammar = compile_form(conversation.form, conversation.answers, thinking)
     top = conversation.top_logprobs
     chosen = read_sampling(sampling, model.defaults, model.manifest, grammar=grammar, top_logprobs=top)
     asked = GenerationRequest(input_ids, max_tokens, chosen, conversation.token_ids)
-    return Chat(asked, conversation.tools, model.tool_format, top)
+    return Chat(asked, conversation.tools, model.tool_format, thinking, top)

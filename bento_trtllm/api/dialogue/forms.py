@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from bento_trtllm.api.dialogue.conversation import Form, Toolbox
+from bento_trtllm.api.dialogue.thoughts import Thinking, before
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.tools.calls import CallableTool
 from bento_trtllm.api.tools.formats import FORMATS, ToolFormat
@@ -22,23 +23,23 @@ MAX_FORCED = 32_768
 SHAPES = {"schema": "the schema", "regex": "the regular expression", "choice": "the choice"}
 
 
-def compile_form(form: Form, answers: int) -> Grammar:
+def compile_form(form: Form, answers: int, thinking: Thinking = "no") -> Grammar:
     """The grammar of a form. Raises APIError for what cannot be enforced, or not in so many answers."""
     try:
         # Before anything is done with it: what follows takes time that grows with it.
         check_size(form.value)
-        grammar = _of_form(form.kind, json.dumps(form.value))
+        grammar = _of_form(form.kind, json.dumps(form.value), thinking)
     except GrammarError as error:
         raise bad_request(f"{form.name}: {SHAPES[form.kind]} cannot be enforced: {error}.", param=form.name) from error
     return _checked(grammar, answers)
 
 
-def compile_calls(tools: Toolbox, answers: int, format: ToolFormat) -> Grammar:
+def compile_calls(tools: Toolbox, answers: int, format: ToolFormat, thinking: Thinking = "no") -> Grammar:
     """The grammar of calls of these tools. Raises as `compile_form`."""
     try:
         check_size({tool.name: tool.parameters for tool in tools.callable})
         written = tuple((tool.name, json.dumps(tool.parameters)) for tool in tools.callable)
-        grammar = _of_calls(written, tools.several, format.name)
+        grammar = _of_calls(written, tools.several, format.name, thinking)
     except GrammarError as error:
         message = f"tools: a function's parameters cannot be enforced: {error}."
         raise bad_request(message, param="tools") from error
@@ -57,17 +58,24 @@ def _checked(grammar: Grammar, answers: int) -> Grammar:
 
 # Applications send the same again and again.
 @lru_cache(maxsize=32)
-def _of_form(kind: str, value: str) -> Grammar:
+def _of_form(kind: str, value: str, thinking: Thinking) -> Grammar:
     form: Any = json.loads(value)
-    if kind == "schema":
-        return make_grammar(lambda rules: SchemaRules(rules, form).root())
-    return make_grammar(lambda rules: whole(rules, form) if kind == "regex" else one_of(form))
+
+    def root(rules: Rules) -> Expression:
+        match kind:
+            case "schema":
+                return SchemaRules(rules, form).root()
+            case "regex":
+                return whole(rules, form)
+        return one_of(form)
+
+    return make_grammar(lambda rules: before(rules, root(rules), thinking))
 
 
 @lru_cache(maxsize=32)
-def _of_calls(tools: tuple[tuple[str, str], ...], several: bool, format: str) -> Grammar:
+def _of_calls(tools: tuple[tuple[str, str], ...], several: bool, format: str, thinking: Thinking) -> Grammar:
     def root(rules: Rules) -> Expression:
         functions = [CallableTool(name, json.loads(parameters)) for name, parameters in tools]
         return FORMATS[format].calls(rules, functions, several=several)
 
-    return make_grammar(root)
+    return make_grammar(lambda rules: before(rules, root(rules), thinking))

@@ -77,6 +77,7 @@ class AssistantMessage(LenientBody):
     refusal: str | None = None
     tool_calls: Annotated[list[MessageToolCall], Field(fail_fast=True)] | None = None
     function_call: CalledFunction | None = None
+    reasoning_content: str | None = None
 
 
 class ToolMessage(Cached):

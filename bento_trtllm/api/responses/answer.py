@@ -76,11 +76,16 @@ class Answer:
         cut = reason == "length"
         told += self._output.finish("incomplete" if cut else "completed")
         self.response.output = self._output.items
-        self.response.usage = _usage(item)
+        self.response.usage = _usage(item, self._thought_tokens())
         self.response.completed_at = None if cut else int(time.time())
         if cut:
             self.response.incomplete_details = objects.IncompleteDetails(reason="max_output_tokens")
         return [*told, self._tell("incomplete" if cut else "completed")]
+
+    def _thought_tokens(self) -> int:
+        """As the tokenizer reads the thoughts: which tokens they came in, nobody has kept."""
+        items = (item for item in self._output.items if isinstance(item, objects.ReasoningItem))
+        return sum(self._model.tokenizer.count(part.text) for item in items for part in item.content)
 
     def _tell(self, status: Status) -> Event:
         self.response.status = "in_progress" if status == "created" else status
@@ -125,12 +130,12 @@ def _begin(request: ResponsesRequest) -> objects.ResponseObject:
     )
 
 
-def _usage(finish: Finish) -> objects.Usage:
+def _usage(finish: Finish, thoughts: int) -> objects.Usage:
     asked, made = finish.usage.prompt_tokens, finish.usage.completion_tokens
     return objects.Usage(
         input_tokens=asked,
         input_tokens_details=objects.InputTokensDetails(),
         output_tokens=made,
-        output_tokens_details=objects.OutputTokensDetails(reasoning_tokens=0),
+        output_tokens_details=objects.OutputTokensDetails(reasoning_tokens=min(thoughts, made)),
         total_tokens=asked + made,
     )
