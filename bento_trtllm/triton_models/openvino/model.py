@@ -50,9 +50,9 @@ class TritonPythonModel:
         tokenizer = genai.Tokenizer(engine)
         pipeline = genai.ContinuousBatchingPipeline(engine, tokenizer, scheduler, "CPU", **properties)
         log.info(f"{settings.inference_precision}: KV cache of {scheduler.num_kv_blocks} blocks of 32 tokens")
-        metrics = EngineMetrics(args["model_name"], scheduler.num_kv_blocks)
+        self._metrics = EngineMetrics(args["model_name"], scheduler.num_kv_blocks)
         check_s = settings.cancellation_check_period_ms / 1000
-        self._batcher = Batcher(pipeline, check_s, settings.response_pace, log.error, metrics.update)
+        self._batcher = Batcher(pipeline, check_s, settings.response_pace, log.error, self._metrics.update)
         self._guides = GuideCompiler(tokenizer, settings.vocab_size, self._batcher.submit, self._batcher.between_steps)
         reader = RequestReader(
             engine="openvino",
@@ -73,6 +73,7 @@ class TritonPythonModel:
         # The compiler may wait for the batcher, which lets it go.
         self._batcher.close()
         self._guides.close()
+        self._metrics.close()
 
     def _submit(self, request: EngineRequest, reply: Reply, name: str) -> None:
         check(request)

@@ -43,6 +43,15 @@ class EngineMetrics:
             self._used.set(used)
         self._last = (active, used)
 
+    def close(self) -> None:
+        """Give all of them back while Triton listens; for the model's finalize.
+
+        Left to the end of the stub, they are given back by way of memory that is gone, and it dies of SIGSEGV
+        (Metric::SaveToSharedMemory of the Python backend, Triton 2.51).
+        """
+        del self._iterations, self._active, self._used, self._blocks_all
+        del self._requests, self._blocks, self._general
+
     @staticmethod
     def _family(name: str, description: str) -> pb_utils.MetricFamily:
         return pb_utils.MetricFamily(name=name, description=description, kind=pb_utils.MetricFamily.GAUGE)
