@@ -38,6 +38,11 @@ class Generator:
         self._end_ids = frozenset(engine.end_ids)
 
     @property
+    def guided(self) -> bool:
+        """Whether answers can be kept to a grammar."""
+        return self._engine.guided
+
+    @property
     def longest_prompt(self) -> int:
         """Tokens that a prompt may have."""
         return self._engine.longest_prompt

@@ -213,3 +213,23 @@ async def test_vitals() -> None:
         app.model.not_ready = lambda: "The server is stopping."
         response = await client.get("/health")
     assert (response.status_code, response.json()["error"]["message"]) == (503, "The server is stopping.")
+
+
+CALLED = '{"name": "f", "parameters": {"x": tr'
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"properties": {"x": {"type": "boolean"}}}},
+}
+
+
+async def test_calls_that_nobody_forces_are_whole_where_they_can_be() -> None:
+    app = ScriptedApp(CALLED)
+    body: dict[str, Any] = {"messages": [HI], "tools": [TOOL]}
+    choice = (await app.post(CHAT, {**body, "max_tokens": len(TOKENIZER.encode_text(CALLED)) + 4})).json()["choices"][0]
+    assert json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"]) == {"x": True}
+    assert app.source.requests[-1].guide
+    # What does not go with a grammar, or cannot be one, is not refused where none was asked for.
+    others = TOOL["function"] | {"parameters": {"not": {}}}
+    for fields in ({"stop": "x"}, {"min_tokens": 1}, {"tools": [{"type": "function", "function": others}]}):
+        assert (await app.post(CHAT, {**body, **fields})).status_code == 200
+        assert app.source.requests[-1].guide is None

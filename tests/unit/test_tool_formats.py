@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from bento_trtllm.api.tools.calls import CallableTool, CallDelta
 from bento_trtllm.api.tools.formats import AUTO, FORMATS, choose
 from bento_trtllm.api.tools.llama3 import MAX_CALLS
+from bento_trtllm.grammar.ending import Ending
 from bento_trtllm.grammar.schema import make_grammar
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.support import chat_templates
@@ -140,6 +142,37 @@ def test_what_a_grammar_forces_can_be_read(name: str, several: bool) -> None:
         assert 1 <= len(found) <= (MAX_CALLS if several else 1)
         for called, arguments in found:
             assert arguments == {} if called == "add" else isinstance(arguments["city"], str)
+
+
+GUIDED = [name for name, made in FORMATS.items() if made.auto]
+BEGUN = {
+    "llama3": '{"name": "get_weather", "parameters": {',
+    "hermes": 'So: <tool_call>\n{"name": "get_weather", "arguments": {"ci',
+    "mistral": 'So: [TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Ky',
+}
+WORDS = ["", "Hello", "a < b <tool", '{"a": 1}', '{"names": [', 'Use {"name": "add"}', "[1] [TOOL", "\n<think>"]
+
+
+@pytest.mark.parametrize("several", [True, False])
+@pytest.mark.parametrize("name", GUIDED)
+def test_what_begins_as_a_call_is_one_and_words_are_free(name: str, several: bool) -> None:
+    auto = FORMATS[name].auto
+    assert auto
+    grammar = make_grammar(lambda rules: auto(rules, TOOLS, several=several))
+    for words in WORDS:
+        ending = Ending(grammar)
+        assert ending.feed(words) and ending.complete, words
+        assert parse(name, words) == (words, [])
+    ending = Ending(grammar)
+    assert ending.feed(BEGUN[name]) and not ending.complete
+    said, ((called, arguments),) = parse(name, BEGUN[name] + ending.shortest())
+    assert (called, said) == ("get_weather", "" if name == "llama3" else "So:")
+    jsonschema.validate(arguments, CITY)
+    rng = random.Random(0)
+    for _ in range(100):
+        for _, arguments in parse(name, write(grammar, rng))[1]:
+            assert isinstance(arguments, dict)
+    assert not Ending(grammar).feed(BEGUN[name].replace("get_weather", "other"))
 
 
 def test_words_are_not_held_back() -> None:

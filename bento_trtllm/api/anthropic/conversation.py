@@ -46,7 +46,7 @@ def count(request: Prompt, model: ServedModel) -> int:
 
 def has_form(request: Prompt) -> bool:
     """Whether the answer's form is prescribed, which is more to read than text of that length."""
-    return request.tool_choice is not None or bool(request.output_config and request.output_config.format)
+    return bool(request.tools or (request.output_config and request.output_config.format))
 
 
 def _conversation(request: Prompt, max_tokens: int | None) -> Conversation:

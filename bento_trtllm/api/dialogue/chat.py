@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bento_trtllm.api.dialogue.conversation import Conversation, Names, Toolbox
-from bento_trtllm.api.dialogue.forms import compile_calls, compile_form
+from bento_trtllm.api.dialogue.forms import compile_auto, compile_calls, compile_form
 from bento_trtllm.api.dialogue.reader import AnswerReader
 from bento_trtllm.api.dialogue.thoughts import OPEN, Thinking, ThoughtReader
 from bento_trtllm.api.model import ServedModel
@@ -64,7 +64,23 @@ def understand(
         grammar = compile_calls(conversation.tools, conversation.answers, model.tool_format, thinking)
     elif conversation.form is not None:
         grammar = compile_form(conversation.form, conversation.answers, thinking)
+    elif conversation.tools.callable and model.generator.guided and _may_be_guided(conversation, sampling):
+        grammar = compile_auto(conversation.tools, model.tool_format, thinking)
     top = conversation.top_logprobs
     chosen = read_sampling(sampling, model.defaults, model.manifest, grammar=grammar, top_logprobs=top)
     asked = GenerationRequest(input_ids, max_tokens, chosen, conversation.token_ids)
     return Chat(asked, conversation.tools, model.tool_format, thinking, top)
+
+
+def _may_be_guided(conversation: Conversation, sampling: SamplingFields) -> bool:
+    """Whether nothing was asked for that does not go with a grammar: it was not asked for either."""
+    others = (
+        conversation.top_logprobs,
+        sampling.stop,
+        sampling.stop_token_ids,
+        sampling.ignore_eos,
+        sampling.min_tokens,
+        sampling.logit_bias,
+        sampling.skip_special_tokens is False,
+    )
+    return not any(others)

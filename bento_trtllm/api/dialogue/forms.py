@@ -46,6 +46,17 @@ def compile_calls(tools: Toolbox, answers: int, format: ToolFormat, thinking: Th
     return _checked(grammar, answers)
 
 
+def compile_auto(tools: Toolbox, format: ToolFormat, thinking: Thinking) -> Grammar | None:
+    """The grammar of any answer in which calls of these tools are whole; None where there is none."""
+    try:
+        check_size({tool.name: tool.parameters for tool in tools.callable})
+        written = tuple((tool.name, json.dumps(tool.parameters)) for tool in tools.callable)
+        return _of_calls(written, tools.several, format.name, thinking, auto=True) if format.auto else None
+    except GrammarError:
+        # What was not asked to be enforced is not refused: the model is told of the schema.
+        return None
+
+
 def _checked(grammar: Grammar, answers: int) -> Grammar:
     if grammar.least * answers > MAX_FORCED:
         raise bad_request(
@@ -73,9 +84,13 @@ def _of_form(kind: str, value: str, thinking: Thinking) -> Grammar:
 
 
 @lru_cache(maxsize=32)
-def _of_calls(tools: tuple[tuple[str, str], ...], several: bool, format: str, thinking: Thinking) -> Grammar:
+def _of_calls(
+    tools: tuple[tuple[str, str], ...], several: bool, format: str, thinking: Thinking, *, auto: bool = False
+) -> Grammar:
     def root(rules: Rules) -> Expression:
         functions = [CallableTool(name, json.loads(parameters)) for name, parameters in tools]
-        return FORMATS[format].calls(rules, functions, several=several)
+        write = FORMATS[format].auto if auto else FORMATS[format].calls
+        assert write
+        return write(rules, functions, several=several)
 
     return make_grammar(lambda rules: before(rules, root(rules), thinking))

@@ -2,8 +2,9 @@
 
 from typing import Literal, NamedTuple
 
-from bento_trtllm.grammar.expressions import Characters, Expression, Rule, choice, sequence
+from bento_trtllm.grammar.expressions import Expression, choice, sequence
 from bento_trtllm.grammar.json import Rules
+from bento_trtllm.grammar.until import until
 
 OPEN, CLOSE = "<think>", "</think>"
 MARKS = (OPEN, CLOSE)
@@ -72,11 +73,5 @@ def before(rules: Rules, answer: Expression, thinking: Thinking) -> Expression:
     """An answer that follows a grammar, and thoughts before it that follow none."""
     if thinking == "no":
         return answer
-    for i, letter in enumerate(CLOSE):
-        # "<" stands at the beginning of the mark only, so whatever does not go on with it may begin it again.
-        on = Rule(f"think{i + 1}") if i + 1 < len(CLOSE) else choice("", "\n", "\n\n")
-        begun = [sequence("<", Rule("think1"))] if i else []
-        others = Characters(tuple(sorted({(letter, letter), ("<", "<")})), negated=True)
-        rules.rule(f"think{i}", choice(sequence(letter, on), *begun, sequence(others, Rule("think0"))))
-    thoughts = Rule("think0")
+    thoughts = until(rules, "think", CLOSE, choice("", "\n", "\n\n"))
     return sequence(thoughts if thinking == "begun" else choice("", sequence(OPEN, thoughts)), answer)

@@ -51,7 +51,7 @@ def read(request: ChatRequest, model: ServedModel) -> Chat:
 
 def has_form(request: ChatRequest) -> bool:
     """Whether the answer's form is prescribed, which is more to read than text of that length."""
-    return _form(request) is not None or bool(request.tool_choice or request.functions)
+    return _form(request) is not None or bool(request.tools or request.functions)
 
 
 def read_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:

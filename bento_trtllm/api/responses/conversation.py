@@ -50,7 +50,7 @@ def read(request: ResponsesRequest, model: ServedModel) -> Chat:
 
 def has_form(request: ResponsesRequest) -> bool:
     """Whether the answer's form is prescribed, which is more to read than text of that length."""
-    return _form(request) is not None or request.tool_choice is not None
+    return _form(request) is not None or bool(request.tools)
 
 
 def _messages(request: ResponsesRequest) -> list[Message]:

@@ -46,11 +46,15 @@ class MakeParser(Protocol):
 
 @dataclass(frozen=True)
 class ToolFormat:
-    """`marks` are control tokens that are a part of calls, `signs` texts by which a template is known to speak it."""
+    """`marks` are control tokens that are a part of calls, `signs` texts by which a template is known to speak it.
+
+    `auto` is any text in which what begins as a call is one, where the format can be written as a grammar.
+    """
 
     name: str
     calls: WriteCalls
     parser: MakeParser
+    auto: WriteCalls | None = None
     signs: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
 
@@ -67,7 +71,7 @@ def _named(make: _ByName) -> MakeParser:
     return partial(_by_name, make)
 
 
-LLAMA3 = ToolFormat("llama3", llama3.calls, _named(llama3.ToolCallParser))
+LLAMA3 = ToolFormat("llama3", llama3.calls, _named(llama3.ToolCallParser), llama3.auto)
 FORMATS = {
     made.name: made
     for made in (
@@ -76,13 +80,21 @@ FORMATS = {
             "mistral",
             mistral.calls,
             _named(mistral.MistralParser),
+            mistral.auto,
             (mistral.OPEN,),
             (mistral.OPEN, mistral.ARGUMENTS, mistral.CALL_ID),
         ),
-        ToolFormat("qwen", hermes.calls, QwenParser, (FUNCTION,), (hermes.OPEN, hermes.CLOSE)),
-        ToolFormat("hermes", hermes.calls, _named(hermes.HermesParser), (hermes.OPEN,), (hermes.OPEN, hermes.CLOSE)),
+        ToolFormat("qwen", hermes.calls, QwenParser, None, (FUNCTION,), (hermes.OPEN, hermes.CLOSE)),
+        ToolFormat(
+            "hermes",
+            hermes.calls,
+            _named(hermes.HermesParser),
+            hermes.auto,
+            (hermes.OPEN,),
+            (hermes.OPEN, hermes.CLOSE),
+        ),
         # As Meta's documents and templates describe it to the model.
-        ToolFormat("pythonic", llama3.calls, PythonicParser, ("func_name1(",)),
+        ToolFormat("pythonic", llama3.calls, PythonicParser, None, ("func_name1(",)),
     )
 }
 AUTO = "auto"

@@ -6,18 +6,29 @@ from typing import ClassVar
 from bento_trtllm.api.tools.calls import CallableTool, Delta
 from bento_trtllm.api.tools.llama3 import MAX_CALLS
 from bento_trtllm.api.tools.tagged import TaggedCallParser
-from bento_trtllm.grammar.expressions import Expression, Repeat, choice, sequence
+from bento_trtllm.grammar.expressions import Expression, Repeat, Rule, choice, sequence
 from bento_trtllm.grammar.json import Rules, dumps
 from bento_trtllm.grammar.schema import SchemaRules
+from bento_trtllm.grammar.until import until
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 
 def calls(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
     """One call, or several. Raises GrammarError for parameters that cannot be enforced."""
-    objects = choice(*(json_call(rules, tool, i) for i, tool in enumerate(tools)))
-    call = rules.rule("call", sequence(f"{OPEN}\n", objects, f"\n{CLOSE}"))
+    call = sequence(OPEN, _from_mark(rules, tools))
     return sequence(call, Repeat(sequence("\n", call), 0, MAX_CALLS - 1)) if several else call
+
+
+def auto(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
+    """Any text, in which a call stands behind each mark. Raises as `calls`."""
+    after = (Rule("words0"),) if several else ()
+    return until(rules, "words", OPEN, sequence(_from_mark(rules, tools), *after), may_end=True)
+
+
+def _from_mark(rules: Rules, tools: Sequence[CallableTool]) -> Expression:
+    objects = choice(*(json_call(rules, tool, i) for i, tool in enumerate(tools)))
+    return rules.rule("call", sequence("\n", objects, f"\n{CLOSE}"))
 
 
 def json_call(rules: Rules, tool: CallableTool, i: int) -> Expression:

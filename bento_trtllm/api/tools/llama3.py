@@ -11,20 +11,34 @@ from bento_trtllm.api.tools.json_calls import JSONCallParser
 from bento_trtllm.grammar.expressions import Expression, Repeat, choice, sequence
 from bento_trtllm.grammar.json import Rules, dumps
 from bento_trtllm.grammar.schema import SchemaRules
+from bento_trtllm.grammar.until import unless
 
 # The most calls in one answer that a grammar lets through.
 MAX_CALLS = 16
 
 
+BEGINNING = '{"name": "'
+
+
 def calls(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
     """One call, or several. Raises GrammarError for parameters that cannot be enforced."""
+    return sequence(BEGINNING, _from_name(rules, tools, several=several))
+
+
+def auto(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
+    """Any text, but what begins as a call is one. Raises as `calls`."""
+    return unless(rules, "words", BEGINNING, _from_name(rules, tools, several=several))
+
+
+def _from_name(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
+    """What comes after the beginning of the first call."""
     call = rules.rule("call", choice(*(_call(rules, tool, i) for i, tool in enumerate(tools))))
-    return sequence(call, Repeat(sequence("\n", call), 0, MAX_CALLS - 1)) if several else call
+    return sequence(call, Repeat(sequence(f"\n{BEGINNING}", call), 0, MAX_CALLS - 1)) if several else call
 
 
 def _call(rules: Rules, tool: CallableTool, i: int) -> Expression:
     parameters = SchemaRules(rules, tool.parameters, prefix=f"t{i}_").root()
-    return sequence(f'{{"name": {dumps(tool.name)}, "parameters": ', parameters, "}")
+    return sequence(f'{dumps(tool.name)[1:]}, "parameters": ', parameters, "}")
 
 
 class ToolCallParser(JSONCallParser):

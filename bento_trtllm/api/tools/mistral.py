@@ -11,8 +11,10 @@ from bento_trtllm.api.tools.calls import CallableTool, Delta
 from bento_trtllm.api.tools.hermes import json_call
 from bento_trtllm.api.tools.llama3 import MAX_CALLS
 from bento_trtllm.api.tools.tagged import TaggedCallParser
-from bento_trtllm.grammar.expressions import Expression, Repeat, choice, sequence
+from bento_trtllm.grammar.expressions import Expression, Repeat, Rule, choice, sequence
 from bento_trtllm.grammar.json import Rules
+from bento_trtllm.grammar.schema import SchemaRules
+from bento_trtllm.grammar.until import until
 
 OPEN, ARGUMENTS, CALL_ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
 NAMED = re.compile(r"([\w.-]{1,64})(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*(?=\{)")
@@ -22,9 +24,23 @@ LONGEST_NAME = 128
 
 def calls(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
     """A list of one call, or of several. Raises GrammarError for parameters that cannot be enforced."""
+    return sequence(OPEN, _listed(rules, tools, several=several))
+
+
+def auto(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
+    """Any text, in which a list of calls or a call by name stands behind each mark. Raises as `calls`."""
+    named = [
+        sequence(tool.name, choice("", ARGUMENTS), SchemaRules(rules, tool.parameters, prefix=f"n{i}_").root())
+        for i, tool in enumerate(tools)
+    ]
+    after = (Rule("words0"),) if several else ()
+    call = sequence(choice("", " "), choice(_listed(rules, tools, several=several), *named), *after)
+    return until(rules, "words", OPEN, call, may_end=True)
+
+
+def _listed(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
     call = rules.rule("call", choice(*(json_call(rules, tool, i) for i, tool in enumerate(tools))))
-    more = Repeat(sequence(", ", call), 0, MAX_CALLS - 1)
-    return sequence(f"{OPEN}[", call, *([more] if several else []), "]")
+    return sequence("[", call, *([Repeat(sequence(", ", call), 0, MAX_CALLS - 1)] if several else []), "]")
 
 
 class MistralParser(TaggedCallParser):
