@@ -25,7 +25,7 @@ from bento_trtllm.bento.arbiter import bend, forward_signals
 from bento_trtllm.bento.connections import allow_open_files, bound_connections
 from bento_trtllm.bento.pinned import pinned
 from bento_trtllm.bento.privacy import keep_private
-from bento_trtllm.bento.refusal import refusing, refusing_worker
+from bento_trtllm.bento.refusal import refusing, starting_worker
 from bento_trtllm.bento.store import packed_model
 from bento_trtllm.generation.parameters import MAX_TOP_K, Sampling
 from bento_trtllm.llm import LLM, check
@@ -57,7 +57,7 @@ class TRTLLM:
     model = packed
 
     def __init__(self) -> None:
-        with refusing_worker():
+        with starting_worker():
             self.llm = web.state.model = LLM(pinned() or Path(self.model.path), settings)
 
     @bentoml.on_deployment
@@ -70,12 +70,13 @@ class TRTLLM:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        logs.configure()
-        allow_open_files()
-        bound_connections(settings.write_timeout_s)
-        await self.llm.start()
-        garbage.settle()
-        take_short_turns()
+        with starting_worker():
+            logs.configure()
+            allow_open_files()
+            bound_connections(settings.write_timeout_s)
+            await self.llm.start()
+            garbage.settle()
+            take_short_turns()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:

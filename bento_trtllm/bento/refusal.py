@@ -7,10 +7,13 @@ of its own, on which `bentoml serve` stops the others, whose open answers may fi
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
+import bentoml
 import click
 
 from bento_trtllm.errors import BentoTRTLLMError
@@ -34,23 +37,34 @@ class Refused(click.ClickException):
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Raise Refused for an error that is meant for whoever runs the command."""
+    """End with an error that is meant for whoever runs the command: by raising Refused, or as a worker ends."""
     try:
         yield
-    except BentoTRTLLMError as error:
+    except (BentoTRTLLMError, Refused) as error:
+        if bentoml.server_context.worker_index is not None:
+            _end(str(error))
         raise Refused(str(error)) from error
 
 
 @contextmanager
-def refusing_worker() -> Iterator[None]:
-    """End this worker, which serves nobody yet, for such an error."""
+def starting_worker() -> Iterator[None]:
+    """End this worker, which serves nobody yet, for any error: one that started again would fail again."""
     try:
         yield
     except (BentoTRTLLMError, Refused) as error:
-        # Not an exception: uvicorn would show its traceback, and end with a code that says nothing.
-        sys.stderr.write(f"error: {error}\n")
-        sys.stderr.flush()
-        os._exit(REFUSED)
+        _end(str(error))
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        words = " ".join(str(error).split())
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        _end(f"the service cannot start: {type(error).__name__}: {words} ({place})")
+
+
+def _end(sentence: str) -> NoReturn:
+    # Not an exception: uvicorn would show its traceback, and end with a code that says nothing.
+    sys.stderr.write(f"error: {sentence}\n")
+    sys.stderr.flush()
+    os._exit(REFUSED)
 
 
 def heed_refusals(arbiter: "Arbiter") -> None:

@@ -177,6 +177,21 @@ def test_a_worker_that_cannot_come_back_ends_the_service(
     assert "Traceback" not in said
 
 
+def test_a_worker_that_finds_its_settings_gone_says_so_once(home: Path, tmp_path: Path) -> None:
+    """It finds out when it imports the service, before it has any."""
+    keys, log = tmp_path / "keys", tmp_path / "log.txt"
+    keys.write_text("secret")
+    with serve(home, log, TRTLLM_API_KEYS_FILE=str(keys)) as service:
+        service.wait_ready()
+        keys.unlink()
+        (worker,) = workers(service)
+        psutil.Process(worker).kill()
+        assert service.process.wait(LIMIT_S) == 2
+    said = log.read_text()
+    assert said.count(f"error: the file of API keys, {keys}, cannot be read: No such file or directory") == 1
+    assert "Traceback" not in said
+
+
 def test_a_name_without_a_version_stays_the_version_it_was(store: Path, home: Path, tmp_path: Path) -> None:
     """A worker that comes later serves what the others do, though `demo-llama` means another version by then."""
     (store / "models" / "demo-llama" / "latest").write_text("test")
