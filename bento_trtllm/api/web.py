@@ -5,7 +5,8 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
-from bento_trtllm.api import tokenization, vitals
+from bento_trtllm import VERSION
+from bento_trtllm.api import examples, tokenization, vitals
 from bento_trtllm.api.anthropic import app as anthropic
 from bento_trtllm.api.openai import app as openai
 from bento_trtllm.api.responses import app as responses
@@ -56,9 +57,10 @@ async def index_page() -> Response:
 
 
 async def specification(request: Request) -> Response:
-    """The OpenAPI of all routes as BentoML writes it, without its description, which has pictures of other hosts."""
+    """The OpenAPI of all routes as BentoML writes it, about this service and not about BentoML, and with examples."""
     content = request.app.state.service.openapi_spec.asdict()
-    content["info"]["description"] = DESCRIPTION
+    content["info"] = {"title": "bento-trtllm", "version": VERSION, "description": DESCRIPTION}
+    examples.put(content, request.app.state.model.name)
     return JSONResponse(content)
 
 

@@ -1,11 +1,11 @@
 """A worker that cannot start ends with one sentence and a code of its own, whatever the reason."""
 
+import os
 from typing import NoReturn
 
 import bentoml
 import pytest
 
-from bento_trtllm.bento import refusal
 from bento_trtllm.bento.refusal import REFUSED, Refused, refusing, starting_worker
 from bento_trtllm.errors import SettingsError
 
@@ -20,7 +20,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> None:
         assert code == REFUSED
         raise EndedError
 
-    monkeypatch.setattr(refusal.os, "_exit", end)
+    monkeypatch.setattr(os, "_exit", end)
 
 
 def test_what_nobody_foresaw_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
