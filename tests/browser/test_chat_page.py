@@ -177,6 +177,7 @@ def test_answers_in_several_turns_and_keeps_them_over_a_reload(tab: Tab) -> None
         page.get_by_role("button", name="Send").click()
     body: Any = sent.value.post_data_json
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
+    assert "temperature" not in body  # the model's own
     assert body["messages"][1]["content"] == ANSWERS[EMOJI]
     before = tab.answers()
     expect(page.get_by_label("Your message")).to_be_focused()
@@ -186,6 +187,34 @@ def test_answers_in_several_turns_and_keeps_them_over_a_reload(tab: Tab) -> None
     assert tab.answers() == []
     page.reload()
     assert tab.answers() == []
+
+
+def test_a_reload_loses_nothing_that_was_written(tab: Tab) -> None:
+    """Neither a half answer nor half a question."""
+    page = tab.page
+    page.route("**/v1/chat/completions", lambda _: None)  # never answered
+    tab.ask("Tell me a long story")
+    expect(page.locator("article.streaming")).to_have_count(1)
+    page.get_by_label("Your message").fill("And then")
+    page.reload()
+    expect(page.locator("article.user .text")).to_have_text("Tell me a long story")
+    expect(page.locator("article.assistant .error")).to_contain_text("before the end of the answer")
+    expect(page.get_by_label("Your message")).to_have_value("And then")
+    page.unroute_all(behavior="ignoreErrors")
+    page.get_by_role("button", name="Try again").click()
+    assert tab.answers() == [ANSWERS["Tell me a long story"]]
+
+
+def test_a_narrow_screen_has_all_of_it(tab: Tab) -> None:
+    page = tab.page
+    page.set_viewport_size({"width": 320, "height": 500})
+    page.get_by_role("button", name="Settings").click()
+    tab.ask(EMOJI)
+    tab.answers()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    for name in ("Settings", "New chat", "Send"):
+        box = page.get_by_role("button", name=name).bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= 320
 
 
 def test_text_comes_in_pieces(tab: Tab) -> None:
