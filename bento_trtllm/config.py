@@ -40,7 +40,7 @@ class EngineSettings(BaseModel):
     TensorRT's are parameters of TensorRT-LLM's Triton model, docs/model_config.md of tensorrtllm_backend.
     """
 
-    max_tokens_in_paged_kv_cache: Annotated[int, For("openvino", "tensorrt")] = Field(
+    max_tokens_in_paged_kv_cache: Annotated[int, For("openvino", "tensorrt", "pytorch")] = Field(
         0, ge=0, description="KV cache in tokens. 0: a quarter of the free memory, at most 64 whole contexts."
     )
     max_num_tokens: Annotated[int, For("openvino")] = Field(
@@ -49,10 +49,10 @@ class EngineSettings(BaseModel):
     max_num_sequences: Annotated[int, For("openvino")] = Field(
         256, ge=1, description="Most sequences in the batch; further ones wait. OpenVINO GenAI's own default."
     )
-    enable_chunked_context: Annotated[bool, For("openvino", "tensorrt")] = Field(
+    enable_chunked_context: Annotated[bool, For("openvino", "tensorrt", "pytorch")] = Field(
         True, description="Split long prompts over steps, so that other streams go on meanwhile."
     )
-    enable_kv_cache_reuse: Annotated[bool, For("openvino", "tensorrt")] = Field(
+    enable_kv_cache_reuse: Annotated[bool, For("openvino", "tensorrt", "pytorch")] = Field(
         False,
         description="Keep the KV cache of prompts, so that a shared beginning is not computed again. "
         "Refused with OpenVINO: OpenVINO GenAI's mixes prompts up.",
@@ -71,25 +71,25 @@ class EngineSettings(BaseModel):
     dynamic_quantization_group_size: Annotated[int, For("openvino")] = Field(
         0, ge=0, description="0: activations stay exact. OpenVINO's own default, 32, is faster with q8_0 weights."
     )
-    cancellation_check_period_ms: Annotated[int, For("openvino", "tensorrt")] = Field(
+    cancellation_check_period_ms: Annotated[int, For("openvino", "tensorrt", "pytorch")] = Field(
         20,
         ge=1,
         description="A cancelled request leaves the batch after this. TensorRT-LLM's default is 100; it counts whole "
         "milliseconds.",
     )
-    response_pace_ms: Annotated[float, For("openvino")] = Field(
+    response_pace_ms: Annotated[float, For("openvino", "pytorch")] = Field(
         1.5,
         ge=0,
         description="A stream's responses come no closer than this for each stream that runs, and never more than "
         "100 ms apart; tokens made meanwhile go along. A response takes some 0.5 ms of the cores that the engine "
         "computes on, so all together take a third of one. 0: each token at once.",
     )
-    kv_cache_free_gpu_mem_fraction: Annotated[float | None, For("tensorrt")] = Field(
+    kv_cache_free_gpu_mem_fraction: Annotated[float | None, For("tensorrt", "pytorch")] = Field(
         None, gt=0, lt=1, description="KV cache, as a part of the GPU memory that the engine leaves free."
     )
-    batch_scheduler_policy: Annotated[Literal["max_utilization", "guaranteed_no_evict"] | None, For("tensorrt")] = (
-        Field(None, description="Whether a running request may be paused when the KV cache is full.")
-    )
+    batch_scheduler_policy: Annotated[
+        Literal["max_utilization", "guaranteed_no_evict"] | None, For("tensorrt", "pytorch")
+    ] = Field(None, description="Whether a running request may be paused when the KV cache is full.")
 
     @model_validator(mode="after")
     def _precisions_go_together(self) -> "EngineSettings":

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkpoints import write_slow
+from tests.support.llmapi import place as llmapi
 from tests.support.serving import MACHINES, Service, free_port, pack, serve
 from tests.support.standin.place import ENGINES, Standin
 
 OPENVINO = "openvino"
+PYTORCH = llmapi.ENGINE
+OF_PYTORCH = ("ends", "generate", "openai_completions", "openai_chat")
+"""Files of promises that the PyTorch engine is held to: the others say nothing of it that these do not."""
 
 
 def pytest_configure() -> None:
@@ -26,13 +30,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     of_its_own = any("engine" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "engine" in metafunc.fixturenames and not of_its_own:
         marker = metafunc.definition.get_closest_marker("engines")
-        engines = (marker.args or (OPENVINO, *ENGINES)) if marker else (OPENVINO,)
+        file = metafunc.module.__name__.rpartition(".test_")[2]
+        all_engines = (OPENVINO, *ENGINES, PYTORCH) if file in OF_PYTORCH else (OPENVINO, *ENGINES)
+        engines = (marker.args or all_engines) if marker else (OPENVINO,)
         metafunc.parametrize("engine", engines, scope="session", indirect=True)
 
 
 @pytest.fixture(scope="session")
 def engine(request: pytest.FixtureRequest) -> str:
-    """OPENVINO, or one of the stand-in's."""
+    """OPENVINO, PYTORCH, or one of the stand-in's."""
     return str(request.param)
 
 
@@ -43,7 +49,9 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     @cache
     def made(engine: str) -> Path:
         home = tmp_path_factory.mktemp("bentoml-home")
-        if engine != OPENVINO:
+        if engine == PYTORCH:
+            MACHINES[home] = llmapi.LLMAPI(tmp_path_factory.mktemp("llmapi"))
+        elif engine != OPENVINO:
             MACHINES[home] = Standin(tmp_path_factory.mktemp("standin"), ENGINES[engine])
         pack(home)
         return home

@@ -67,7 +67,7 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         """How many weights the architecture has; tied embeddings count once."""
-        return sum(prod(tensor.shape) for tensor in self.tensors.values())
+        return sum(map(prod, self.config.shapes().values()))
 
     @property
     def nbytes(self) -> int:
@@ -154,7 +154,7 @@ def _needed(tensors: dict[str, Tensor], config: DecoderConfig, path: Path, quant
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise CheckpointError(f"{path} lacks the tensor {missing[0]}{more} that config.json asks for{original}")
     for name, shape in shapes.items():
-        if tensors[name].shape != shape:
+        if tensors[name].shape != shape and not prequantized.in_pairs(tensors[name], shape):
             raise CheckpointError(
                 f"{tensors[name].shard}: {name} has the shape {list(tensors[name].shape)}, "
                 f"but config.json asks for {list(shape)}{original}"

@@ -29,3 +29,8 @@ def quantized_by(
     if narrow := sorted({tensor.dtype for tensor in tensors if tensor.dtype.startswith(NARROW)}):
         return f"weights of the type {', '.join(narrow)}"
     return None
+
+
+def in_pairs(tensor: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor holds weights of that shape two a byte, as NVFP4's are."""
+    return tensor.dtype == "U8" and (*tensor.shape[:-1], 2 * tensor.shape[-1]) == shape

@@ -34,6 +34,11 @@ ENGINES: Mapping[str, Sides] = {
         "bento_trtllm.engines.tensorrt.engine:TensorRTEngine",
         "bento_trtllm.engines.tensorrt.runtime:TensorRTRuntime",
     ),
+    "pytorch": Sides(
+        "bento_trtllm.engines.pytorch.options:PyTorchOptions",
+        "bento_trtllm.engines.pytorch.engine:PyTorchEngine",
+        "bento_trtllm.engines.pytorch.runtime:PyTorchRuntime",
+    ),
 }
 
 

@@ -18,7 +18,7 @@ from tests.support.demo import ANSWERS, MODEL, PROMPT, TEMPLATE
 from tests.support.schemas import SCHEMAS
 from tests.support.serving import Service
 
-pytestmark = pytest.mark.engines("openvino", "tensorrt-1.x")  # 0.10.0 has no guided decoding
+pytestmark = pytest.mark.engines("openvino", "tensorrt-1.x", "pytorch")  # 0.10.0 has no guided decoding
 
 
 class Review(BaseModel):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -254,13 +255,20 @@ def test_what_modelopt_quantised_is_refused(engine: str, tmp_path: Path) -> None
         find_checkpoint(str(path))
 
 
-def test_weights_packed_by_twos_are_refused(tmp_path: Path) -> None:
-    """NVFP4 is U8 with two values a byte: it is the shape that is seen first."""
+@pytest.mark.parametrize("engine", ENGINES)
+def test_weights_packed_by_twos_are_refused(engine: str, tmp_path: Path) -> None:
+    """NVFP4 is U8 with two values a byte."""
     path = write_checkpoint(tmp_path / "tiny")
     shapes = find_checkpoint(str(path)).config.shapes()
     halves = {name: (*shape[:-1], shape[-1] // 2) if "proj" in name else shape for name, shape in shapes.items()}
     write_safetensors(path / "model.safetensors", {name: ("U8", np.zeros(s, np.uint8)) for name, s in halves.items()})
     (path / prequantized.FILE).write_text('{"quantization": {"quant_algo": "NVFP4"}}')
+    found = find_checkpoint(str(path))
+    assert found.parameters == sum(map(prod, shapes.values()))
+    with pytest.raises(CheckpointError, match=r"NVFP4, says hf_quant_config.json\): pack the original"):
+        ENGINES[engine][0]().prepare(found)
+    thirds = {name: (*shape[:-1], shape[-1] // 3) if "proj" in name else shape for name, shape in shapes.items()}
+    write_safetensors(path / "model.safetensors", {name: ("U8", np.zeros(s, np.uint8)) for name, s in thirds.items()})
     with pytest.raises(CheckpointError, match=r"NVFP4, says hf_quant_config.json: pack the original"):
         find_checkpoint(str(path))
 

@@ -74,7 +74,7 @@ def test_no_environment_variable_is_an_option(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("", "say what to pack for: pack_model.py openvino or tensorrt --checkpoint DIR_OR_HF_ID, or check TAG"),
+        ("", "say what to pack for: pack_model.py openvino or tensorrt or pytorch --checkpoint DIR_OR_HF_ID, or check"),
         ("openvino", "--checkpoint is needed to pack"),
         ("openvino --checkpoint", "argument --checkpoint: expected one argument"),
         ("check", "the following arguments are required: TAG"),

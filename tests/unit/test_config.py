@@ -80,8 +80,8 @@ def test_openvinos_prefix_cache_is_off_and_refused() -> None:
         (TENSORRT, "threads", "2", "openvino"),
         (TENSORRT, "kv_cache_precision", "f16", "openvino"),
         (TENSORRT, "step_limit_s", "30", "openvino"),
-        (OPENVINO, "kv_cache_free_gpu_mem_fraction", "0.5", "tensorrt"),
-        (OPENVINO, "batch_scheduler_policy", "max_utilization", "tensorrt"),
+        (OPENVINO, "kv_cache_free_gpu_mem_fraction", "0.5", "tensorrt and pytorch"),
+        (OPENVINO, "batch_scheduler_policy", "max_utilization", "tensorrt and pytorch"),
     ],
 )
 def test_a_setting_that_the_engine_ignores_is_refused(

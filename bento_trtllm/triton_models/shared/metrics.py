@@ -26,14 +26,18 @@ class EngineMetrics:
         self._active = self._requests.Metric(labels={"model": model, "request_type": "active"})
         self._used = self._blocks.Metric(labels={"model": model, "kv_cache_block_type": "used"})
         self._blocks_all = self._blocks.Metric(labels={"model": model, "kv_cache_block_type": "max"})
-        self._blocks_all.set(kv_blocks)
-        self._kv_blocks = kv_blocks
+        self.resize(kv_blocks)
         self._last = (0, 0)
         self._counted_at = 0.0
 
+    def resize(self, kv_blocks: int) -> None:
+        """How many blocks the KV cache has, where an engine says so only as it runs."""
+        self.kv_blocks = kv_blocks
+        self._blocks_all.set(kv_blocks)
+
     def update(self, steps: int, active: int, cache_usage: float) -> None:
         """Steps made by the engine's loop, `active` requests, and the share of the KV cache in use, in percent."""
-        used = round(cache_usage / 100 * self._kv_blocks)
+        used = round(cache_usage / 100 * self.kv_blocks)
         if (now := time.monotonic()) - self._counted_at >= COUNT_S:
             self._counted_at = now
             self._iterations.set(steps)

@@ -19,8 +19,9 @@ INT32_MAX = 2**31 - 1
 FIRST = "0.10.0"
 """The first TensorRT-LLM that was read."""
 EVERY: tuple[str, ...] = ()
-GPU = ("tensorrt",)
-CPU = ("openvino",)
+NVIDIA = ("tensorrt",)
+GPU = ("tensorrt", "pytorch")
+OURS = ("openvino", "pytorch")
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,15 @@ PARAMETERS = (
     Parameter("bad_words_list", "INT32", (2, -1), "bad_words", ("logit_bias",)),
     Parameter("embedding_bias", "FP32", (-1,), "embedding_bias", ("logit_bias",), GPU),
     # How tokens are chosen.
-    Parameter("beam_width", "INT32", engines=GPU, default=1),
+    Parameter("beam_width", "INT32", engines=NVIDIA, default=1),
     Parameter("temperature", "FP32", (), "temperature", ("temperature",), default=1.0, low=0.0, high=1e6),
     Parameter("runtime_top_k", "INT32", (), "top_k", ("top_k",), default=0, low=0, high=INT32_MAX),
     Parameter("runtime_top_p", "FP32", (), "top_p", ("top_p",), default=0.0, low=0.0, high=1.0),
-    Parameter("runtime_top_p_min", "FP32", engines=GPU, default=1e-6),
-    Parameter("runtime_top_p_decay", "FP32", engines=GPU, default=1.0),
-    Parameter("runtime_top_p_reset_ids", "INT32", engines=GPU, default=-1),
-    Parameter("len_penalty", "FP32", engines=GPU, default=1.0),
-    Parameter("early_stopping", "BOOL", engines=GPU, default=False),
+    Parameter("runtime_top_p_min", "FP32", engines=NVIDIA, default=1e-6),
+    Parameter("runtime_top_p_decay", "FP32", engines=NVIDIA, default=1.0),
+    Parameter("runtime_top_p_reset_ids", "INT32", engines=NVIDIA, default=-1),
+    Parameter("len_penalty", "FP32", engines=NVIDIA, default=1.0),
+    Parameter("early_stopping", "BOOL", engines=NVIDIA, default=False),
     Parameter(
         "repetition_penalty",
         "FP32",
@@ -123,7 +124,7 @@ PARAMETERS = (
         low=0,
         high=INT32_MAX,
     ),
-    Parameter("beam_search_diversity_rate", "FP32", engines=GPU, default=0.0),
+    Parameter("beam_search_diversity_rate", "FP32", engines=NVIDIA, default=0.0),
     Parameter("presence_penalty", "FP32", (), "presence_penalty", ("presence_penalty",), default=0.0),
     Parameter("frequency_penalty", "FP32", (), "frequency_penalty", ("frequency_penalty",), default=0.0),
     Parameter("seed", "UINT64", (), "seed", ("seed",), before_1="random_seed", default=0),
@@ -139,13 +140,13 @@ PARAMETERS = (
     ),
     # How the answer comes.
     Parameter("return_log_probs", "BOOL", (), "log_probs", ("logprobs", "top_logprobs"), default=False),
-    Parameter("return_context_logits", "BOOL", engines=GPU, default=False),
-    Parameter("return_generation_logits", "BOOL", engines=GPU, default=False),
+    Parameter("return_context_logits", "BOOL", engines=NVIDIA, default=False),
+    Parameter("return_generation_logits", "BOOL", engines=NVIDIA, default=False),
     Parameter("exclude_input_in_output", "BOOL", since="0.14.0"),
     Parameter("stop", "BOOL", default=False),
     Parameter("streaming", "BOOL", (), "streaming", default=False),
-    Parameter("return_num_input_tokens", "BOOL", engines=CPU, since="1.3.0", default=False),
-    Parameter("return_num_output_tokens", "BOOL", engines=CPU, since="1.3.0", default=False),
+    Parameter("return_num_input_tokens", "BOOL", engines=OURS, since="1.3.0", default=False),
+    Parameter("return_num_output_tokens", "BOOL", engines=OURS, since="1.3.0", default=False),
 )
 
 OUTPUTS = (

@@ -46,6 +46,8 @@ class EngineRequest:
     sequences: int = 1
     log_probs: bool = False
     guide: Guide | None = None
+    embedding_bias: npt.NDArray[np.float32] | None = None
+    """[vocabulary], added to the logits."""
     echo: bool = False
     end_ids: frozenset[int] = field(init=False)
     tracked: bool = field(init=False)
@@ -108,6 +110,7 @@ class RequestReader:
             guide=read_guide(
                 values["guided_decoding_guide_type"] or "", values["guided_decoding_guide"] or "", self.title
             ),
+            embedding_bias=self._bias(values["embedding_bias"]),
             echo=self.echo if exclude is None else not exclude,
         )
         if request.echo and request.streaming:
@@ -171,6 +174,18 @@ class RequestReader:
                 "prompt.",
             )
         return prompt
+
+    def _bias(self, bias: npt.NDArray[np.generic] | None) -> npt.NDArray[np.float32] | None:
+        """float32 [vocabulary], of float32 [1, vocabulary]. An engine fails in a step for all, where it is of another
+        width."""
+        if bias is None or bias.size == 0:
+            return None
+        if bias.size != self.vocab_size:
+            raise RequestError(
+                "embedding_bias",
+                f"embedding_bias has {bias.size} numbers, and the vocabulary {self.vocab_size} tokens.",
+            )
+        return bias.reshape(-1).astype(np.float32)
 
     def _words(self, name: str, tensor: npt.NDArray[np.int32]) -> tuple[tuple[int, ...], ...]:
         rows = tensor.reshape(-1, tensor.shape[-1])

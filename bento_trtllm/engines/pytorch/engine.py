@@ -1,0 +1,221 @@
+"""The PyTorch engine: the checkpoint's own files, run by tensorrt_llm.LLM in a Triton Python model of ours."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import JsonValue
+from tokenizers import Tokenizer
+from tritonclient.grpc import model_config_pb2 as pb
+from typing_extensions import Self
+
+from bento_trtllm.checkpoint.checkpoint import Checkpoint
+from bento_trtllm.config import EngineSettings
+from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan
+from bento_trtllm.engines.pytorch import releases, weights
+from bento_trtllm.engines.pytorch.fit import KV_FRACTION, gpu_fault, shape
+from bento_trtllm.engines.pytorch.options import PyTorchOptions
+from bento_trtllm.engines.tensorrt import gpus, sizing
+from bento_trtllm.engines.tensorrt.fit import division_fault
+from bento_trtllm.engines.tensorrt.gpus import GPU
+from bento_trtllm.errors import CheckpointError, EngineError
+from bento_trtllm.triton.process.ranks import launch_plan
+from bento_trtllm.triton.wire import tensors as contract
+
+NAME = "pytorch"
+DRAFT = "draft"
+"""The folder of the draft checkpoint, in the engine's own."""
+ARCHITECTURES = ("LlamaForCausalLM",)
+MODELS = Path(__file__).parents[2] / "triton_models"
+
+
+class PyTorchEngine(Engine):
+    """Links or copies the checkpoint: nothing is converted, and nothing built."""
+
+    name = NAME
+
+    def __init__(self, options: PyTorchOptions) -> None:
+        """Raises EngineError for a release or a GPU that is not in its table."""
+        self.options = options
+        self.release = releases.find(options.release)
+        self._named = gpus.named(options.gpu) if options.gpu else None
+
+    @classmethod
+    def make(cls, values: Mapping[str, object]) -> Self:
+        return cls(PyTorchOptions.make(**values))
+
+    @cached_property
+    def _gpus(self) -> list[GPU]:
+        """Those that there are, or the one to plan for; none where there is neither. The pack may be for another
+        machine, so only what is there is asked."""
+        return [self._named] if self._named else gpus.installed()[: self.options.world_size]
+
+    def prepare(self, checkpoint: Checkpoint) -> "PyTorchBuild":
+        config, options = checkpoint.config, self.options
+        if config.architecture not in ARCHITECTURES:
+            raise CheckpointError(
+                f"{checkpoint.source} is of the architecture {config.architecture}, which the PyTorch engine was not "
+                "planned to run"
+            )
+        if config.rope_type not in ("default", "llama3"):
+            raise CheckpointError(
+                f"{checkpoint.source} scales its rotary embedding by {config.rope_type}: only Llama 3's own scaling "
+                "was planned for"
+            )
+        quantization = weights.quantization(checkpoint)
+        context = min(options.max_seq_len or config.max_position_embeddings, config.max_position_embeddings)
+        if fault := division_fault(config, shape(options, quantization, context)):
+            raise EngineError(f"{checkpoint.source} {fault}")
+        for gpu in self._gpus:
+            if fault := gpu_fault(config, options, quantization, context, self.release, gpu):
+                raise EngineError(fault)
+        draft = _draft(options)
+        return PyTorchBuild(checkpoint, self, quantization, context, self._gpus, draft)
+
+    def serve_command(self, tag: str) -> str:
+        return f"scripts/in_container --release {self.release.tag} bentoml serve --arg model={tag}"
+
+
+def _draft(options: PyTorchOptions) -> Path | None:
+    """The directory of the draft checkpoint. Raises EngineError for what is none."""
+    if options.draft_checkpoint is None:
+        return None
+    path = Path(options.draft_checkpoint).expanduser()
+    if not (path / "config.json").is_file() or not (list(path.glob("*.safetensors"))):
+        raise EngineError(
+            f"--draft-checkpoint {options.draft_checkpoint} is no directory with config.json and *.safetensors: "
+            "download it first"
+        )
+    return path.resolve()
+
+
+def _guide_end(path: Path) -> str:
+    """The id of the tokenizer's eos_token, "" where it has none."""
+    file = path / "tokenizer_config.json"
+    named = json.loads(file.read_text("utf-8-sig")).get("eos_token") if file.is_file() else None
+    text = named.get("content") if isinstance(named, dict) else named
+    found = Tokenizer.from_file(str(path / "tokenizer.json")).token_to_id(text) if isinstance(text, str) else None
+    return "" if found is None else str(found)
+
+
+class PyTorchBuild(Build):
+    """One checkpoint with options that fit it. Its precision is its quantization, or else its dtype."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        engine: PyTorchEngine,
+        quantization: str,
+        context_length: int,
+        gpus: list[GPU],
+        draft: Path | None,
+    ) -> None:
+        super().__init__(checkpoint)
+        self.options, self.release = engine.options, engine.release
+        self.quantization, self.context_length = quantization, context_length
+        self._gpus, self._draft = gpus, draft
+
+    @property
+    def precision(self) -> str:
+        if self.quantization != "none":
+            return self.quantization
+        return self.options.dtype if self.options.dtype != "auto" else self.checkpoint.dtype.lower()
+
+    @property
+    def _sources(self) -> list[Path]:
+        """Flat: the tokenizer is for guided decoding, and has its files beside config.json, as transformers wants."""
+        path = self.checkpoint.path
+        tokenizer = [file for file in self.checkpoint.tokenizer_files if file.parent == path]
+        return sorted({*weights.files(path), *tokenizer})
+
+    def plan(self) -> Plan:
+        size = sizing.estimate(self.checkpoint.config, shape(self.options, self.quantization, self.context_length))
+        files = {source.name: source.stat().st_size for source in self._sources}
+        if self._draft:
+            files |= {f"{DRAFT}/{file.name}": file.stat().st_size for file in weights.files(self._draft)}
+        memory: JsonValue = None
+        if self._gpus:
+            gpu = self._gpus[0]
+            tokens = size.kv_tokens(gpu, KV_FRACTION)
+            memory = {
+                "gpu": gpu.name, "compute_capability": gpu.sm, "bytes": gpu.memory, "kv_cache_tokens": tokens,
+            }  # fmt: skip
+        return {
+            "name": NAME,
+            "precision": self.precision,
+            "files": files,
+            "settings": {
+                **self.options.model_dump(mode="json"),
+                "image": self.release.image,
+                "tensorrt_llm": self.release.tensorrt_llm,
+                "context_length": self.context_length,
+                "quantization": self.quantization,
+                "estimate": {
+                    "weights_bytes": size.weights,
+                    "reserve_bytes": size.reserve,
+                    "kv_bytes_per_token": size.kv_bytes_per_token,
+                },
+                "memory": memory,
+            },
+        }
+
+    def write(self, directory: Path, workspace: Path) -> None:
+        weights.place(self._sources, directory)
+        if self._draft:
+            (directory / DRAFT).mkdir()
+            weights.place(weights.files(self._draft), directory / DRAFT)
+
+    def model_config(self) -> pb.ModelConfig:
+        options = self.options
+        values = {
+            "gpt_model_path": "engine",
+            "vocab_size": str(self.checkpoint.config.vocab_size),
+            "context_length": str(self.context_length),
+            "tensor_parallel_size": str(options.tp_size),
+            "pipeline_parallel_size": str(options.pp_size),
+            "dtype": options.dtype,
+            "max_batch_size": str(options.max_batch_size),
+            "max_num_tokens": str(options.max_num_tokens),
+            "kv_cache_dtype": options.kv_cache_dtype,
+            "cuda_graphs": str(options.cuda_graphs).lower(),
+            "speculative": options.speculative or "",
+            "draft_tokens": str(options.draft_tokens),
+            "draft_folder": DRAFT if self._draft else "",
+            "guide_end_id": _guide_end(self.checkpoint.path),
+            "exclude_input_in_output": "true",
+            **EngineSettings().parameters(NAME),
+            # What is shared with other engines has another default here.
+            "kv_cache_free_gpu_mem_fraction": "",
+            "batch_scheduler_policy": "guaranteed_no_evict",
+            "enable_kv_cache_reuse": "true",
+        }
+        return pb.ModelConfig(
+            name="tensorrt_llm",
+            backend="python",
+            max_batch_size=contract.MAX_BATCH_SIZE,
+            input=contract.INPUTS,
+            output=contract.OUTPUTS,
+            parameters=contract.parameters(values),
+            model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),
+            # The LLM places itself on GPUs.
+            instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],
+        )
+
+    def model_sources(self) -> list[Path]:
+        return sorted(path for folder in (NAME, "shared") for path in (MODELS / folder).glob("*.py"))
+
+    def manifest_part(self) -> ManifestPart:
+        return {
+            "engine": NAME,
+            "precision": self.precision,
+            "context_length": self.context_length,
+            "versions": {"tensorrt_llm": self.release.tensorrt_llm},
+            "dialect": self.dialect.name,
+            # Not bound to a machine: what it takes is among the parameters, and what was asked for in the options.
+            "build": None,
+            "options": {"release": self.release.tag, **self.options.given()},
+        }
+
+    def launch(self) -> list[list[str]]:
+        return launch_plan(1)

@@ -1,0 +1,86 @@
+"""A request in TensorRT-LLM's hands: its sequences, and what of them is still to be sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from outbox import Outgoing, Piece
+from reply import Reply
+from request import EngineRequest
+
+
+@dataclass
+class Sequence:
+    """One answer in the making: TensorRT-LLM's result, once there is one, and the tokens so far."""
+
+    words: tuple[tuple[int, ...], ...]
+    """Stop words of several tokens, which TensorRT-LLM does not look for."""
+    result: Any = None
+    tokens: list[int] = field(default_factory=list)
+    log_prob: float = 0.0
+    finished: bool = False
+
+    def take(self, output: Any, scored: bool) -> tuple[list[int], list[float]]:
+        """The new tokens of a CompletionOutput, up to a stop word, and their log probabilities, if they are wanted."""
+        fresh = list(output.token_ids_diff)
+        scores = [_score(entry, token) for entry, token in zip(output.logprobs_diff, fresh)] if scored else []  # noqa: B905
+        self.finished = output.finish_reason is not None
+        if self.words:
+            for i, token in enumerate(fresh, 1):
+                self.tokens.append(token)
+                if any(tuple(self.tokens[-len(word) :]) == word for word in self.words):
+                    fresh, scores = fresh[:i], scores[:i]
+                    if not self.finished:
+                        self.abort()
+                    self.finished = True
+                    break
+        self.log_prob += sum(scores)
+        return fresh, scores
+
+    def abort(self) -> None:
+        """Have the engine give it up."""
+        if self.result is not None:
+            self.result.abort()
+
+
+@dataclass
+class Active:
+    """`name` is the id that `stop` knows it by, "" for none."""
+
+    request: EngineRequest
+    reply: Reply
+    name: str
+    prompt: list[int]
+    sequences: list[Sequence]
+    outgoing: Outgoing
+    dropped: bool = False
+
+    @classmethod
+    def of(cls, request: EngineRequest, reply: Reply, name: str) -> Active:
+        words = tuple(word for word in request.stop_words if len(word) > 1)
+        sequences = [Sequence(words) for _ in range(request.sequences)]
+        outgoing = Outgoing(reply, request.sequences, request.streaming)
+        return cls(request, reply, name, request.prompt.tolist(), sequences, outgoing)
+
+    def take(self, index: int, output: Any) -> bool:
+        """Put what a sequence has made into its piece; whether there is anything to send."""
+        sequence = self.sequences[index]
+        fresh, scores = sequence.take(output, self.request.log_probs)
+        piece: Piece = self.outgoing.pieces[index]
+        piece.tokens += fresh
+        piece.log_probs += scores
+        piece.cum_log_prob = sequence.log_prob
+        piece.finished = sequence.finished
+        self.outgoing.finished = all(each.finished for each in self.sequences)
+        return bool(fresh) or sequence.finished
+
+    def abort(self) -> None:
+        for sequence in self.sequences:
+            if not sequence.finished:
+                sequence.abort()
+
+
+def _score(entry: Any, token: int) -> float:
+    """A token's log probability: of {token: Logprob}, or as it is (CompletionOutput.logprobs)."""
+    return float(entry[token].logprob if isinstance(entry, dict) else entry)

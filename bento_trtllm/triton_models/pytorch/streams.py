@@ -1,0 +1,214 @@
+"""All requests under way, in one event loop: TensorRT-LLM hands over what its engine made, and it is sent.
+
+The loop has a thread of its own; `submit`, `stop` and `close` may be called from any. The engine itself is another
+process (executor/proxy.py of tensorrt_llm), so the loop never waits for a step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+from active import Active
+from faults import CANCELLED, FAILED, INVALID_REQUEST, UNAVAILABLE, Fault
+from guide import TEXT
+from metrics import EngineMetrics
+from outbox import Outbox, Outgoing
+from pacing import Pace
+from reply import Reply
+from request import EngineRequest
+from sampling import Sampling
+from tensorrt_llm.llmapi import RequestError
+
+# Sending holds up what comes in no longer than this.
+TURN_S = 0.005
+# How soon a response is looked at again whose time had not come.
+PAUSE_S = 0.001
+STATISTICS_S = 0.5
+GUIDE_FAULT = "Guided decoding error"
+"""How TensorRT-LLM begins what it says of a guide that it cannot follow (_torch/pyexecutor/guided_decoder.py)."""
+NO_ROOM = "`default_max_tokens`"
+"""And of a prompt that fills all of a KV cache that turned out smaller than the context (executor/base_worker.py)."""
+STOPPING = Fault(UNAVAILABLE, "The server is stopping.")
+
+
+class Streams:
+    """Owns the LLM's requests; ends the process where the engine fails, so that whoever watches starts it anew."""
+
+    def __init__(
+        self,
+        llm: Any,
+        sampling: Sampling,
+        check_s: float,
+        pace: Pace,
+        metrics: EngineMetrics,
+        log_error: Callable[[str], None],
+    ) -> None:
+        """`check_s`: how often clients are looked after that may have left."""
+        self._llm, self._sampling, self._check_s = llm, sampling, check_s
+        self._metrics, self._log_error = metrics, log_error
+        self._running: list[Active] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._outbox = Outbox(pace, self._unsent)
+        self._steps, self._used = 0, 0.0
+        self._loop = asyncio.new_event_loop()
+        self._ready = asyncio.Event()
+        """Something is to be sent."""
+        self._asked = asyncio.Event()
+        """There has been a request: TensorRT-LLM has no statistics before."""
+        self._thread = threading.Thread(target=self._run, name="streams")
+        self._thread.start()
+
+    def submit(self, request: EngineRequest, reply: Reply, name: str) -> None:
+        """Hand a request to the engine. `name` is the id that `stop` knows it by, "" for none."""
+        self._loop.call_soon_threadsafe(self._begin, Active.of(request, reply, name))
+
+    def stop(self, name: str) -> None:
+        """End the requests of that name as if their clients had left."""
+        self._loop.call_soon_threadsafe(self._cancel, lambda active: bool(name) and active.name == name)
+
+    def close(self) -> None:
+        """End what is under way, and the loop."""
+        self._loop.call_soon_threadsafe(self._end)
+        self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        for work in (self._send(), self._look(), self._count()):
+            self._spawn(self._guarded(work))
+        self._loop.run_forever()
+
+    async def _guarded(self, work: Any) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._fail(error)
+
+    def _spawn(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _begin(self, active: Active) -> None:
+        self._running.append(active)
+        self._tell()
+        for index in range(len(active.sequences)):
+            self._spawn(self._follow(active, index))
+
+    async def _follow(self, active: Active, index: int) -> None:
+        """Take one sequence from its beginning to its end."""
+        sequence = active.sequences[index]
+        try:
+            if active.dropped:
+                return
+            params = self._sampling.params(active.request, index)
+            sequence.result = self._llm.generate_async(active.prompt, params, streaming=active.request.streaming)
+            self._asked.set()
+            async for step in sequence.result:
+                if active.dropped or sequence.finished:
+                    return
+                (output,) = step.outputs
+                if output.finish_reason == "cancelled":
+                    self._drop(active, Fault(FAILED, "The engine gave the request up."))
+                elif active.take(index, output):
+                    self._outbox.put(active.outgoing)
+                    self._ready.set()
+        except (RequestError, ValueError) as error:
+            if not active.dropped:
+                self._drop(active, _fault(str(error)))
+        except Exception as error:
+            self._fail(error)
+
+    async def _send(self) -> None:
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            while self._outbox:
+                self._outbox.send(len(self._running), time.monotonic() + TURN_S)
+                self._forget()
+                # What is left waits for its time, or for another turn.
+                await asyncio.sleep(PAUSE_S if self._outbox else 0)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(self._check_s)
+            self._cancel(lambda active: active.reply.is_cancelled())
+
+    async def _count(self) -> None:
+        """Read how many steps the engine has made, which nobody but its own loop says."""
+        await self._asked.wait()
+        while True:
+            statistics: AsyncIterator[dict[str, Any]] = self._llm.get_stats_async(timeout=STATISTICS_S)
+            async for each in statistics:
+                self._steps = int(each["iter"])
+                if cache := each.get("kvCacheStats"):
+                    self._note_cache(int(cache["usedNumBlocks"]), int(cache["maxNumBlocks"]))
+                self._tell()
+            self._tell()  # the last of them, too
+            await asyncio.sleep(STATISTICS_S / 5)
+
+    def _note_cache(self, used: int, blocks: int) -> None:
+        if blocks != self._metrics.kv_blocks:
+            self._metrics.resize(blocks)
+        self._used = 100 * used / blocks if blocks else 0.0
+
+    def _tell(self) -> None:
+        self._metrics.update(self._steps, len(self._running), self._used if self._running else 0.0)
+
+    def _cancel(self, chosen: Callable[[Active], bool]) -> None:
+        for active in [active for active in self._running if chosen(active)]:
+            self._drop(active, Fault(CANCELLED, "The request was cancelled."))
+
+    def _drop(self, active: Active, fault: Fault | None) -> None:
+        """Have the engine give a request up, and end it, with an error for its client, if there is still one."""
+        if active.dropped:
+            return
+        active.dropped = True
+        active.abort()
+        self._outbox.drop(active.outgoing)
+        self._running.remove(active)
+        if fault:
+            active.reply.end(fault)
+        self._tell()
+
+    def _unsent(self, outgoing: Outgoing, error: Exception) -> None:
+        self._log_error(f"A response could not be sent: {error}")
+        for active in [active for active in self._running if active.outgoing is outgoing]:
+            self._drop(active, None)
+
+    def _forget(self) -> None:
+        """Leave those alone that have had their last response."""
+        before = len(self._running)
+        self._running = [each for each in self._running if each.outgoing.queued or not each.outgoing.finished]
+        if len(self._running) != before:
+            self._tell()
+
+    def _fail(self, error: BaseException) -> None:
+        self._log_error(f"The engine failed, and ends: {error!r}")
+        with suppress(Exception):
+            for active in tuple(self._running):
+                self._drop(active, Fault(FAILED, "The engine failed in a step."))
+        os._exit(1)
+
+    def _end(self) -> None:
+        for active in tuple(self._running):
+            self._drop(active, STOPPING)
+        for task in tuple(self._tasks):
+            task.cancel()
+        self._loop.call_soon(self._loop.stop)
+
+
+def _fault(text: str) -> Fault:
+    """Whose fault an error is. The reader has checked the request, so mostly it is the engine's."""
+    if GUIDE_FAULT in text:
+        return Fault(INVALID_REQUEST, f"{TEXT} cannot be followed: {text.partition(': ')[2] or text}", TEXT)
+    if NO_ROOM in text:
+        return Fault(
+            INVALID_REQUEST, "The prompt does not fit the KV cache: enlarge the cache or shorten it.", "input_ids"
+        )
+    return Fault(FAILED, text)

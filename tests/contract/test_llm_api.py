@@ -1,0 +1,221 @@
+"""What our Triton model gives to TensorRT-LLM's LLM API, against the names, types and defaults in upstream's source.
+
+Its classes here are made of the data alone (tests/support/llmapi/module/contract.py): a field that is not in it fails.
+"""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "bento_trtllm/triton_models"
+FOLDERS = [MODELS / "pytorch", MODELS / "shared", ROOT / "tests/support/llmapi/module"]
+NAMES = ("contract", "settings", "arguments", "sampling", "active", "outbox", "pacing", "guide", "faults", "request")
+RECORDS = (
+    *("KvCacheConfig", "SchedulerConfig", "NGramDecodingConfig", "EagleDecodingConfig"),
+    *("GuidedDecodingParams", "SamplingParams"),
+)
+
+
+@pytest.fixture(scope="module")
+def ours() -> Iterator[SimpleNamespace]:
+    """The modules of our Triton model, beside classes that have upstream's fields."""
+    before = dict(sys.modules)
+    sys.path[:0] = map(str, FOLDERS)
+    for name in (*NAMES, "words", "parameters"):
+        sys.modules.pop(name, None)
+    try:
+        contract = importlib.import_module("contract")
+        package, llmapi, torch = (ModuleType(name) for name in ("tensorrt_llm", "tensorrt_llm.llmapi", "torch"))
+        contract.exported("llmapi", *RECORDS, "CapacitySchedulerPolicy")
+        vars(llmapi).update({name: contract.record(name) for name in RECORDS})
+        vars(llmapi)["CapacitySchedulerPolicy"] = contract.enumeration("CapacitySchedulerPolicy")
+        vars(package)["SamplingParams"] = vars(llmapi)["SamplingParams"]
+        vars(torch)["from_numpy"] = lambda array: SimpleNamespace(array=array)
+        reply = ModuleType("reply")
+        vars(reply)["Reply"] = object
+        sys.modules |= {"tensorrt_llm": package, "tensorrt_llm.llmapi": llmapi, "torch": torch, "reply": reply}
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
+    finally:
+        del sys.path[: len(FOLDERS)]
+        for name in set(sys.modules) - set(before):
+            del sys.modules[name]
+        sys.modules |= before
+
+
+@pytest.fixture
+def settings(ours: SimpleNamespace) -> Any:
+    values = {
+        "gpt_model_path": "/pack/engine", "vocab_size": "100", "context_length": "64", "tensor_parallel_size": "2",
+        "pipeline_parallel_size": "1", "dtype": "auto", "max_batch_size": "8", "max_num_tokens": "32",
+        "kv_cache_dtype": "auto", "kv_cache_free_gpu_mem_fraction": "", "max_tokens_in_paged_kv_cache": "0",
+        "enable_kv_cache_reuse": "true", "enable_chunked_context": "true", "batch_scheduler_policy":
+        "guaranteed_no_evict", "cuda_graphs": "true", "speculative": "", "draft_tokens": "4", "draft_folder": "",
+        "guide_end_id": "7", "exclude_input_in_output": "true", "cancellation_check_period_ms": "20",
+        "response_pace_ms": "1.5",
+    }  # fmt: skip
+    return ours.settings.EngineSettings.read({name: {"string_value": value} for name, value in values.items()})
+
+
+def arguments(ours: SimpleNamespace, settings: Any) -> dict[str, Any]:
+    """What LLM is started with, each of a type that its field takes."""
+    values: dict[str, Any] = ours.arguments.llm_arguments(settings)
+    fields = ours.contract.CLASSES["TorchLlmArgs"]["fields"]
+    for name, value in values.items():
+        assert ours.contract.fits(value, fields[name]["annotation"]), name
+    return values
+
+
+def test_the_llm_is_started_with_what_it_takes(ours: SimpleNamespace, settings: Any) -> None:
+    values = arguments(ours, settings)
+    assert (values["model"], values["tensor_parallel_size"], values["max_seq_len"]) == ("/pack/engine", 2, 64)
+    assert values["sampler_type"] in ours.contract.enumeration("SamplerType").__members__
+    assert "cuda_graph_config" not in values and "speculative_config" not in values
+    cache = values["kv_cache_config"]
+    # What is left open has TensorRT-LLM's own default.
+    assert cache.enable_block_reuse is True and cache.max_tokens is None and cache.free_gpu_memory_fraction == 0.9
+    assert values["scheduler_config"].capacity_scheduler_policy.value == "GUARANTEED_NO_EVICT"
+
+
+def test_settings_reach_the_llm(ours: SimpleNamespace, settings: Any) -> None:
+    other = replace(
+        settings, cuda_graphs=False, kv_cache_tokens=4096, kv_cache_fraction=0.5, kv_cache_dtype="fp8",
+        batch_scheduler_policy="max_utilization", enable_kv_cache_reuse=False, enable_chunked_context=False,
+        guide_end=None,
+    )  # fmt: skip
+    values = arguments(ours, other)
+    assert values["cuda_graph_config"] is None and values["enable_chunked_prefill"] is False
+    assert values["guided_decoding_backend"] is None
+    assert values["scheduler_config"].capacity_scheduler_policy.value == "MAX_UTILIZATION"
+    cache = values["kv_cache_config"]
+    assert (cache.enable_block_reuse, cache.max_tokens, cache.free_gpu_memory_fraction) == (False, 4096, 0.5)
+    assert cache.dtype == "fp8"
+
+
+def test_speculation(ours: SimpleNamespace, settings: Any) -> None:
+    ngram = arguments(ours, replace(settings, speculative="ngram"))
+    assert ngram["speculative_config"].max_draft_len == 4 and ngram["disable_overlap_scheduler"]
+    eagle = arguments(ours, replace(settings, speculative="eagle3", draft_dir=Path("/pack/engine/draft")))
+    assert eagle["speculative_config"].speculative_model == "/pack/engine/draft"
+    # validate_feature_combination refuses it beside a draft model.
+    assert "sampler_type" not in ngram and "sampler_type" not in eagle
+
+
+def request(ours: SimpleNamespace, **values: Any) -> Any:
+    return ours.request.EngineRequest(prompt=np.array([1, 2]), max_tokens=9, **values)
+
+
+def params(ours: SimpleNamespace, asked: Any, sequence: int = 0) -> dict[str, Any]:
+    """The fields that differ from upstream's defaults."""
+    made = vars(ours.sampling.Sampling(False, 7).params(asked, sequence))
+    plain = vars(sys.modules["tensorrt_llm"].SamplingParams())
+    return {name: value for name, value in made.items() if value != plain[name]}
+
+
+ALWAYS = {
+    "max_tokens": 9,
+    "include_stop_str_in_output": True,
+    "detokenize": False,
+    "add_special_tokens": False,
+}
+
+
+def test_the_least_request(ours: SimpleNamespace) -> None:
+    """Greedy, and with an end_id, without which TensorRT-LLM takes the tokenizer's."""
+    assert params(ours, request(ours)) == {**ALWAYS, "end_id": -1, "top_k": 1}
+
+
+def test_every_parameter_arrives(ours: SimpleNamespace) -> None:
+    asked = request(
+        ours, end_id=7, stop_words=((8,), (9, 9)), bad_words=((3,), (4,)), sampled=True, temperature=0.5, top_k=5,
+        top_p=0.25, repetition_penalty=1.5, presence_penalty=0.5, frequency_penalty=-0.5, seed=2**64 - 1, min_tokens=2,
+        log_probs=True,
+    )  # fmt: skip
+    assert params(ours, asked, 1) == {
+        **ALWAYS, "end_id": 7, "stop_token_ids": [8], "bad_token_ids": [3, 4], "temperature": 0.5, "top_k": 5,
+        "top_p": 0.25, "repetition_penalty": 1.5, "presence_penalty": 0.5, "frequency_penalty": -0.5, "seed": 0,
+        "min_tokens": 2, "logprobs": 1,
+    }  # fmt: skip
+    biased = request(ours, embedding_bias=np.array([0, 1.5], np.float32))
+    assert params(ours, biased)["embedding_bias"].array.tolist() == [0, 1.5]
+
+
+@pytest.mark.parametrize("values", [{"top_p": 1.0}, {"top_k": 4}, {"top_k": 4, "top_p": 0.5}])
+def test_sampling_is_never_greedy_by_omission(ours: SimpleNamespace, values: dict[str, Any]) -> None:
+    made = params(ours, request(ours, end_id=7, sampled=True, temperature=0.5, seed=3, **values))
+    assert made == {**ALWAYS, "end_id": 7, "temperature": 0.5, "seed": 3, **values}
+
+
+GUIDES = {
+    "json": {"json_object": True},
+    "json_schema": {"json": "{}"},
+    "regex": {"regex": "{}"},
+    "ebnf_grammar": {"grammar": "{}"},
+}
+
+
+@pytest.mark.parametrize("kind", GUIDES)
+def test_guides(ours: SimpleNamespace, kind: str) -> None:
+    """A guide ends with the tokenizer's end; the others, which the grammar takes for text, must not come."""
+    asked = request(ours, end_id=8, stop_words=((7,), (9,)), guide=ours.guide.Guide(kind, "{}"))
+    made = params(ours, asked)
+    given = {name: value for name, value in vars(made.pop("guided_decoding")).items() if value}
+    assert given == GUIDES[kind]
+    assert made == {**ALWAYS, "end_id": 7, "bad_token_ids": [8, 9], "top_k": 1}
+
+
+@pytest.mark.parametrize(
+    ("values", "speculative", "guide_end", "tensor"),
+    [
+        ({"bad_words": ((3, 4),)}, False, 7, "bad_words_list"),
+        ({"bad_words": ((3,),)}, True, 7, "bad_words_list"),
+        ({"repetition_penalty": 1.5}, True, 7, "repetition_penalty"),
+        ({"presence_penalty": 0.5}, True, 7, "presence_penalty"),
+        ({"frequency_penalty": 0.5}, True, 7, "frequency_penalty"),
+        ({"guide": "json"}, False, None, "guided_decoding_guide_type"),
+        ({"guide": "json", "min_tokens": 3, "end_id": 7}, False, 7, "min_tokens"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(
+    ours: SimpleNamespace, values: dict[str, Any], speculative: bool, guide_end: int | None, tensor: str
+) -> None:
+    if "guide" in values:
+        values = {**values, "guide": ours.guide.Guide(values["guide"], "")}
+    ours.sampling.Sampling(False, 7).check(request(ours, end_id=7))
+    with pytest.raises(ours.faults.RequestError) as caught:
+        ours.sampling.Sampling(speculative, guide_end).check(request(ours, **values))
+    assert caught.value.fault.tensor == tensor and tensor in caught.value.fault.message
+
+
+def test_a_field_that_upstream_does_not_have_fails(ours: SimpleNamespace) -> None:
+    sampling = sys.modules["tensorrt_llm"].SamplingParams
+    with pytest.raises(TypeError, match="unexpected keyword argument 'repeat_penalty'"):
+        sampling(repeat_penalty=1.0)
+    with pytest.raises(TypeError, match="_stop_word_ids"):
+        sampling(_stop_word_ids=[[1, 2]])
+    with pytest.raises(TypeError, match=r"SamplingParams\.max_tokens is 'many'"):
+        sampling(max_tokens="many")
+    with pytest.raises(ours.contract.NotUpstream, match="Executor"):
+        ours.contract.exported("llmapi", "Executor")
+
+
+def test_stop_words_of_several_tokens_are_ours(ours: SimpleNamespace) -> None:
+    """Across responses; what came after one is dropped, and the engine gives the request up."""
+    ended: list[bool] = []
+    sequence = ours.active.Sequence(((5, 6),), SimpleNamespace(abort=lambda: ended.append(True)))
+
+    def output(*tokens: int) -> SimpleNamespace:
+        scores = [{token: SimpleNamespace(logprob=-0.5)} for token in tokens]
+        return SimpleNamespace(token_ids_diff=[*tokens], logprobs_diff=scores, finish_reason=None)
+
+    assert sequence.take(output(6, 5), True) == ([6, 5], [-0.5, -0.5])
+    assert not sequence.finished
+    assert sequence.take(output(6, 1, 2), True) == ([6], [-0.5])
+    assert sequence.finished and ended == [True] and sequence.log_prob == -1.5

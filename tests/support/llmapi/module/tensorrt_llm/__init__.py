@@ -1,0 +1,8 @@
+"""tensorrt_llm as our Triton model sees it; see tests/support/llmapi."""
+
+from contract import exported
+
+from tensorrt_llm.llmapi import LLM, SamplingParams
+
+__all__ = ["LLM", "SamplingParams"]
+exported("", *__all__)
