@@ -20,6 +20,7 @@ INERT: list[dict[str, Any]] = [
     {"prompt_cache_key": "a", "prompt_cache_retention": "24h", "prompt_cache_options": {}, "cache_control": {}},
     {"service_tier": "flex", "safety_identifier": "a", "store": False, "metadata": {"a": "b"}, "modalities": ["text"]},
     {"user": "a", "priority": 1, "request_id": "a", "length_penalty": 1.0, "use_beam_search": False},
+    {"include_reasoning": True, "add_special_tokens": False, "best_of": 1},
     {"spaces_between_special_tokens": True, "detokenize": True, "logits_processors": [], "bad_words": []},
     {"messages": [{"role": "system", "content": "x", **KEPT}, {"role": "user", "content": "Hi", **KEPT}]},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", **KEPT}]}]},

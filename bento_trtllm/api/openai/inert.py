@@ -53,4 +53,7 @@ class InertChat(InertSampling):
     audio: Annotated[None, because("text is all that is made here")] = None
     web_search_options: Annotated[None, because("nothing is looked up here")] = None
     mm_processor_kwargs: Annotated[None, because("text is all that is read here")] = None
+    include_reasoning: Annotated[Literal[True] | None, because("what a model thinks is told here")] = None
+    add_special_tokens: Annotated[Literal[False] | None, because("the template writes all special tokens")] = None
+    best_of: Annotated[Literal[1] | None, because("chats have n answers: ask for those")] = None
     documents: Annotated[Nothing, because("this server does not do that")] = None
