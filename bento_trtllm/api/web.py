@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from bento_trtllm import VERSION
-from bento_trtllm.api import examples, tokenization, vitals
+from bento_trtllm.api import elsewhere, examples, tokenization, vitals
 from bento_trtllm.api.anthropic import app as anthropic
 from bento_trtllm.api.openai import app as openai
 from bento_trtllm.api.responses import app as responses
@@ -40,6 +40,7 @@ def web_app(*, ignore_unknown: bool = False) -> FastAPI:
     openai.install(app)
     tokenization.install(app)
     vitals.install(app)
+    elsewhere.install(app)
     app.add_api_route("/chat", chat_page, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/docs.json", specification, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/", index_page, methods=["GET", "HEAD"], include_in_schema=False)

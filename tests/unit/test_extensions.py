@@ -233,3 +233,22 @@ async def test_calls_that_nobody_forces_are_whole_where_they_can_be() -> None:
     for fields in ({"stop": "x"}, {"min_tokens": 1}, {"tools": [{"type": "function", "function": others}]}):
         assert (await app.post(CHAT, {**body, **fields})).status_code == 200
         assert app.source.requests[-1].guide is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("POST", "/v1/batches", "Batches"),
+        ("GET", "/v1/files/file-1/content", "Files"),
+        ("POST", "/v1/audio/speech", "Audio"),
+        ("POST", "/v1/images/generations", "Images"),
+        ("POST", "/v1/embeddings", "Embeddings"),
+        ("POST", "/v1/messages/batches", "Batches"),
+    ],
+)
+async def test_what_is_not_served_is_refused_by_name(method: str, path: str, name: str) -> None:
+    async with ScriptedApp().client() as client:
+        response = await client.request(method, path)
+    assert response.status_code == 404
+    assert response.json()["error"]["message"].startswith(f"{name} ")
+    assert (response.json().get("type") == "error") == path.startswith("/v1/messages")
