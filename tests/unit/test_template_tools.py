@@ -75,7 +75,9 @@ def asked(directory: Path, messages: Any, tools: Any = None) -> list[int]:
     """The prompt of a request as clients send it."""
     text = Text.read(directory)
     manifest = SimpleNamespace(context_length=8192, vocab_size=640, eos_ids=[0], engine="openvino")
-    model = SimpleNamespace(manifest=manifest, template=text.template, tokenizer=text.tokenizer, defaults=text.defaults)
+    model = SimpleNamespace(
+        manifest=manifest, template=text.template, tokenizer=text.tokenizer, defaults=text.defaults, thinks=False
+    )
     body = {"model": "m", "messages": messages, "tools": tools}
     return list(chat.read(ChatRequest.model_validate(body), cast(ServedModel, model)).request.input_ids)
 
