@@ -67,6 +67,7 @@ class TRTLLM:
             check(Path(packed.resolve().path), settings)
         bend()
         forward_signals()
+        garbage.leave_out()
 
     @bentoml.on_startup
     async def start(self) -> None:

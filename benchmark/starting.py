@@ -24,7 +24,7 @@ SHOWN = 14
 
 @dataclass(frozen=True)
 class Startup:
-    """Seconds of each stretch of one start, in order; they add up to `first_token`."""
+    """Seconds of each stretch of one start, in order; they add up to `first_token`. And of its stop."""
 
     parent: float
     """BentoML's parent: its imports, the service's, the model, circus."""
@@ -36,10 +36,12 @@ class Startup:
     """Until /readyz says so."""
     first_token: float
     """From the command to the first token of the first request."""
+    stop: float
+    """From SIGTERM to the end of everything, with no answer open."""
 
 
 def start(home: Path) -> Startup:
-    """One start of the packed model, up to its first token."""
+    """One start of the packed model, up to its first token, and its stop."""
     began = time.time()
     with serve(home) as service:
         service.wait_ready()
@@ -50,8 +52,11 @@ def start(home: Path) -> Startup:
         worker = min(process.create_time() for process in groups["gateway"])
         triton = min(process.create_time() for process in groups["triton"])
         (took,) = READY.findall(service.log.read_text(errors="replace"))[:1]
+        stopping = time.time()
+        service.stop()
+        stop = time.time() - stopping
     loaded = min(triton + float(took), ready)
-    return Startup(worker - began, triton - worker, loaded - triton, ready - loaded, answered - began)
+    return Startup(worker - began, triton - worker, loaded - triton, ready - loaded, answered - began, stop)
 
 
 async def _ask(service: Service) -> None:
@@ -76,12 +81,12 @@ def imports(home: Path) -> list[tuple[str, float]]:
 
 def startup_rows(values: list[Startup]) -> list[tuple[str, ...]]:
     return [
-        (str(i), *(f"{v:.2f}" for v in (s.parent, s.worker, s.triton, s.answer, s.first_token)))
+        (str(i), *(f"{v:.2f}" for v in (s.parent, s.worker, s.triton, s.answer, s.first_token, s.stop)))
         for i, s in enumerate(values, 1)
     ]
 
 
-STARTUP_HEAD = ("start", "BentoML parent s", "worker s", "Triton s", "ready s", "to first token s")
+STARTUP_HEAD = ("start", "BentoML parent s", "worker s", "Triton s", "ready s", "to first token s", "stop s")
 IMPORT_HEAD = ("package", "its own files, ms")
 
 
