@@ -5,7 +5,7 @@ from typing import Any
 
 from bento_trtllm.api import request_id
 from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send, respond
-from bento_trtllm.api.errors import FAILED, APIError
+from bento_trtllm.api.errors import APIError, failed
 
 JSON = b"application/json"
 
@@ -97,5 +97,5 @@ def _foreign(scope: Scope, status: int, headers: dict[bytes, bytes], words: str)
     if status == 503:
         return APIError(503, "engine_unavailable", words)
     if status >= 500:
-        return APIError(status, "internal_error", FAILED)
+        return failed(status)
     return APIError(status, "invalid_request", words or "The request cannot be served as it is.")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from bento_trtllm.api import request_id
 from bento_trtllm.errors import BentoTRTLLMError, CheckpointError
 from bento_trtllm.generation.engine_request import CONTEXT_EXCEEDED
 from bento_trtllm.generation.errors import (
@@ -103,7 +104,6 @@ TABLE = (
     Row(EngineTimeout, 504),
 )
 """The first row that fits counts. An error without one is a 500, of which clients are told nothing."""
-FAILED = "The answer failed: see the server's log."
 NAMES = {"grammar": "response_format", "bias": "logit_bias", "input_ids": "prompt", "ignore_end": "ignore_eos"}
 """Parameters of the core that the API calls otherwise."""
 
@@ -111,6 +111,12 @@ NAMES = {"grammar": "response_format", "bias": "logit_bias", "input_ids": "promp
 def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> APIError:
     """400: the request cannot be served as it is."""
     return APIError(400, InvalidRequest.kind, message, param=param, code=code)
+
+
+def failed(status: int = 500) -> APIError:
+    """What nobody foresaw: the server's log has it, by the request's id."""
+    name = request_id.CURRENT.get()
+    return APIError(status, INTERNAL_ERROR, f"The answer failed: see the server's log{f' for {name}' if name else ''}.")
 
 
 def describe(error: Exception) -> APIError:
@@ -121,7 +127,7 @@ def describe(error: Exception) -> APIError:
         logger.exception("An answer failed")
     row = next((row for row in TABLE if isinstance(error, row.error)), None)
     if row is None:
-        return APIError(500, INTERNAL_ERROR, FAILED)
+        return failed()
     kind = error.kind if isinstance(error, GenerationError) else InvalidRequest.kind
     told = APIError(row.status, kind, str(error), dict(row.headers))
     if isinstance(error, TextTooLong):

@@ -47,8 +47,15 @@ FOREIGN: list[tuple[int, bytes, tuple[bytes, bytes], str, str, str]] = [
     (400, b'[{"error": "odd"}]', JSON, "invalid_request_error", "invalid_value", "odd."),
     (400, b"", TEXT, "invalid_request_error", "invalid_value", "The request cannot be served as it is."),
     (503, b"It starts.", TEXT, "server_error", "engine_unavailable", "It starts."),
-    (500, b"Traceback: secret", TEXT, "server_error", "internal_error", "The answer failed: see the server's log."),
-    (502, b"{", JSON, "server_error", "internal_error", "The answer failed: see the server's log."),
+    (
+        500,
+        b"Traceback: secret",
+        TEXT,
+        "server_error",
+        "internal_error",
+        "The answer failed: see the server's log for me.",
+    ),
+    (502, b"{", JSON, "server_error", "internal_error", "The answer failed: see the server's log for me."),
 ]
 
 
@@ -56,7 +63,7 @@ FOREIGN: list[tuple[int, bytes, tuple[bytes, bytes], str, str, str]] = [
 def test_errors_of_others_become_ours(
     status: int, body: bytes, header: tuple[bytes, bytes], kind: str, code: str, words: str
 ) -> None:
-    answered, headers, content = ask(status, body, header, (b"allow", b"POST"), (b"vary", b"origin"))
+    answered, headers, content = ask(status, body, header, (b"allow", b"POST"), (b"vary", b"origin"), sent=b"me")
     error: dict[str, Any] = json.loads(content)["error"]
     assert answered == status
     assert (error["type"], error["param"], error["code"]) == (kind, None, code)

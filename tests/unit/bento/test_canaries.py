@@ -20,8 +20,8 @@ from _bentoml_impl.worker import service as bentoml_worker
 from _bentoml_sdk import io_models
 from bentoml import Tag
 from bentoml._internal.configuration import containers
-from bentoml._internal.server import http_app
-from bentoml._internal.server.http import instruments, traffic
+from bentoml._internal.server import base_app
+from bentoml._internal.server.http import instruments
 from bentoml._internal.utils import circus as bentoml_circus
 from circus.arbiter import Arbiter
 from circus.controller import Controller
@@ -33,6 +33,7 @@ from prometheus_client import mmap_dict, multiprocess, values
 
 from bento_trtllm.bento.metric_files import BESIDE_KEY, FIRST_BYTES, HEAD
 from bento_trtllm.bento.store import FOLDERS
+from bento_trtllm.bento.traffic import untimed
 from bento_trtllm.metrics.prometheus import TokenHistogram
 from tests.support.canary import expect, takes
 
@@ -161,7 +162,7 @@ def test_traffic() -> None:
 
 def test_order_of_middlewares() -> None:
     """Ours stand behind BentoML's counting and its timeout, and before the routes."""
-    look = "service.py, add_asgi_middleware; api/guard.py; tests/service/test_clients.py"
+    look = "service.py, add_asgi_middleware; api/guard.py, api/envelope.py; tests/service/test_clients.py"
     expect(
         bentoml_app.ServiceAppFactory.middlewares.fget,
         "RunnerTrafficMetricsMiddleware",
@@ -171,8 +172,22 @@ def test_order_of_middlewares() -> None:
         "Middleware(ContextMiddleware",
         look=look,
     )
-    # The Guard says even to nobody how a request ended, since this waits for the start of a response.
-    expect(traffic.TimeoutMiddleware.__call__, "waiter.set_result(None)", "await waiter", look=look)
+
+
+def test_time_limit() -> None:
+    """BentoML takes the middleware that ends long requests from its module when the application is made."""
+    look = "bento/traffic.py, untimed; service.py, traffic"
+    expect(
+        base_app.BaseAppFactory.middlewares.fget,
+        "from .http.traffic import TimeoutMiddleware",
+        "Middleware(TimeoutMiddleware, timeout=self.timeout)",
+        look=look,
+    )
+
+    async def app(*_: object) -> None:
+        """An application."""
+
+    assert untimed(app, timeout=1) is app
 
 
 def test_probes_and_metrics() -> None:
@@ -207,14 +222,6 @@ def test_streams_end_without_a_word() -> None:
         "StreamingResponse(async_stream()",
         look=look,
     )
-
-
-def test_log_of_refused_requests() -> None:
-    """The logger by whose name a refused request is made one line."""
-    look = "bento/logs.py, configure; tests/service/test_bad_input.py"
-    assert http_app.logger.name == "bentoml._internal.server.http_app", look
-    assert bentoml_app.log_exception is http_app.log_exception, look
-    expect(http_app.log_exception, "logger.error(", look=look)
 
 
 def test_metric_files() -> None:
