@@ -178,7 +178,7 @@ def test_time_limit() -> None:
     """BentoML takes the middleware that ends long requests from its module when the application is made."""
     look = "bento/traffic.py, untimed; service.py, traffic"
     expect(
-        base_app.BaseAppFactory.middlewares.fget,
+        vars(base_app.BaseAppFactory)["middlewares"].fget,
         "from .http.traffic import TimeoutMiddleware",
         "Middleware(TimeoutMiddleware, timeout=self.timeout)",
         look=look,
