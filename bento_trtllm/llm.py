@@ -170,4 +170,7 @@ class LLM:
         # A channel belongs to one Triton: what fails on it says nothing of the next.
         failures = Failures(self._failure_limit, partial(self._supervisor.condemn, generation))
         supervisor, metadata = self._supervisor, self._door.metadata
-        return TritonClient(address, names, outputs, supervisor.suspect, supervisor.occupy, failures, metadata)
+        elsewhere = self._slots.running_elsewhere if self._slots else lambda: 0
+        return TritonClient(
+            address, names, outputs, supervisor.suspect, supervisor.occupy, failures, metadata, elsewhere
+        )

@@ -122,6 +122,7 @@ async def test_a_killed_worker_frees_its_slots_and_its_places_at_once(tmp_path: 
     # The one in its place begins with nothing.
     third = Worker(tmp_path, 4, waiting=6, workers=2)
     assert third.slots.elsewhere() == (3, 0)
+    assert (third.slots.running_elsewhere(), second.slots.running_elsewhere()) == (3, 0)
     third.ask(1, done, "third")
     await settle()
     assert done[-1] == "third"

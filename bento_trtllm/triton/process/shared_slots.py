@@ -144,6 +144,12 @@ class SharedSlots:
         others = [row for row in range(self._rows) if row != self._row and self._is_alive(row)]
         return int(sum(self._at(RUNNING, row) for row in others)), int(sum(self._at(WAITING, row) for row in others))
 
+    def running_elsewhere(self) -> int:
+        """Requests that run in the other workers, as the table has it: cheap enough for every chunk of text."""
+        if self._file is None:
+            return 0
+        return int(self._sum(RUNNING)) - len(self._held)
+
     def _beat(self) -> None:
         self._write(BEAT, self._loop.time())
         self._timer = self._loop.call_later(BEAT_S, self._look)
@@ -194,15 +200,11 @@ class SharedSlots:
 
     def _all_run(self) -> bool:
         """Whether no slot is free, as the table has it."""
-
-        def running() -> float:
-            return sum(self._table[RUNNING * self._rows : (RUNNING + 1) * self._rows].tolist())
-
-        if running() < self.limit:
+        if self._sum(RUNNING) < self.limit:
             return False
         for row in range(self._rows):
             self._is_alive(row)
-        return running() >= self.limit
+        return self._sum(RUNNING) >= self.limit
 
     def _lock_one(self, file: int) -> int | None:
         """Lock a slot that is free: one that was this worker's, or the first from its own part of them on."""
@@ -225,6 +227,9 @@ class SharedSlots:
         first, waiting = self._line
         self._write(WAITING, waiting)
         self._write(FIRST, first)
+
+    def _sum(self, column: int) -> float:
+        return sum(self._table[column * self._rows : (column + 1) * self._rows].tolist())
 
     def _at(self, column: int, row: int) -> float:
         return self._table[column * self._rows + row]

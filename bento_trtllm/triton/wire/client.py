@@ -32,12 +32,14 @@ class TritonClient:
         occupy: Callable[[bool], None] = lambda answers: None,
         failures: Failures | None = None,
         metadata: tuple[tuple[str, str], ...] = (),
+        elsewhere: Callable[[], int] = lambda: 0,
     ) -> None:
         """`names` are those of tensors that its release calls otherwise, `outputs` what its engine must be asked for.
 
         `suspect` is called while streams are open and nothing comes on any, and when one waits for tokens for longer
         than its deadlines allow; `occupy` with whether there are open streams; `failures` counts the answers that the
-        engine failed; `metadata` is what Triton wants each call to bring.
+        engine failed; `metadata` is what Triton wants each call to bring; `elsewhere` counts the streams of
+        other workers, with which these share the pace.
         """
         self._names = names
         self._outputs = outputs
@@ -45,6 +47,7 @@ class TritonClient:
         self._occupy = occupy
         self._failures = failures or Failures()
         self._metadata = metadata
+        self._elsewhere = elsewhere
         limits = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
         self._channel = grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS, *limits])
         # Messages stay bytes until they are read, several at a time. The method takes a stream of requests; one request
@@ -78,7 +81,7 @@ class TritonClient:
         message = encode(request, self._names, self._outputs)
         call = self._infer(message.SerializeToString(), metadata=self._metadata)
         watch = Watch(call.cancel, deadlines, began, self._suspect)
-        inbox = Inbox(call, watch, self._failures.meaning(), self._watches, alone=len(message.outputs) == 1)
+        inbox = Inbox(call, watch, self._failures.meaning(), self._streams, alone=len(message.outputs) == 1)
         if not self._watches:
             self._occupy(True)
         self._watches.add(watch)
@@ -94,6 +97,9 @@ class TritonClient:
             inbox.close()
             if inbox.well:
                 self._failures.forget()
+
+    def _streams(self) -> int:
+        return len(self._watches) + self._elsewhere()
 
     def _look(self) -> None:
         """Now and then while streams are open: whether anything has come on any of them."""

@@ -11,7 +11,7 @@ model's context, and nobody else waits for it.
 
 import asyncio
 from array import array
-from collections.abc import AsyncIterator, Callable, Sized
+from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
 
 import grpc.aio
@@ -38,16 +38,21 @@ class Inbox:
     """Collects what comes back on a call. `close` it, whatever happens."""
 
     def __init__(
-        self, call: Call, watch: Watch, meaning: Callable[[str], GenerationError], others: Sized, alone: bool = False
+        self,
+        call: Call,
+        watch: Watch,
+        meaning: Callable[[str], GenerationError],
+        streams: Callable[[], int],
+        alone: bool = False,
     ) -> None:
         """`meaning` makes an error of the message with which Triton refuses or fails a request.
 
-        `others` are all streams that are open. `alone` says that output_ids is all that the request asks for.
+        `streams` counts all that are open, in every worker. `alone` says that the request asks for output_ids alone.
         """
         self._call = call
         self._watch = watch
         self._meaning = meaning
-        self._others = others
+        self._streams = streams
         self._alone = alone
         self._messages: list[bytes] = []
         self._ids = array("i")
@@ -80,7 +85,7 @@ class Inbox:
                 await asyncio.sleep(early)
             self._read()
             if self._ids:
-                due = loop.time() + PACE.gap_s(len(self._others))
+                due = loop.time() + PACE.gap_s(self._streams())
                 self._gave = True
                 yield self._take()
             elif self._final:
