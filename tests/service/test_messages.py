@@ -84,7 +84,8 @@ def test_errors_reach_the_client(client: Anthropic, service: Service) -> None:
         client.messages.create(model="claude", max_tokens=1, messages=QUESTION)
     assert missing.value.type == "not_found_error"
     with pytest.raises(BadRequestError, match="context") as long:
-        client.messages.create(model=MODEL, max_tokens=10_000, messages=QUESTION)
+        words: Any = [{"role": "user", "content": "word " * 20_000}]
+        client.messages.create(model=MODEL, max_tokens=10, messages=words)
     assert long.value.type == "invalid_request_error"
     # Refused before any route is asked.
     plain = httpx.post(f"{service.url}/v1/messages", content=b"{}", headers={"content-type": "text/plain"})

@@ -99,6 +99,19 @@ async def test_the_end_is_told(fields: dict[str, Any], reason: str, sequence: st
     assert ("you" in whole["content"][0]["text"]) == (reason == "end_turn")
 
 
+async def test_what_the_context_holds_is_answered() -> None:
+    """Clients of theirs ask for more tokens than many models' contexts hold."""
+    asked = ask(max_tokens=32_000)
+    whole = (await ScriptedApp("Hello").post(URL, asked)).json()
+    assert whole["stop_reason"] == "end_turn"
+    full = ScriptedApp(*[[97]] * 5000)
+    cut = (await full.post(URL, asked)).json()
+    assert cut["stop_reason"] == "model_context_window_exceeded"
+    assert cut["usage"]["output_tokens"] == full.source.requests[0].max_tokens == 4096 - len(TEMPLATE.chat([HI]))
+    prompt = {"role": "user", "content": "word " * 4096}
+    assert (await full.post(URL, asked | {"messages": [prompt]})).status_code == 400
+
+
 async def test_errors_are_anthropics_whoever_refuses() -> None:
     app = ScriptedApp("Hello", EngineUnavailable("The engine stopped."))
     events = await stream(app)

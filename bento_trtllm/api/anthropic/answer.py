@@ -8,6 +8,7 @@ from typing import Literal
 from bento_trtllm.api import json_body
 from bento_trtllm.api.anthropic import errors, objects
 from bento_trtllm.api.anthropic.objects import Event
+from bento_trtllm.api.anthropic.requests import MessagesRequest
 from bento_trtllm.api.dialogue.chat import Chat
 from bento_trtllm.api.dialogue.reader import Part, Thought
 from bento_trtllm.api.errors import APIError
@@ -48,11 +49,12 @@ class _Open:
 class Answer:
     """One message in the making."""
 
-    def __init__(self, model: str, chat: Chat) -> None:
+    def __init__(self, request: MessagesRequest, chat: Chat) -> None:
         self._reader = chat.reader()
         self._open: _Open | None = None
+        self._cut_short = chat.request.max_tokens < request.max_tokens
         usage = objects.Usage(input_tokens=len(chat.request.input_ids), output_tokens=0)
-        self.message = objects.MessageObject(id=new_id("msg_"), model=model, content=[], usage=usage)
+        self.message = objects.MessageObject(id=new_id("msg_"), model=request.model, content=[], usage=usage)
 
     # As a form of event streams (api/openai/event_stream.py):
 
@@ -96,7 +98,7 @@ class Answer:
         self.message.usage.output_tokens = item.usage.completion_tokens
         self.message.stop_sequence = item.stop if reason == "stop" and isinstance(item.stop, str) else None
         if reason == "length":
-            self.message.stop_reason = "max_tokens"
+            self.message.stop_reason = "model_context_window_exceeded" if self._cut_short else "max_tokens"
         elif reason == "tool_calls":
             self.message.stop_reason = "tool_use"
         else:

@@ -31,7 +31,7 @@ async def create_message(request: Request, body: MessagesRequest) -> Response:
     model = find(request, body.model)
     long = LONG_FORM if conversation.has_form(body) else LONG_BODY
     understood = await off_loop(request, lambda: conversation.read(body, model), long)
-    answer = Answer(body.model, understood)
+    answer = Answer(body, understood)
     items = fan_out(model.generator, [understood.request])
     if body.stream:
         return await event_stream(answer.render(items), answer)

@@ -70,6 +70,7 @@ def _conversation(request: Prompt, max_tokens: int | None) -> Conversation:
         max_tokens,
         continued=continued,
         variables=thinking,
+        up_to_context=True,
     )
 
 

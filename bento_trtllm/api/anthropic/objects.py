@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from bento_trtllm.api.openai.responses import Response
 
-StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"]
 
 
 class Said(Response):

@@ -49,8 +49,11 @@ def understand(
     """Raises APIError, and CheckpointError where the template refuses the messages."""
     names = names or Names()
     input_ids = prompt(conversation, model, names)
+    wanted = conversation.max_tokens
+    if conversation.up_to_context and wanted and len(input_ids) + wanted > model.manifest.context_length:
+        wanted = None
     max_tokens = answer_tokens(
-        conversation.max_tokens,
+        wanted,
         len(input_ids),
         model.manifest.context_length,
         field=names.max_tokens,

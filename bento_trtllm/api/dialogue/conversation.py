@@ -62,6 +62,8 @@ class Conversation:
     continued: bool = False
     variables: Mapping[str, Any] = field(default_factory=dict)
     token_ids: bool = False
+    up_to_context: bool = False
+    """Whether `max_tokens` may be more than the context holds, which ends the answer then."""
 
 
 def choose(described: Sequence[dict[str, Any]], choice: str | None, name: str | None, *, several: bool) -> Toolbox:
