@@ -16,7 +16,8 @@ from bento_trtllm.triton_models.shared.cores import cores
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:
-    return {name: str(v).lower() if isinstance(v, bool) else str(v) for name, v in values.items()}
+    texts = {name: "" if value is None else str(value) for name, value in values.items()}
+    return {name: text.lower() if isinstance(values[name], bool) else text for name, text in texts.items()}
 
 
 def default_workers(cores: int) -> int:
@@ -62,14 +63,24 @@ class EngineSettings(BaseModel):
         ge=0,
         description="CPU threads. 0: OpenVINO's choice, one a physical core, or as many as a container's quota allows.",
     )
-    inference_precision: Annotated[Literal["f32", "bf16", "f16"], For("openvino")] = Field(
-        "f32", description="f32: greedy tokens equal transformers'. bf16 is faster where the CPU has AMX."
+    exact: Annotated[bool | None, For("openvino")] = Field(
+        None,
+        description="Compute in f32 throughout: greedy tokens equal those of transformers with the same weights. "
+        "Left out: true for a model that was packed in f32, as the demo is.",
     )
-    kv_cache_precision: Annotated[Literal["f32", "f16", "bf16", "u8"], For("openvino")] = Field(
-        "f32", description="f32: as above. f16 halves the memory, u8 quarters it; a close call may go the other way."
+    inference_precision: Annotated[Literal["f32", "bf16", "f16"] | None, For("openvino")] = Field(
+        None, description="Left out: f32 where it is to be exact, else what the CPU is fastest in: bf16 if it has that."
     )
-    dynamic_quantization_group_size: Annotated[int, For("openvino")] = Field(
-        0, ge=0, description="0: activations stay exact. OpenVINO's own default, 32, is faster with q8_0 weights."
+    kv_cache_precision: Annotated[Literal["f32", "f16", "bf16", "u8"] | None, For("openvino")] = Field(
+        None,
+        description="Left out: f32 where it is to be exact, else u8, a quarter of it; a close call may go the other "
+        "way.",
+    )
+    dynamic_quantization_group_size: Annotated[int | None, For("openvino")] = Field(
+        None,
+        ge=0,
+        description="Activations that share a scale, where they are rounded to 8 bits before they meet weights of 8 "
+        "or 4; 0: they are not. Left out: 0 where it is to be exact, else OpenVINO's own, 32.",
     )
     cancellation_check_period_ms: Annotated[int, For("openvino", "tensorrt", "pytorch")] = Field(
         20,
@@ -95,7 +106,15 @@ class EngineSettings(BaseModel):
     def _precisions_go_together(self) -> "EngineSettings":
         """Found with OpenVINO GenAI 2026.4.1 by loading a model with every pair; it fails with others."""
         inference, cache = self.inference_precision, self.kv_cache_precision
-        if cache in ("f32", "bf16") and cache != inference:
+        if self.exact:
+            given = {
+                "inference_precision": inference not in (None, "f32"),
+                "kv_cache_precision": cache not in (None, "f32"),
+                "dynamic_quantization_group_size": bool(self.dynamic_quantization_group_size),
+            }
+            if odd := [name for name, otherwise in given.items() if otherwise]:
+                raise ValueError(f"exact=true does not go with {odd[0]}={getattr(self, odd[0])}: leave one of them out")
+        if inference is not None and cache in ("f32", "bf16") and cache != inference:
             raise ValueError(
                 f"kv_cache_precision={cache} does not go with inference_precision={inference}: "
                 "make them the same, or take f16 or u8 for the KV cache"
@@ -107,6 +126,7 @@ class EngineSettings(BaseModel):
         names = [name for name in EngineSettings.model_fields if engine in engines_of(name)]
         values = {name: getattr(self, name) for name in names if not given or name in self.model_fields_set}
         # 0 and None leave the choice open.
+        # An empty text is left open, too.
         return _texts({name: value for name, value in values.items() if not given or value or value is False})
 
 

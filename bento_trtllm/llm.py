@@ -35,10 +35,12 @@ FIRST_WAIT_S = 10
 def check(packed: Path, settings: Settings) -> None:
     """What can be said before there is a worker, for all of them; the pack is settled on then.
 
-    Raises StoreError, EngineError for settings it must not have, or TritonError where grpc_port is taken.
+    Raises StoreError, EngineError for settings it must not have, or a machine that is too small, or TritonError where
+    grpc_port is taken.
     """
     Door.of(settings).check()
-    make_runtime(pin(packed)).parameters(settings, read_parameters(engine_config(packed)))
+    runtime = make_runtime(pin(packed))
+    runtime.check_room(runtime.parameters(settings, read_parameters(engine_config(packed))))
 
 
 class LLM:

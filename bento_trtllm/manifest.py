@@ -26,7 +26,9 @@ class Manifest(BaseModel):
     `source` is a Hugging Face id, then `revision` is its commit; or a directory, then `checksum` is the
     SHA-256 of its files (with a TensorRT engine always). `dtype` is the checkpoint's, `precision` the engine's;
     `dialect` says how the engine's tensors are called; `build` is what the engine's Runtime must know of how it was
-    built, `options` what pack_model.py was told besides the checkpoint; `files` is what the pack consists of; `seal`
+    built, `options` what pack_model.py was told besides the checkpoint;
+    `memory`, of an engine on a CPU, in bytes: its `weights` on disk, all that is `loaded` into memory, and a `token` of
+    KV cache where no setting says otherwise; `files` is what the pack consists of; `seal`
     is the SHA-256 of everything else in here, and so a name for exactly this pack. Both are of `write`'s making.
     """
 
@@ -50,6 +52,7 @@ class Manifest(BaseModel):
     # Once named for the one engine that had it.
     build: dict[str, JsonValue] | None = Field(None, validation_alias=AliasChoices("build", "tensorrt"))
     options: dict[str, str] = {}
+    memory: dict[str, int] = {}
     files: Inventory = {}
     seal: str = ""
 

@@ -116,7 +116,7 @@ def read_checkpoint(path: Path, source: str, revision: str | None = None) -> Che
     architectures = data.get("architectures") or ["none"]
     if architectures not in [[name] for name in ARCHITECTURES]:
         raise CheckpointError(
-            f"{source} is of the architecture {', '.join(map(str, architectures))}: only {' and '.join(ARCHITECTURES)} "
+            f"{source} is of the architecture {', '.join(map(str, architectures))}: only {', '.join(ARCHITECTURES)} "
             "can be packed"
         )
     config = _parse(config_of(architectures[0]), data, path / "config.json")

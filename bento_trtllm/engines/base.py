@@ -7,7 +7,7 @@ from typing import ClassVar, TypedDict
 
 from pydantic import JsonValue
 from tritonclient.grpc.model_config_pb2 import ModelConfig
-from typing_extensions import Self
+from typing_extensions import NotRequired, Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.safetensors import NUMPY_TYPES
@@ -34,6 +34,7 @@ class ManifestPart(TypedDict):
     dialect: DialectName
     build: dict[str, JsonValue] | None
     options: dict[str, str]
+    memory: NotRequired[dict[str, int]]
 
 
 def weights_fault(checkpoint: Checkpoint, instead: str) -> str | None:

@@ -44,6 +44,10 @@ class Runtime(ABC):
         """Raise EngineError, in one sentence, where this machine cannot run the engine."""
         return
 
+    def check_room(self, parameters: Mapping[str, str]) -> None:
+        """Raise EngineError, in one sentence, where the machine's memory is too small for it, before it is started."""
+        return
+
     def parameters(self, settings: Settings, packed: Mapping[str, str]) -> dict[str, str]:
         """The parameters of the Triton model `tensorrt_llm`, given those that it was packed with.
 

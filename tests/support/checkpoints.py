@@ -185,7 +185,8 @@ def write_checkpoint(
     }
     if head_dim is not None:
         settings["head_dim"] = head_dim
-    _write_json(directory / "config.json", settings | (config or {}))
+    settings |= config or {}
+    _write_json(directory / "config.json", settings)
     random = np.random.default_rng(seed)
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocab, hidden)}
     for i in range(layers):
@@ -204,6 +205,11 @@ def write_checkpoint(
     shapes["model.norm.weight"] = (hidden,)
     if not tied:
         shapes["lm_head.weight"] = (vocab, hidden)
+    if settings["architectures"] == ["Qwen3ForCausalLM"]:
+        shapes |= {f"model.layers.{i}.self_attn.{x}_norm.weight": (dim,) for i in range(layers) for x in "qk"}
+    if settings["architectures"] == ["Qwen2ForCausalLM"]:
+        biased = [name for name in shapes if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight"))]
+        shapes |= {name.replace(".weight", ".bias"): shapes[name][:1] for name in biased}
     for key, part in (("attention_bias", ".self_attn."), ("mlp_bias", ".mlp.")):
         if (config or {}).get(key):
             biased = [name for name in shapes if part in name]

@@ -1,4 +1,4 @@
-"""Llama's forward pass in numpy: what an engine's answers are held against."""
+"""Llama's forward pass in numpy, and its relatives': what an engine's answers are held against."""
 
 import json
 from dataclasses import dataclass
@@ -51,6 +51,11 @@ class Llama:
             scale: Array = np.sqrt(np.mean(x * x, -1, keepdims=True) + np.float32(config["rms_norm_eps"]))
             return x / scale * self.weights[f"{name}.weight"]
 
+        def heads_of(x: Array, name: str, count: int, turned: bool) -> Array:
+            split = project(x, f"{name}_proj", count)
+            split = norm(split, f"{name}_norm") if f"{name}_norm.weight" in self.weights else split
+            return rotate(split) if turned else split
+
         def project(x: Array, name: str, count: int = 0) -> Array:
             out = x @ self.weights[f"{name}.weight"].T + self.weights.get(f"{name}.bias", np.float32(0))
             return out.reshape(len(ids), count, dim).swapaxes(0, 1) if count else out
@@ -60,8 +65,10 @@ class Llama:
         for i in range(config["num_hidden_layers"]):
             layer = f"model.layers.{i}"
             y = norm(x, f"{layer}.input_layernorm")
-            q = rotate(project(y, f"{layer}.self_attn.q_proj", heads))
-            k = rotate(project(y, f"{layer}.self_attn.k_proj", kv_heads)).repeat(heads // kv_heads, 0)
+            # SmolLM3's list names the layers that are turned.
+            turned = bool(config["no_rope_layers"][i]) if "no_rope_layers" in config else True
+            q = heads_of(y, f"{layer}.self_attn.q", heads, turned)
+            k = heads_of(y, f"{layer}.self_attn.k", kv_heads, turned).repeat(heads // kv_heads, 0)
             v = project(y, f"{layer}.self_attn.v_proj", kv_heads).repeat(heads // kv_heads, 0)
             scores = q @ k.swapaxes(1, 2) / np.float32(np.sqrt(dim)) + future
             scores = np.exp(scores - scores.max(-1, keepdims=True))

@@ -38,7 +38,9 @@ def test_a_setting_that_there_is_not() -> None:
 
 
 def test_settings_that_do_not_go_together() -> None:
-    assert refused(kv_cache_precision="bf16").startswith("kv_cache_precision=bf16 does not go with ")
+    assert refused(kv_cache_precision="bf16", inference_precision="f32").startswith(
+        "kv_cache_precision=bf16 does not go with "
+    )
 
 
 def test_keys_are_not_shown() -> None:

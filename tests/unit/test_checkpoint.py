@@ -114,8 +114,8 @@ FAULTS = {
     "no config": (remove("config.json"), "has no config.json: it is not a Hugging Face checkpoint"),
     "bad config": (truncate("config.json", 40), "is not valid JSON"),
     "architecture": (
-        config(architectures=["MistralForCausalLM"]),
-        "is of the architecture MistralForCausalLM: only LlamaForCausalLM can be packed",
+        config(architectures=["YiForCausalLM"]),
+        "is of the architecture YiForCausalLM: only LlamaForCausalLM, .*, SmolLM3ForCausalLM can be packed",
     ),
     "no size": (config(hidden_size=None), "config.json cannot be used: hidden_size: Field required"),
     "heads": (config(num_key_value_heads=3), "num_attention_heads is not a multiple of num_key_value_heads"),
@@ -193,6 +193,10 @@ UNFIT = {
     ),
     "a factor left out": (config(rope_scaling={"type": "linear"}), "by linear, and config.json names no factor"),
     "yarn": (config(rope_scaling={"type": "yarn", "factor": 4.0}), "by yarn: only linear and llama3 can be packed"),
+    "a sliding window": (
+        config(architectures=["MistralForCausalLM"], sliding_window=512),
+        "has a sliding window of 512 tokens, which cannot be packed for OpenVINO",
+    ),
     "activation": (config(hidden_act="gelu"), "has the activation gelu"),
     "quantised": (config(quantization_config={"quant_method": "fp8"}), r"is quantised already \(fp8\)"),
 }
@@ -305,19 +309,19 @@ def test_other_dtypes_are_read(tmp_path: Path) -> None:
 def test_another_architecture_is_a_row_here_and_one_with_each_engine(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Mistral's first models have Llama's layers, and its names."""
+    """One with Llama's layers, and its names."""
     path = write_checkpoint(tmp_path / "tiny", hidden=128, inner=256)
-    edit(path / "config.json", architectures=["MistralForCausalLM"])
-    with pytest.raises(CheckpointError, match="is of the architecture MistralForCausalLM: only LlamaForCausalLM can"):
+    edit(path / "config.json", architectures=["YiForCausalLM"])
+    with pytest.raises(CheckpointError, match="is of the architecture YiForCausalLM: only LlamaForCausalLM"):
         find_checkpoint(str(path))
     rows: dict[str, dict[str, Any]] = {"openvino": network.NETWORKS, "tensorrt": build.MODELS}
-    monkeypatch.setitem(ARCHITECTURES, "MistralForCausalLM", ARCHITECTURES["LlamaForCausalLM"])
+    monkeypatch.setitem(ARCHITECTURES, "YiForCausalLM", ARCHITECTURES["LlamaForCausalLM"])
     found = find_checkpoint(str(path))
-    assert found.config.architecture == "MistralForCausalLM"
+    assert found.config.architecture == "YiForCausalLM"
     make, _ = ENGINES[engine]
-    with pytest.raises(CheckpointError, match="is of the architecture MistralForCausalLM, which"):
+    with pytest.raises(CheckpointError, match="is of the architecture YiForCausalLM, which"):
         make().prepare(found)
-    monkeypatch.setitem(rows[engine], "MistralForCausalLM", rows[engine]["LlamaForCausalLM"])
+    monkeypatch.setitem(rows[engine], "YiForCausalLM", rows[engine]["LlamaForCausalLM"])
     assert make().prepare(found).plan()["files"]
 
 

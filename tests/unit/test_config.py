@@ -55,6 +55,38 @@ def test_precisions_that_the_engine_cannot_combine_are_refused(inference: str, c
             EngineSettings.model_validate(values)
 
 
+@pytest.mark.parametrize(
+    "odd", [{"inference_precision": "bf16"}, {"kv_cache_precision": "u8"}, {"dynamic_quantization_group_size": "32"}]
+)
+def test_exactness_bears_no_rounding(odd: dict[str, str]) -> None:
+    ((name, value),) = odd.items()
+    with pytest.raises(ValueError, match=f"exact=true does not go with {name}={value}: leave one of them out"):
+        EngineSettings.model_validate({"exact": "true", **odd})
+    assert EngineSettings.model_validate({"exact": "false", **odd}).parameters("openvino")[name] == value
+
+
+@pytest.mark.parametrize("precision", ["f32", "int8"])
+def test_a_model_that_was_packed_in_f32_is_computed_exactly(precision: str) -> None:
+    runtime = make_runtime(OPENVINO.model_copy(update={"precision": precision}))
+    assert runtime.parameters(Settings(), {})["exact"] == str(precision == "f32").lower()
+    assert runtime.parameters(Settings(exact=True), {})["exact"] == "true"
+    assert runtime.parameters(Settings(exact=False), {})["exact"] == "false"
+
+
+def test_a_model_that_has_no_room_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bento_trtllm.engines.openvino.runtime.free_memory", lambda groups: 3_000_000_000)
+    runtime = make_runtime(OPENVINO.model_copy(update={"memory": {"loaded": 2_000_000_000}}))
+    parameters = runtime.parameters(Settings(), {"kv_values_per_token": str(2**19)})
+    with pytest.raises(EngineError) as caught:
+        runtime.check_room(parameters)
+    assert str(caught.value) == (
+        "the packed model takes 2.0 GB of memory, and 1.2 GB for a KV cache of 2,048 tokens, and this machine has "
+        "3.0 GB free: pack it with --precision int4, give a smaller max_tokens_in_paged_kv_cache, or take a larger "
+        "machine"
+    )
+    runtime.check_room({**parameters, "max_tokens_in_paged_kv_cache": "1024"})
+
+
 @pytest.mark.parametrize("value", ["0", "0.5", "-1", "2.5"])
 def test_cancellations_are_looked_for_every_whole_millisecond(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorRT-LLM's backend reads an int, and what it reads as 0 keeps a core busy."""

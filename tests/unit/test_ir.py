@@ -113,6 +113,10 @@ CASES: dict[str, dict[str, Any]] = {
     "smollm": {"family": "smollm", "tied": True},
     "SmolLM2's heads": {"hidden": 144, "heads": 9, "kv_heads": 3},
     "biases": {"config": {"attention_bias": True, "mlp_bias": True}},
+    "Mistral": {"config": {"architectures": ["MistralForCausalLM"], "sliding_window": None}},
+    "Qwen2": {"config": {"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": False, "sliding_window": 99}},
+    "Qwen3": {"head_dim": 32, "config": {"architectures": ["Qwen3ForCausalLM"]}},
+    "SmolLM3": {"tied": True, "config": {"architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1, 0]}},
     "Llama 3.1's rope": {"config": {"rope_scaling": LLAMA3}},
     "a linear rope": {"config": {"rope_scaling": {"type": "linear", "factor": 4.0}}},
 }

@@ -1,28 +1,26 @@
 """How much memory a process may still have, by the machine and by its cgroups."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2] / "bento_trtllm/triton_models/shared"))
-
-from memory import LEAST, free_memory  # as Triton finds it
+from bento_trtllm.triton_models.shared.cores import groups
+from bento_trtllm.triton_models.shared.memory import LEAST, free_memory
 
 MIB = 2**20
 
 
 def free(folder: Path, membership: str, **files: str | int) -> int:
     """In MiB, on a machine with 8192; a file's name has __ for / and _DOT_ for a dot."""
-    root, groups, meminfo = folder / "cgroup", folder / "self", folder / "meminfo"
+    root, member, meminfo = folder / "cgroup", folder / "self", folder / "meminfo"
     root.mkdir()
-    groups.write_text(membership)
+    member.write_text(membership)
     meminfo.write_text(f"MemTotal: 99999999 kB\nMemAvailable:    {8192 * 1024} kB\n")
     for name, value in files.items():
         file = root / name.replace("__", "/").replace("_DOT_", ".")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{value * MIB if isinstance(value, int) else value}\n")
-    return int(free_memory(root, groups, meminfo)) // MIB
+    return free_memory(groups("memory", root, member), meminfo) // MIB
 
 
 def limited(group: str, limit: str | int, used: int, inactive: int = 0) -> dict[str, str | int]:

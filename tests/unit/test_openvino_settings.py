@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bento_trtllm.config import EngineSettings
+from bento_trtllm.triton_models.openvino.precisions import Precisions
 
 MODELS = Path(__file__).parents[2] / "bento_trtllm/triton_models"
 sys.path += [str(MODELS / "shared"), str(MODELS / "openvino")]
@@ -53,3 +54,36 @@ def test_what_is_given_counts(machine: pytest.MonkeyPatch) -> None:
 def test_a_prefix_cache_is_refused() -> None:
     with pytest.raises(ValueError, match="enable_kv_cache_reuse must be false"):
         read(enable_kv_cache_reuse="true")
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, ("", "u8", None)),
+        ({"exact": "true"}, ("f32", "f32", 0)),
+        ({"exact": "true", "inference_precision": "bf16"}, ("bf16", "u8", 0)),
+        ({"exact": "true", "kv_cache_precision": "u8"}, ("f32", "u8", 0)),
+        ({"kv_cache_precision": "bf16"}, ("bf16", "bf16", None)),
+        ({"kv_cache_precision": "f16"}, ("", "f16", None)),
+        ({"inference_precision": "f32", "dynamic_quantization_group_size": "0"}, ("f32", "u8", 0)),
+    ],
+)
+def test_what_is_left_open_follows_from_the_rest(given: dict[str, str], found: tuple[str, str, int | None]) -> None:
+    precisions = read(**given).precisions
+    assert (precisions.inference, precisions.kv_cache, precisions.quantization_group) == found
+
+
+def test_openvino_is_told_what_is_not_its_own_choice() -> None:
+    assert Precisions("", "u8", None).properties() == {"KV_CACHE_PRECISION": "u8"}
+    assert Precisions("f32", "f32", 0).properties() == {
+        "KV_CACHE_PRECISION": "f32", "INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+    }  # fmt: skip
+
+
+def test_the_kv_cache_is_a_part_of_what_is_free(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(model_settings, "free_memory", lambda groups: 4 * 72 * 10_000)
+    # 72 bytes a token in u8, and 10,000 of them are a quarter.
+    assert read().num_kv_blocks() == 10_000 // 32 + 1
+    assert read(max_num_sequences="2").num_kv_blocks() == 2 * 4096 // 32 + 1
+    assert read(exact="true").num_kv_blocks() == 4096 // 32 + 1  # 2,812 would be a quarter: a context at least
+    assert read(max_tokens_in_paged_kv_cache="640").num_kv_blocks() == 21

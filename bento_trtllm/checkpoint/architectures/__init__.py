@@ -8,6 +8,10 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = {
     "LlamaForCausalLM": "bento_trtllm.checkpoint.architectures.llama:LlamaConfig",
+    "MistralForCausalLM": "bento_trtllm.checkpoint.architectures.mistral:MistralConfig",
+    "Qwen2ForCausalLM": "bento_trtllm.checkpoint.architectures.qwen2:Qwen2Config",
+    "Qwen3ForCausalLM": "bento_trtllm.checkpoint.architectures.qwen3:Qwen3Config",
+    "SmolLM3ForCausalLM": "bento_trtllm.checkpoint.architectures.smollm3:SmolLM3Config",
 }
 
 

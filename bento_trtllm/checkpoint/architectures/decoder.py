@@ -79,6 +79,15 @@ class DecoderConfig(BaseModel):
         """Hugging Face's name of it."""
         return self.architectures[0]
 
+    @property
+    def window(self) -> int | None:
+        """Tokens that a token sees before itself, in some layer; None where it sees all of them in all."""
+        return None
+
+    def is_turned(self, layer: int) -> bool:
+        """Whether that layer's queries and keys are turned by their positions."""
+        return True
+
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor that the architecture needs, by Hugging Face's name, with its shape [out, in]."""

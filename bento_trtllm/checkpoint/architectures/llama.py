@@ -12,10 +12,11 @@ class LlamaConfig(DecoderConfig):
     rope_theta: float = Field(default=10000.0, gt=0)
     hidden_act: str = "silu"
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def layer(self) -> dict[str, tuple[int, ...]]:
+        """The weights of each layer, by what they are called within it."""
         hidden, inner = self.hidden_size, self.intermediate_size
         queries, keys = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
-        layer = {
+        return {
             "input_layernorm": (hidden,),
             "self_attn.q_proj": (queries, hidden),
             "self_attn.k_proj": (keys, hidden),
@@ -26,7 +27,10 @@ class LlamaConfig(DecoderConfig):
             "mlp.up_proj": (inner, hidden),
             "mlp.down_proj": (hidden, inner),
         }
-        biased = [name for name in layer if self._has_bias(name)]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        hidden, layer = self.hidden_size, self.layer()
+        biased = [name for name in layer if self.has_bias(name)]
         shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (self.vocab_size, hidden)}
         for i in range(self.num_hidden_layers):
             shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
@@ -36,6 +40,8 @@ class LlamaConfig(DecoderConfig):
             shapes["lm_head.weight"] = (self.vocab_size, hidden)
         return shapes
 
-    def _has_bias(self, name: str) -> bool:
+    def has_bias(self, name: str) -> bool:
         """As transformers' LlamaAttention and LlamaMLP have them."""
-        return (self.attention_bias and name.startswith("self_attn.")) or (self.mlp_bias and name.startswith("mlp."))
+        within, _, kind = name.partition(".")
+        biased = (self.attention_bias and within == "self_attn") or (self.mlp_bias and within == "mlp")
+        return biased and kind.endswith("_proj")

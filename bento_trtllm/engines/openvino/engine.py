@@ -18,8 +18,14 @@ from bento_trtllm.engines.openvino.rotary import frequencies
 from bento_trtllm.engines.openvino.weights import stored
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.triton.wire import tensors as contract
+from bento_trtllm.triton_models.openvino.kv_cache import cached_tokens, token_bytes
+from bento_trtllm.triton_models.openvino.precisions import Precisions
+from bento_trtllm.triton_models.shared.cores import groups
+from bento_trtllm.triton_models.shared.memory import free_memory
 
 NAME = "openvino"
+WORKING = 256 << 20
+"""Bytes that an engine takes besides its weights and the KV cache: libraries, activations and logits."""
 MODELS = Path(__file__).parents[2] / "triton_models"
 
 
@@ -48,6 +54,8 @@ def _fault(checkpoint: Checkpoint) -> str | None:
         return f"is of the architecture {config.architecture}, which cannot be packed for OpenVINO"
     if config.hidden_act != "silu":
         return f"has the activation {config.hidden_act}: only silu can be packed"
+    if config.window is not None and config.window < config.max_position_embeddings:
+        return f"has a sliding window of {config.window:,} tokens, which cannot be packed for OpenVINO"
     try:
         frequencies(config)
     except ValueError as error:
@@ -64,12 +72,31 @@ class OpenVINOBuild(Build):
         self._weights = stored(checkpoint, precision)
 
     def plan(self) -> Plan:
+        memory = self._memory()
+        free = max(0, free_memory(groups("memory")) - memory["loaded"])
+        context = self.checkpoint.config.max_position_embeddings
+        tokens = min(
+            free // memory["token"], cached_tokens(free, memory["token"], context, EngineSettings().max_num_sequences)
+        )
         return {
             "name": NAME,
             "precision": self._precision,
-            "files": {WEIGHTS: sum(each.nbytes for each in self._weights)},
-            "settings": {"tensors": len(self._weights)},
+            "files": {WEIGHTS: memory["weights"]},
+            "settings": {"tensors": len(self._weights), "memory": {**memory, "cached_tokens": tokens}},
         }
+
+    def _memory(self) -> dict[str, int]:
+        """As Manifest.memory has it."""
+        weights = sum(each.nbytes for each in self._weights)
+        exact = {"exact": str(self._precision == "f32").lower()}
+        kept = Precisions.read({**EngineSettings().parameters(NAME), **exact}).kv_cache
+        return {"weights": weights, "loaded": weights + WORKING, "token": token_bytes(self._values_per_token, kept)}
+
+    @property
+    def _values_per_token(self) -> int:
+        """Of the KV cache."""
+        config = self.checkpoint.config
+        return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
 
     def write(self, directory: Path, workspace: Path) -> None:
         write_detokenizer(self.checkpoint, self._vocabulary, directory)
@@ -81,9 +108,10 @@ class OpenVINOBuild(Build):
             "gpt_model_path": "engine",
             "vocab_size": str(config.vocab_size),
             "context_length": str(config.max_position_embeddings),
-            "kv_values_per_token": str(2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim),
+            "kv_values_per_token": str(self._values_per_token),
             "exclude_input_in_output": "true",
             **EngineSettings().parameters(NAME),
+            "exact": str(self._precision == "f32").lower(),
         }
         return pb.ModelConfig(
             name="tensorrt_llm",
@@ -108,4 +136,5 @@ class OpenVINOBuild(Build):
             "dialect": self.dialect.name,
             "build": None,
             "options": {"precision": self._precision},
+            "memory": self._memory(),
         }

@@ -67,9 +67,11 @@ class Network:
 
     def _attention(self, hidden: ov.Node, i: int) -> ov.Node:
         config, name = self._config, f"model.layers.{i}.self_attn"
-        queries = self._rotate(self._heads(self._linear(hidden, f"{name}.q_proj"), config.num_attention_heads))
-        keys = self._rotate(self._heads(self._linear(hidden, f"{name}.k_proj"), config.num_key_value_heads))
-        values = self._heads(self._linear(hidden, f"{name}.v_proj"), config.num_key_value_heads)
+        queries = self._heads(hidden, f"{name}.q", config.num_attention_heads)
+        keys = self._heads(hidden, f"{name}.k", config.num_key_value_heads)
+        if config.is_turned(i):
+            queries, keys = self._rotate(queries), self._rotate(keys)
+        values = self._heads(hidden, f"{name}.v", config.num_key_value_heads)
         keys, values = self._remember(keys, i, "key"), self._remember(values, i, "value")
         attended = op.transpose(op.scaled_dot_product_attention(queries, keys, values, self._mask), _whole(SWAP))
         width = config.num_attention_heads * config.head_dim
@@ -98,8 +100,12 @@ class Network:
         whole = _whole([0, config.num_attention_heads, -1, config.head_dim])
         return op.reshape(repeated, whole, special_zero=True)
 
-    def _heads(self, x: ov.Node, count: int) -> ov.Node:
-        split = op.reshape(x, _whole([0, 0, count, self._config.head_dim]), special_zero=True)
+    def _heads(self, x: ov.Node, name: str, count: int) -> ov.Node:
+        """Queries, keys or values, [batch, heads, tokens, head_dim]; with a norm of each head where there is one."""
+        flat = self._linear(x, f"{name}_proj")
+        split = op.reshape(flat, _whole([0, 0, count, self._config.head_dim]), special_zero=True)
+        if f"{name}_norm.weight" in self._weights:
+            split = self._norm(split, f"{name}_norm")
         return op.transpose(split, _whole(SWAP))
 
     def _angles(self, positions: ov.Node) -> tuple[ov.Node, ov.Node]:
@@ -156,7 +162,13 @@ class Network:
         return self._open[part.name]
 
 
-NETWORKS: dict[str, type[Network]] = {"LlamaForCausalLM": Network}
+NETWORKS: dict[str, type[Network]] = {
+    "LlamaForCausalLM": Network,
+    "MistralForCausalLM": Network,
+    "Qwen2ForCausalLM": Network,
+    "Qwen3ForCausalLM": Network,
+    "SmolLM3ForCausalLM": Network,
+}
 """By Hugging Face's name of the architecture."""
 
 

@@ -39,17 +39,13 @@ class TritonPythonModel:
         scheduler.dynamic_split_fuse = settings.enable_chunked_context
         # Off in 2026.4.1 unless asked for, and wrong: settings.py.
         scheduler.enable_prefix_caching = False
-        properties: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": settings.inference_precision,
-            "KV_CACHE_PRECISION": settings.kv_cache_precision,
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": settings.dynamic_quantization_group_size,
-        }
+        properties = settings.precisions.properties()
         if threads := settings.inference_threads():
             properties["INFERENCE_NUM_THREADS"] = threads
         engine = str(settings.engine_dir)
         tokenizer = genai.Tokenizer(engine)
         pipeline = genai.ContinuousBatchingPipeline(engine, tokenizer, scheduler, "CPU", **properties)
-        log.info(f"{settings.inference_precision}: KV cache of {scheduler.num_kv_blocks} blocks of 32 tokens")
+        log.info(f"KV cache of {scheduler.num_kv_blocks} blocks of 32 tokens; {properties}")
         self._metrics = EngineMetrics(args["model_name"], scheduler.num_kv_blocks)
         check_s = settings.cancellation_check_period_ms / 1000
         self._batcher = Batcher(pipeline, check_s, settings.response_pace, log.error, self._metrics.update)

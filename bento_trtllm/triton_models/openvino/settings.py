@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cores import cores, physical_cores
+from cores import cores, groups, physical_cores
+from kv_cache import cached_tokens, token_bytes
 from memory import free_memory
 from pacing import Pace
+from precisions import Precisions
 
 # OpenVINO's CPU plugin keeps the KV cache in blocks of 32 tokens (PagedAttention, 2026.4).
 BLOCK_TOKENS = 32
-# Of the memory that is free at start; the rest is for the weights, the activations and the page cache.
-KV_CACHE_SHARE = 0.25
-# More is never used by default: no more sequences run at once than this, each with its whole context.
-KV_CACHE_SEQUENCES = 64
-BYTES = {"f32": 4, "f16": 2, "bf16": 2, "u8": 1}
 
 
 @dataclass(frozen=True)
@@ -32,9 +29,7 @@ class EngineSettings:
     max_num_sequences: int
     enable_chunked_context: bool
     threads: int
-    inference_precision: str
-    kv_cache_precision: str
-    dynamic_quantization_group_size: int
+    precisions: Precisions
     exclude_input_in_output: bool
     cancellation_check_period_ms: int
     response_pace: Pace
@@ -62,9 +57,7 @@ class EngineSettings:
             max_num_sequences=int(text["max_num_sequences"]),
             enable_chunked_context=text["enable_chunked_context"] == "true",
             threads=int(text["threads"]),
-            inference_precision=text["inference_precision"],
-            kv_cache_precision=text["kv_cache_precision"],
-            dynamic_quantization_group_size=int(text["dynamic_quantization_group_size"]),
+            precisions=Precisions.read(text),
             exclude_input_in_output=text["exclude_input_in_output"] == "true",
             cancellation_check_period_ms=int(text["cancellation_check_period_ms"]),
             response_pace=Pace(float(text["response_pace_ms"])),
@@ -74,10 +67,11 @@ class EngineSettings:
         """Blocks of the KV cache: what was asked for, else a share of the free memory."""
         tokens = self.max_tokens_in_paged_kv_cache
         if not tokens:
-            token_bytes = self.kv_values_per_token * BYTES[self.kv_cache_precision]
-            affordable = int(free_memory() * KV_CACHE_SHARE) // token_bytes
-            tokens = min(affordable, self.context_length * min(self.max_num_sequences, KV_CACHE_SEQUENCES))
-        return max(tokens, self.context_length) // BLOCK_TOKENS + 1
+            of_a_token = token_bytes(self.kv_values_per_token, self.precisions.kv_cache)
+            tokens = cached_tokens(
+                free_memory(groups("memory")), of_a_token, self.context_length, self.max_num_sequences
+            )
+        return tokens // BLOCK_TOKENS + 1
 
     def prefill_tokens(self) -> int:
         """Tokens a step: what was asked for, else 128 a core, so that a long prompt's prefill does not

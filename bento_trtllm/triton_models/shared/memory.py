@@ -6,11 +6,9 @@ Copied beside the models, which stand alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-
-from cores import CGROUPS, MEMBERSHIP, groups
 
 MEMINFO = Path("/proc/meminfo")
 LEAST = 2**28
@@ -20,9 +18,9 @@ V2 = "memory.max", "memory.current", "inactive_file"
 V1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
 
 
-def free_memory(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP, meminfo: Path = MEMINFO) -> int:
-    """Bytes that can still be had."""
-    return max(LEAST, min([_available(meminfo), *_left(cgroups, membership)]))
+def free_memory(groups: Iterable[Path], meminfo: Path = MEMINFO) -> int:
+    """Bytes that can still be had. `groups` are the folders of its cgroups, `cores.groups("memory")`."""
+    return max(LEAST, min([_available(meminfo), *_left(groups)]))
 
 
 def _available(meminfo: Path) -> int:
@@ -33,13 +31,13 @@ def _available(meminfo: Path) -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _left(cgroups: Path, membership: Path) -> Iterator[int]:
+def _left(groups: Iterable[Path]) -> Iterator[int]:
     """What each of its groups leaves it: its own, and those above it, which bind it too.
 
     Files in the page cache are counted as used (Linux, Documentation/admin-guide/cgroup-v2.rst, "memory.current"), a
     model that was just read among them.
     """
-    for folder in groups("memory", cgroups, membership):
+    for folder in groups:
         for limit, used, reclaimable in (V2, V1):
             # "max" is no number: no limit. That of v1 is so large that the machine has less.
             with suppress(OSError, ValueError):

@@ -1,0 +1,74 @@
+"""A model packed when it is first asked for: `python -m bento_trtllm.packing.once [DIR_OR_HF_ID [PRECISION]]`.
+
+It prints the tag: of the demo, or of the checkpoint that is named, packed for OpenVINO. The version is a hash of all
+that goes into the pack, so another checkpoint, precision or checkout is packed anew. For a checkout, which has
+pack_model.py. Whatever packing says goes to stderr.
+"""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bento_trtllm.bento.home import models
+from bento_trtllm.errors import BentoTRTLLMError
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "assets" / "demo-llama"
+Packing = tuple[str, list[str]]
+"""A tag, and what pack_model.py is told besides."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    try:
+        tag, options = named(*arguments) if arguments else demo()
+    except (BentoTRTLLMError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if not (models() / tag.replace(":", "/") / "manifest.json").exists():
+        argv = [sys.executable, "pack_model.py", "openvino", *options, "--tag", tag]
+        if code := subprocess.run(argv, cwd=ROOT, check=False, stdout=sys.stderr).returncode:
+            return code
+    print(tag)
+    return 0
+
+
+def demo() -> Packing:
+    """In f32, which is computed exactly: tests know its answers."""
+    version = _version([*_files(DEMO), *_files(ROOT / "bento_trtllm")])
+    return f"{DEMO.name}:{version}", ["--checkpoint", str(DEMO), "--precision", "f32"]
+
+
+def named(argument: str, precision: str = "") -> Packing:
+    """Of a checkpoint, which is downloaded where it is a Hugging Face id."""
+    # Imported here: the demo, which needs none of it, is to start at once.
+    from bento_trtllm.bento.store import default_name  # noqa: PLC0415
+    from bento_trtllm.checkpoint.huggingface import find_checkpoint  # noqa: PLC0415
+
+    checkpoint = find_checkpoint(argument)
+    # The weights are not read for it: what has changed in a directory shows in the times of its files.
+    stats = [(file.name, file.stat()) for file in checkpoint.files]
+    known = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+    version = _version(_files(ROOT / "bento_trtllm"), precision, checkpoint.revision or "\n".join(known))
+    options = ["--checkpoint", argument if checkpoint.revision else str(checkpoint.path)]
+    options += ["--revision", checkpoint.revision] if checkpoint.revision else []
+    options += ["--precision", precision] if precision else []
+    return f"{default_name(checkpoint.name)}:{version}", options
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix != ".pyc"]
+
+
+def _version(files: Iterable[Path], *texts: str) -> str:
+    """12 digits of a hash."""
+    digest = hashlib.sha256("\0".join(texts).encode())
+    for file in files:
+        digest.update(f"{file.relative_to(ROOT)} {file.stat().st_size}\n".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
