@@ -19,9 +19,9 @@ from tests.support.asking import timeout
 from tests.support.demo import PROMPT
 from tests.support.inference import infer
 from tests.support.serving import MACHINES, SSE, Service, serve
-from tests.support.standin.place import Standin
+from tests.support.standin.place import ENGINES, Standin
 
-pytestmark = pytest.mark.engines("tensorrt-1.x", "tensorrt-0.10")
+pytestmark = pytest.mark.engines(*ENGINES)
 
 STALL_S = 4
 ANEW_S = 60
@@ -78,6 +78,7 @@ async def started_anew(client: httpx.AsyncClient, victim: Service, before: int) 
     assert (await ask(client)).status_code == 200
 
 
+@pytest.mark.engines(*ENGINES, "pytorch")
 @pytest.mark.parametrize("at_first", [False, True])
 async def test_a_hung_engine_is_found(victim: Service, standin: Standin, at_first: bool) -> None:
     """In the midst of answers, and at the first step after it was idle, when its metrics say that nothing is active."""
@@ -158,6 +159,7 @@ async def test_an_error_that_passes_ends_nothing(victim: Service, standin: Stand
     assert [t.pid for t in victim.tritons()] == [before]
 
 
+@pytest.mark.engines(*ENGINES, "pytorch")
 async def test_a_lost_gpu_ends_the_engine_at_once(victim: Service, standin: Standin) -> None:
     before = victim.tritons()[0].pid
     standin.wish(fail={"text": "illegal_memory_access", "times": 1})
