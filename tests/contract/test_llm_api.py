@@ -219,3 +219,10 @@ def test_stop_words_of_several_tokens_are_ours(ours: SimpleNamespace) -> None:
     assert not sequence.finished
     assert sequence.take(output(6, 1, 2), True) == ([6], [-0.5])
     assert sequence.finished and ended == [True] and sequence.log_prob == -1.5
+
+
+def test_requests_are_told_apart_however_alike(ours: SimpleNamespace) -> None:
+    """A list of them is searched for one: prompts are arrays, which compare as arrays."""
+    both = [ours.active.Active.of(request(ours), SimpleNamespace(), "") for _ in range(2)]
+    both.remove(both[1])
+    assert len(both) == 1

@@ -10,7 +10,7 @@ from reply import Reply
 from request import EngineRequest
 
 
-@dataclass
+@dataclass(eq=False)
 class Sequence:
     """One answer in the making: TensorRT-LLM's result, once there is one, and the tokens so far."""
 
@@ -44,9 +44,9 @@ class Sequence:
             self.result.abort()
 
 
-@dataclass
+@dataclass(eq=False)
 class Active:
-    """`name` is the id that `stop` knows it by, "" for none."""
+    """Each is itself alone. `name` is the id that `stop` knows it by, "" for none."""
 
     request: EngineRequest
     reply: Reply
