@@ -3,18 +3,25 @@
 prometheus_client (read in 0.26, mmap_dict.py) makes them as long as they may get, with holes, and maps them: the kernel
 looks for room when a page is first written to, and kills the process (SIGBUS) where there is none. So room is reserved
 first. While there is none a worker counts in memory, and what it counted is in its file when there is room again.
+
+BentoML 1.4.40 reads all of them twice a scrape, the first time to sort what it then throws away
+(bentoml/_internal/server/metrics/prometheus.py, generate_latest).
 """
 
 import logging
 import mmap
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from prometheus_client import values
+from bentoml._internal.server.metrics.prometheus import PrometheusClient
+from prometheus_client import generate_latest, values
+from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import MultiProcessCollector
 
 LOGGER = logging.getLogger("bento_trtllm")
 FIRST_BYTES = 2**16
@@ -102,6 +109,23 @@ class ReservedDict(MmapedDict):
         )
 
 
+class Collected:
+    """What the files of all workers hold, read once: a registry, as far as an exposition needs one."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Families with their samples; a histogram's buckets come before its count and sum."""
+        families = list(MultiProcessCollector(None).collect())  # type: ignore[no-untyped-call]
+        for family in families:
+            if family.type == "histogram":
+                family.samples.sort(key=PrometheusClient._histogram_sample_sort_key)
+        return families
+
+
+def _expose(client: PrometheusClient) -> bytes:
+    return generate_latest(Collected())
+
+
 def reserve() -> None:
-    """Have all metrics kept so that are made from now on."""
+    """Have all metrics kept so that are made from now on, and read once a scrape."""
     values.MmapedDict = ReservedDict  # type: ignore[attr-defined]
+    PrometheusClient.generate_latest = _expose  # type: ignore[method-assign]

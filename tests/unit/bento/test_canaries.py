@@ -22,6 +22,7 @@ from bentoml import Tag
 from bentoml._internal.configuration import containers
 from bentoml._internal.server import base_app
 from bentoml._internal.server.http import instruments
+from bentoml._internal.server.metrics.prometheus import PrometheusClient
 from bentoml._internal.utils import circus as bentoml_circus
 from circus.arbiter import Arbiter
 from circus.controller import Controller
@@ -239,6 +240,14 @@ def test_metric_files() -> None:
     assert BESIDE_KEY >= 4 + 8 + 16, look
     expect(mmap_dict.MmapedDict.__init__, "self._used = 8", look=look)
     assert HEAD == 8, look
+    # What is replaced reads all files twice: once for an order that is lost, once for the exposition.
+    expect(
+        PrometheusClient.generate_latest,
+        "for metric in registry.collect():",
+        "metric.samples.sort(key=self._histogram_sample_sort_key)",
+        "return self.prometheus_client.generate_latest(registry)",
+        look=look,
+    )
 
 
 def test_metrics_of_the_dead() -> None:

@@ -80,3 +80,26 @@ import os
 print(file.stat().st_size > 2**16, file.stat().st_blocks * 512 >= file.stat().st_size)
 """
     assert run(tmp_path, program) == ["True True"]
+
+
+def test_a_scrape_reads_each_file_once_and_has_histograms_in_order(tmp_path: Path) -> None:
+    program = """
+from prometheus_client import Histogram
+from bentoml._internal.server.metrics.prometheus import PrometheusClient
+Histogram("h", "text", buckets=(10, 9.5e1), registry=None).observe(20)
+reads = []
+read = MultiProcessCollector.merge
+def merge(files, accumulate):
+    reads.append(len(files))
+    return read(files, accumulate)
+MultiProcessCollector.merge = staticmethod(merge)
+client = PrometheusClient()
+assert client.registry
+text = client.generate_latest().decode()
+print(reads)
+print([line.split()[0] for line in text.splitlines() if not line.startswith("#")])
+"""
+    assert run(tmp_path, program) == [
+        "[1]",
+        str(['h_bucket{le="10.0"}', 'h_bucket{le="95.0"}', 'h_bucket{le="+Inf"}', "h_count", "h_sum"]),
+    ]
