@@ -15,7 +15,7 @@ from tests.support.standin.place import ENGINES, Standin
 
 OPENVINO = "openvino"
 PYTORCH = llmapi.ENGINE
-OF_PYTORCH = ("ends", "generate", "openai_completions", "openai_chat")
+OF_PYTORCH = ("ends", "leaving", "generate", "openai_completions", "openai_chat")
 """Files of promises that the PyTorch engine is held to: the others say nothing of it that these do not."""
 
 

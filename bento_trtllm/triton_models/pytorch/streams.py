@@ -114,13 +114,12 @@ class Streams:
                     return
                 (output,) = step.outputs
                 if output.finish_reason == "cancelled":
-                    self._drop(active, Fault(FAILED, "The engine gave the request up."))
+                    self._drop(active, fault=Fault(FAILED, "The engine gave the request up."))
                 elif active.take(index, output):
                     self._outbox.put(active.outgoing)
                     self._ready.set()
         except (RequestError, ValueError) as error:
-            if not active.dropped:
-                self._drop(active, _fault(str(error)))
+            self._drop(active, fault=_fault(str(error)))
         except Exception as error:
             self._fail(error)
 
@@ -161,25 +160,25 @@ class Streams:
         self._metrics.update(self._steps, len(self._running), self._used if self._running else 0.0)
 
     def _cancel(self, chosen: Callable[[Active], bool]) -> None:
-        for active in [active for active in self._running if chosen(active)]:
-            self._drop(active, Fault(CANCELLED, "The request was cancelled."))
+        if gone := [active for active in self._running if chosen(active)]:
+            self._drop(*gone, fault=Fault(CANCELLED, "The request was cancelled."))
 
-    def _drop(self, active: Active, fault: Fault | None) -> None:
-        """Have the engine give a request up, and end it, with an error for its client, if there is still one."""
-        if active.dropped:
-            return
-        active.dropped = True
-        active.abort()
-        self._outbox.drop(active.outgoing)
-        self._running.remove(active)
-        if fault:
-            active.reply.end(fault)
+    def _drop(self, *gone: Active, fault: Fault | None) -> None:
+        """Have the engine give requests up, all at once, and end them, with an error for who is still there."""
+        dropped = [active for active in gone if not active.dropped]
+        for active in dropped:
+            active.dropped = True
+            active.abort()
+            self._outbox.drop(active.outgoing)
+            self._running.remove(active)
         self._tell()
+        for active in dropped:
+            if fault:
+                active.reply.end(fault)
 
     def _unsent(self, outgoing: Outgoing, error: Exception) -> None:
         self._log_error(f"A response could not be sent: {error}")
-        for active in [active for active in self._running if active.outgoing is outgoing]:
-            self._drop(active, None)
+        self._drop(*[active for active in self._running if active.outgoing is outgoing], fault=None)
 
     def _forget(self) -> None:
         """Leave those alone that have had their last response."""
@@ -191,13 +190,11 @@ class Streams:
     def _fail(self, error: BaseException) -> None:
         self._log_error(f"The engine failed, and ends: {error!r}")
         with suppress(Exception):
-            for active in tuple(self._running):
-                self._drop(active, Fault(FAILED, "The engine failed in a step."))
+            self._drop(*self._running, fault=Fault(FAILED, "The engine failed in a step."))
         os._exit(1)
 
     def _end(self) -> None:
-        for active in tuple(self._running):
-            self._drop(active, STOPPING)
+        self._drop(*self._running, fault=STOPPING)
         for task in tuple(self._tasks):
             task.cancel()
         self._loop.call_soon(self._loop.stop)
