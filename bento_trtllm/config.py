@@ -21,8 +21,8 @@ def _texts(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def default_workers(cores: int) -> int:
-    """The other cores are for Triton, and on a CPU for the engine."""
-    return max(1, min(cores // 4, 8))
+    """A third relays no more tokens (docs/performance.md); the other cores are for Triton, and on a CPU for the engine."""
+    return 1 if cores < 8 else 2
 
 
 @dataclass(frozen=True, init=False)
@@ -307,8 +307,8 @@ class Settings(BaseSettings, EngineSettings, TritonSettings, ServingSettings):
     workers: int = Field(
         default_factory=lambda: default_workers(cores()),
         ge=1,
-        description="Processes that turn text into tokens and back; one Triton serves all. Left out: 1 up to 4 cores, "
-        "then a quarter of them, at most 8 (docs/performance.md).",
+        description="Processes that turn text into tokens and back; one Triton serves all. Left out: 1 up to 7 cores, "
+        "then 2 (docs/performance.md).",
     )
 
     def ignored_by(self, engine: str) -> list[str]:

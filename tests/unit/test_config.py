@@ -29,9 +29,7 @@ TENSORRT = OPENVINO.model_copy(
 PACKED = {"batch_scheduler_policy": "guaranteed_no_evict", "enable_chunked_context": "true"}
 
 
-@pytest.mark.parametrize(
-    ("count", "workers"), [(1, 1), (2, 1), (4, 1), (7, 1), (8, 2), (16, 4), (32, 8), (64, 8), (192, 8)]
-)
+@pytest.mark.parametrize(("count", "workers"), [(1, 1), (2, 1), (4, 1), (7, 1), (8, 2), (16, 2), (32, 2), (192, 2)])
 def test_default_workers(count: int, workers: int) -> None:
     assert default_workers(count) == workers
 
