@@ -21,7 +21,7 @@ def _texts(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def default_workers(cores: int) -> int:
-    """A third relays no more tokens (docs/performance.md); the other cores are for Triton, and on a CPU for the engine."""
+    """A third relays no more tokens (docs/performance.md); other cores are for Triton, and on a CPU for the engine."""
     return 1 if cores < 8 else 2
 
 
