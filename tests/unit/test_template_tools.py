@@ -10,6 +10,7 @@ import pytest
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chat
 from bento_trtllm.api.openai.requests import ChatRequest
+from bento_trtllm.api.tools.formats import LLAMA3
 from bento_trtllm.text.text import Text
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.support.chat_templates import (
@@ -76,7 +77,13 @@ def asked(directory: Path, messages: Any, tools: Any = None) -> list[int]:
     text = Text.read(directory)
     manifest = SimpleNamespace(context_length=8192, vocab_size=640, eos_ids=[0], engine="openvino")
     model = SimpleNamespace(
-        manifest=manifest, template=text.template, tokenizer=text.tokenizer, defaults=text.defaults, thinks=False
+        manifest=manifest,
+        template=text.template,
+        tokenizer=text.tokenizer,
+        defaults=text.defaults,
+        tool_format=LLAMA3,
+        thinks=False,
+        generator=SimpleNamespace(guided=False),
     )
     body = {"model": "m", "messages": messages, "tools": tools}
     return list(chat.read(ChatRequest.model_validate(body), cast(ServedModel, model)).request.input_ids)
