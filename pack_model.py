@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pack a Hugging Face checkpoint into the BentoML model store, ready for scripts/serve; or check a packed model."""
+"""Pack a Hugging Face checkpoint into the BentoML model store, ready for scripts/serve; or check a pack."""
 
 import json
 import signal
@@ -27,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> str:
-    """Do what the arguments say, and return what there is to say of it."""
+    """Do what the arguments say, and return what to print."""
     command = parse(arguments)
-    # Imported here: --help answers at once.
+    # Imported late so that --help answers at once.
     if command.packing is None:
         from bento_trtllm.bento.store import check  # noqa: PLC0415
 
@@ -46,7 +46,7 @@ def _run(arguments: Sequence[str]) -> str:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
-    # An exception, so that everything is cleaned up on the way out.
+    # An exception, so that everything is cleaned up on exit.
     raise SystemExit(128 + signum)
 
 

@@ -33,7 +33,7 @@ from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
 from bento_trtllm.triton.wire.probe import GRPC_ENVIRONMENT
 
 if bentoml.server_context.worker_index is not None:
-    keep_private()  # a worker; now, since BentoML makes the files of its metrics next
+    keep_private()  # in a worker, now: BentoML creates the files of its metrics next
 tracing.install()
 metric_files.reserve()
 with refusing():

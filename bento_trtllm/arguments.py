@@ -1,4 +1,4 @@
-"""Settings as they were given, `--arg name=value` or TRTLLM_NAME=value, or one sentence about the first wrong one."""
+"""Reads settings, `--arg name=value` or TRTLLM_NAME=value; one sentence says what is wrong with the first bad one."""
 
 import difflib
 from collections.abc import Mapping
@@ -32,14 +32,14 @@ def read_keys(settings: Settings) -> list[str]:
 
 def _sentence(error: ErrorDetails, arguments: Mapping[str, Any]) -> str:
     what = error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:  # of several settings that do not go together; the message names them
+    if not error["loc"]:  # about settings that conflict; the message names them
         return what
-    # An error about a value from the environment may name the variable in place of the setting.
+    # An error about a value from the environment may name the variable instead of the setting.
     name = str(error["loc"][0]).lower().removeprefix(PREFIX.lower())
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, Settings.model_fields, n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
-        return f"there is no setting {name}{meant}: bento_trtllm/config.py and the README say which there are"
+        return f"there is no setting {name}{meant}: bento_trtllm/config.py lists them all"
     given = f"--arg {name}=" if name in arguments else f"{PREFIX}{name.upper()}="
     secret = Settings.model_fields[name].annotation is SecretStr
     value = "…" if secret else str(error["input"])

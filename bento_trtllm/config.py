@@ -1,5 +1,6 @@
-"""Every setting a user can make. Each is an argument (`--arg name=value`) and an environment variable
-(`TRTLLM_NAME=value`); an argument wins, and travels with the Bento that was built with it.
+"""Every setting, given as an argument (`--arg name=value`) or an environment variable (`TRTLLM_NAME=value`).
+
+An argument wins, and is stored in a Bento that is built with it.
 """
 
 import re
@@ -27,7 +28,7 @@ def default_workers(cores: int) -> int:
 
 @dataclass(frozen=True, init=False)
 class For:
-    """The engines that a setting is for, by name. One that says nothing is for all of them."""
+    """The engines that a setting applies to, by name. A setting without this applies to all."""
 
     engines: tuple[str, ...]
 
@@ -36,32 +37,34 @@ class For:
 
 
 class EngineSettings(BaseModel):
-    """How an engine runs. Where one of TensorRT's is not given, the engine runs as it was packed.
+    """How an engine runs. Without one of TensorRT's settings, the engine runs as it was packed.
 
     TensorRT's are parameters of TensorRT-LLM's Triton model, docs/model_config.md of tensorrtllm_backend.
     """
 
     max_tokens_in_paged_kv_cache: Annotated[int, For("openvino", "tensorrt", "pytorch")] = Field(
-        0, ge=0, description="KV cache in tokens. 0: a quarter of the free memory, at most 64 whole contexts."
+        0, ge=0, description="KV cache, in tokens. 0: a quarter of the free memory, at most 64 full contexts."
     )
     max_num_tokens: Annotated[int, For("openvino")] = Field(
-        0, ge=0, description="Most tokens of a step, prefill included. 0: 128 a core, from 256 to 2048."
+        0, ge=0, description="Most tokens per step, prefill included. 0: 128 per core, from 256 to 2048."
     )
     max_num_sequences: Annotated[int, For("openvino")] = Field(
-        256, ge=1, description="Most sequences in the batch; further ones wait. OpenVINO GenAI's own default."
+        256, ge=1, description="Most sequences in the batch; others wait. The default is OpenVINO GenAI's own."
     )
     enable_chunked_context: Annotated[bool, For("openvino", "tensorrt", "pytorch")] = Field(
-        True, description="Split long prompts over steps, so that other streams go on meanwhile."
+        True,
+        description="Split the prefill of long prompts over several steps, so that other streams continue meanwhile.",
     )
     enable_kv_cache_reuse: Annotated[bool, For("openvino", "tensorrt", "pytorch")] = Field(
         False,
-        description="Keep the KV cache of prompts, so that a shared beginning is not computed again. "
-        "Refused with OpenVINO: OpenVINO GenAI's mixes prompts up.",
+        description="Keep the KV cache of prompts, so that a shared prefix is not computed again. "
+        "Refused with OpenVINO: OpenVINO GenAI's prefix cache mixes prompts up.",
     )
     threads: Annotated[int, For("openvino")] = Field(
         0,
         ge=0,
-        description="CPU threads. 0: OpenVINO's choice, one a physical core, or as many as a container's quota allows.",
+        description="CPU threads. 0: OpenVINO's choice, one per physical core, or as many as a container's quota "
+        "allows.",
     )
     exact: Annotated[bool | None, For("openvino")] = Field(
         None,
@@ -85,18 +88,20 @@ class EngineSettings(BaseModel):
     cancellation_check_period_ms: Annotated[int, For("openvino", "tensorrt", "pytorch")] = Field(
         20,
         ge=1,
-        description="A cancelled request leaves the batch after this. TensorRT-LLM's default is 100; it counts whole "
+        description="A cancelled request leaves the batch within this time. TensorRT-LLM's default is 100; it takes "
+        "whole "
         "milliseconds.",
     )
     response_pace_ms: Annotated[float, For("openvino", "pytorch")] = Field(
         1.5,
         ge=0,
-        description="A stream's responses come no closer than this for each stream that runs, and never more than "
-        "100 ms apart; tokens made meanwhile go along. A response takes some 0.5 ms of the cores that the engine "
-        "computes on, so all together take a third of one. 0: each token at once.",
+        description="The least interval between a stream's responses is this times the number of running streams, at "
+        "most "
+        "100 ms; tokens generated meanwhile are sent together. A response takes some 0.5 ms of the cores that the "
+        "engine computes on, so all together take a third of one core. 0: each token at once.",
     )
     kv_cache_free_gpu_mem_fraction: Annotated[float | None, For("tensorrt", "pytorch")] = Field(
-        None, gt=0, lt=1, description="KV cache, as a part of the GPU memory that the engine leaves free."
+        None, gt=0, lt=1, description="KV cache, as a fraction of the GPU memory that the engine leaves free."
     )
     batch_scheduler_policy: Annotated[
         Literal["max_utilization", "guaranteed_no_evict"] | None, For("tensorrt", "pytorch")
@@ -117,12 +122,12 @@ class EngineSettings(BaseModel):
         if inference is not None and cache in ("f32", "bf16") and cache != inference:
             raise ValueError(
                 f"kv_cache_precision={cache} does not go with inference_precision={inference}: "
-                "make them the same, or take f16 or u8 for the KV cache"
+                "make them the same, or use f16 or u8 for the KV cache"
             )
         return self
 
     def parameters(self, engine: str, *, given: bool = False) -> dict[str, str]:
-        """An engine's settings as parameters of its config.pbtxt; with `given` without those that are left open."""
+        """An engine's settings as parameters of its config.pbtxt; with `given`, only those that were set."""
         names = [name for name in EngineSettings.model_fields if engine in engines_of(name)]
         values = {name: getattr(self, name) for name in names if not given or name in self.model_fields_set}
         # 0 and None leave the choice open.
@@ -134,73 +139,79 @@ class DoorSettings(BaseModel):
     """Where other programs call Triton itself, over gRPC; without a port, none can."""
 
     grpc_port: int = Field(
-        0, ge=0, le=65535, description="Triton takes gRPC here, text in and out by its model `ensemble`. 0: no port."
+        0,
+        ge=0,
+        le=65535,
+        description="Triton takes gRPC calls here, text in and out by its model `ensemble`. 0: no port.",
     )
     grpc_address: IPvAnyAddress = Field(
-        IPv4Address("127.0.0.1"), description="The address of grpc_port. Other machines reach any but a loopback one."
+        IPv4Address("127.0.0.1"),
+        description="The address of grpc_port. Other machines can reach any but a loopback address.",
     )
     grpc_key: SecretStr = Field(
-        SecretStr(""), description="What calls to grpc_port bring as the header triton-grpc-protocol-infer-key."
+        SecretStr(""), description="What calls to grpc_port send in the header triton-grpc-protocol-infer-key."
     )
 
     @field_validator("grpc_key")
     @classmethod
     def _fits_a_header(cls, key: SecretStr) -> SecretStr:
-        # Triton's command line has it behind `:` and `=`.
+        # On Triton's command line it follows `:` and `=`.
         if not re.fullmatch(r"[\w.~+/-]*=*", key.get_secret_value(), re.ASCII):
-            raise ValueError("it may have letters, digits and -._~+/ only, and = at its end")
+            raise ValueError("it may contain only letters, digits and -._~+/, with = at its end")
         return key
 
     @model_validator(mode="after")
     def _is_a_door(self) -> "DoorSettings":
         if not self.grpc_port and (given := self.model_fields_set & {"grpc_address", "grpc_key"}):
-            raise ValueError(f"{min(given)} is of no use without grpc_port: give both, or neither")
+            raise ValueError(f"{min(given)} has no effect without grpc_port: give both, or neither")
         if not self.grpc_address.is_loopback and not self.grpc_key.get_secret_value():
             raise ValueError(
-                f"grpc_address={self.grpc_address} lets other machines run prompts without a key: give grpc_key, too"
+                f"grpc_address={self.grpc_address} lets other machines run prompts without a key: give grpc_key as well"
             )
         return self
 
 
 class TritonSettings(DoorSettings):
-    """How tritonserver is started, watched and stopped."""
+    """How tritonserver is started, monitored and stopped."""
 
     startup_timeout_s: float = Field(
-        600, gt=0, description="Triton must be ready after this. A 70B engine takes minutes from a cold disk."
+        600, gt=0, description="Triton must be ready within this time. A 70B engine takes minutes from a cold disk."
     )
     stop_timeout_s: float = Field(
-        10, ge=2, description="Streams may go on this long after a stop. Triton itself counts whole seconds."
+        10, ge=2, description="Streams may continue this long after a stop. Triton itself counts whole seconds."
     )
     health_interval_s: float = Field(
-        1, gt=0, description="How often Triton is asked whether it is well. Its exit is seen at once anyway."
+        1, gt=0, description="How often Triton's health is checked. Its exit is noticed at once anyway."
     )
     load_stall_limit_s: float = Field(
-        120, gt=0, description="A Triton that loads and does nothing for so long is killed and started again."
+        120, gt=0, description="A Triton that makes no progress for this long while it loads is killed and restarted."
     )
     stall_limit_s: float = Field(
         10,
         gt=0,
-        description="Triton is killed and restarted after this long without an answer, or a step of its engine.",
+        description="Triton is killed and restarted after this long without an answer or a step of its engine.",
     )
     step_limit_s: Annotated[float, For("openvino")] = Field(
         60,
         gt=0,
-        description="A step of an engine that computes on the CPU may take so long, whatever stall_limit_s is.",
+        description="A step of an engine that computes on the CPU may take this long, whatever stall_limit_s is.",
     )
     engine_errors_before_restart: int = Field(
-        3, ge=1, description="Triton is restarted after its engine failed so many requests in a row."
+        3, ge=1, description="Triton is restarted after its engine has failed this many requests in a row."
     )
     restart_first_delay_s: float = Field(
         0.1, gt=0, description="Wait before the first restart; doubles with each further failure in a row."
     )
     restart_max_delay_s: float = Field(
-        30, gt=0, description="Longest wait between restarts. After being ready this long, or 10 s, all is forgotten."
+        30,
+        gt=0,
+        description="Longest wait between restarts; after being ready this long, or 10 s, past failures are forgotten.",
     )
     restart_failures_before_failed: int = Field(
-        5, ge=1, description="After this many failures in a row the state is failed. Trying goes on, slowly."
+        5, ge=1, description="After this many failures in a row the state is failed. Restarts are still tried, slowly."
     )
     triton_log_verbose: int = Field(
-        0, ge=0, description="Triton's --log-verbose. From 1 on, it writes several lines a request."
+        0, ge=0, description="Triton's --log-verbose. From 1 on, Triton logs several lines per request."
     )
 
 
@@ -209,63 +220,73 @@ def _list(text: str) -> list[str]:
 
 
 class ServingSettings(BaseModel):
-    """What the service takes on, for how long, and from whom. Counts are for the service as a whole."""
+    """What the service accepts, for how long, and from whom. Counts are for the service as a whole."""
 
     max_running_requests: int = Field(
-        256, ge=1, description="Requests in the engine at once; as many as max_num_sequences lets run."
+        256, ge=1, description="Requests in the engine at once; the default equals that of max_num_sequences."
     )
     max_waiting_requests: int = Field(
-        256, ge=0, description="Further requests in line. Whoever comes then gets a 429 at once."
+        256, ge=0, description="Further requests in the queue. When it is full, others get a 429 at once."
     )
     first_token_timeout_s: float = Field(
-        60, gt=0, description="A prompt must be read after this, its time in line included."
+        60, gt=0, description="The first token must come within this time, the time in the queue included."
     )
     ping_interval_s: float = Field(
-        15, ge=0, description="A stream of events that is silent for so long has a comment, `: ping`. 0: none."
+        15, ge=0, description="An event stream that is silent for this long gets a comment, `: ping`. 0: none."
     )
     between_tokens_timeout_s: float = Field(30, gt=0, description="Longest pause within an answer.")
     request_timeout_s: float = Field(600, gt=0, description="Longest answer; 1024 tokens at 2 a second fit.")
     write_timeout_s: float = Field(
-        30, gt=0, description="A client that takes nothing of its answer for so long is cut off."
+        30, gt=0, description="A client that reads nothing of its answer for this long is cut off."
     )
     head_timeout_s: float = Field(
-        10, gt=0, description="A request's line and headers must be in after this. They are one packet, mostly."
+        10,
+        gt=0,
+        description="A request's first line and headers must arrive within this time. Usually they are one packet.",
     )
     body_timeout_s: float = Field(
-        60, gt=0, description="A request's body must be in after this: 4 MiB at 70 kB a second are."
+        60, gt=0, description="A request's body must arrive within this time, as 4 MiB at 70 kB a second do."
     )
     max_connections: int = Field(
-        0, ge=0, description="Of a worker. 0: four times max_connections_per_address, or what open files allow."
+        0,
+        ge=0,
+        description="Per worker. 0: four times max_connections_per_address, or what the limit of open files allows.",
     )
     max_connections_per_address: int = Field(
         0,
         ge=0,
-        description="Of a worker, from one address (IPv6: a /64). 0: twice the requests that run and wait at most, "
-        "or 1024 if that is more, so that a reverse proxy, which is one address, is not what is refused.",
+        description="Per worker and address (IPv6: a /64). 0: twice the sum of max_running_requests and "
+        "max_waiting_requests, or 1024 if that is more, so that a reverse proxy, which is one address, is not refused.",
     )
     drain_timeout_s: float = Field(
-        20, ge=0, description="At a stop, open answers may go on this long. Kubernetes grants 30 s in all."
+        20,
+        ge=0,
+        description="At a stop, open streams may continue this long. Kubernetes grants 30 s in all by default.",
     )
-    max_body_bytes: int = Field(4 * 2**20, ge=1, description="Most bytes of a request. A context of text is far below.")
+    max_body_bytes: int = Field(
+        4 * 2**20, ge=1, description="Largest request body. A full context of text is far smaller."
+    )
     api_keys: SecretStr = Field(
-        SecretStr(""), description="Keys that clients send as `Authorization: Bearer KEY`, with commas between."
+        SecretStr(""), description="Keys that clients send as `Authorization: Bearer KEY`, separated by commas."
     )
-    api_keys_file: Path | None = Field(None, description="A file with a key a line, as secrets are mounted.")
+    api_keys_file: Path | None = Field(None, description="A file with one key per line, as secrets are mounted.")
     unknown_fields: Literal["refuse", "ignore"] = Field(
-        "refuse", description="What a field that is not known does: a 400 that names it, or nothing."
+        "refuse", description="What an unknown field causes: a 400 that names it, or nothing."
     )
     tool_format: Literal["auto", "llama3", "pythonic", "hermes", "mistral", "qwen"] = Field(
         "auto", description="How the model writes tool calls. auto: as its chat template does, or else as Llama 3.1."
     )
     allowed_hosts: str = Field(
         "",
-        description="Where there are no keys: names in Host that are answered, with commas between; * is all. "
-        "Left out: on a loopback address this machine's, elsewhere all (docs/threat-model.md).",
+        description="Without keys: names accepted in Host, separated by commas; * is all. By default this machine's "
+        "on a "
+        "loopback address, all on others (docs/threat-model.md).",
     )
     allowed_origins: str = Field(
         "",
-        description="Pages of other hosts that may call, as https://NAME:PORT with commas between; * is all. They, and "
-        "no others, get CORS headers.",
+        description="Pages of other hosts that may call, as https://NAME:PORT, separated by commas; * is all. Only "
+        "they "
+        "get CORS headers.",
     )
 
     def connections(self) -> tuple[int, int]:
@@ -276,18 +297,18 @@ class ServingSettings(BaseModel):
 
     @property
     def longest_request_s(self) -> float:
-        """Until a request is over in any case, its body and its time in line included; for what stands before it."""
+        """The longest that a request can take, including its body and its time in the queue; for proxies in front."""
         return self.head_timeout_s + self.body_timeout_s + self.request_timeout_s
 
     def keys(self) -> list[str]:
-        """All API keys; none means that no key is asked for. Raises OSError for a file that cannot be read."""
+        """All API keys; none means that no key is required. Raises OSError for a file that cannot be read."""
         given = self.api_keys.get_secret_value().split(",")
         if self.api_keys_file:
             given += self.api_keys_file.read_text("utf-8").splitlines()
         return [key.strip() for key in given if key.strip()]
 
     def hosts(self) -> list[str]:
-        """Names that are answered in the Host header, in lower case."""
+        """Names accepted in the Host header, in lower case."""
         return _list(self.allowed_hosts)
 
     def origins(self) -> list[str]:
@@ -298,12 +319,12 @@ class ServingSettings(BaseModel):
 class Settings(BaseSettings, EngineSettings, TritonSettings, ServingSettings):
     """All settings of the service."""
 
-    # An empty variable is as good as none: deployments write one for what is left open.
+    # An empty variable counts as unset: deployments use one for what is left open.
     model_config = SettingsConfigDict(
         env_prefix="TRTLLM_", env_ignore_empty=True, frozen=True, extra="forbid", protected_namespaces=()
     )
 
-    model: str = Field("demo-llama", description="Tag of the packed model in the BentoML model store.")
+    model: str = Field("demo-llama", description="Tag of the pack in the BentoML model store.")
     workers: int = Field(
         default_factory=lambda: default_workers(cores()),
         ge=1,
@@ -312,12 +333,12 @@ class Settings(BaseSettings, EngineSettings, TritonSettings, ServingSettings):
     )
 
     def ignored_by(self, engine: str) -> list[str]:
-        """The settings that were given, and that an engine has no use for."""
+        """The settings that were given but do not apply to an engine."""
         return [name for name in type(self).model_fields if name in self.model_fields_set if not _is_for(name, engine)]
 
 
 def engines_of(name: str) -> tuple[str, ...]:
-    """The engines that a setting is for; none where it is for all of them."""
+    """The engines that a setting applies to; empty if it applies to all."""
     return next((each.engines for each in Settings.model_fields[name].metadata if isinstance(each, For)), ())
 
 

@@ -1,7 +1,6 @@
-"""What can go wrong, as one sentence that names the cause and the way out.
+"""What can go wrong, as one sentence that names the cause and the remedy.
 
-The command line prints these and exits with 2; the service answers with them. None is ever shown as a
-traceback.
+The command line prints these and exits with 2; the service answers with them. None is ever shown as a traceback.
 """
 
 
@@ -14,15 +13,15 @@ class CheckpointError(BentoTRTLLMError):
 
 
 class StoreError(BentoTRTLLMError):
-    """The BentoML model store lacks the model, already has one of that tag, or has one that is damaged."""
+    """The BentoML model store lacks the model, already has one with that tag, or has a damaged one."""
 
 
 class EngineError(BentoTRTLLMError):
-    """The engine could not be built, or is not the one this machine can run."""
+    """The engine could not be built, or cannot run on this machine."""
 
 
 class SettingsError(BentoTRTLLMError):
-    """A setting that there is not, or with a value that it cannot have."""
+    """A setting does not exist, or has an invalid value."""
 
 
 class TritonError(BentoTRTLLMError):

@@ -1,10 +1,10 @@
-"""The inventory of a packed model: every file with its size and checksums, and whether they still hold.
+"""The inventory of a pack: every file with its size and checksums, and whether they still match.
 
-Two checks. The *fast* one is made at every start: each file is there, none has come, every size holds, files of up
-to WHOLE bytes are hashed whole, and of larger ones both ends and SAMPLES pieces in between, at equal distances. So
-it finds what is missing, cut, grown or exchanged, a file that was copied only in part, and any damage as long as the
-distance between two pieces: a 257th of the file. It reads at most some 33 MB of a file, whatever its size. What it
-may miss is smaller damage within a large file; the *full* check reads everything.
+There are two checks. The *fast* one is made at every start: every file must be there, none may have been added, and
+every size must match; files of up to WHOLE bytes are hashed whole, larger ones at both ends and at SAMPLES evenly
+spaced pieces in between. This finds files that are missing, truncated, longer, exchanged or only partly copied, and any
+damage as long as the distance between two pieces: a 257th of the file. It reads at most some 33 MB of a file, whatever
+its size. It may miss smaller damage within a large file; the *full* check reads everything.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from bento_trtllm.errors import StoreError
 
 FOLDERS = ("engine", "tokenizer", "repository")
-"""What is packed, beside manifest.json, which seals itself, and BentoML's own model.yaml."""
+"""What a pack holds besides manifest.json, which seals itself, and BentoML's own model.yaml."""
 WHOLE = 32 << 20
 SAMPLES = 256
 PIECE = 4 << 10
@@ -28,7 +28,7 @@ BLOCK = 4 << 20
 
 
 class PackedFile(BaseModel):
-    """One file: its bytes, its SHA-256 as `sha256sum` shows it, and that of its samples if it is larger than WHOLE."""
+    """One file: size in bytes, SHA-256 as `sha256sum` shows it, and that of its samples if it is larger than WHOLE."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,11 +38,11 @@ class PackedFile(BaseModel):
 
 
 Inventory = dict[str, PackedFile]
-"""By path, relative to the packed model, with slashes."""
+"""By path, relative to the pack, with slashes."""
 
 
 def take(directory: Path) -> Inventory:
-    """The inventory of what lies in a directory: reads every byte, once. Raises OSError."""
+    """The inventory of a directory: reads every byte, once. Raises OSError."""
     paths = _present(directory)
     sizes = {name: path.stat().st_size for name, path in paths.items()}
     with _bar(sum(sizes.values())) as bar:
@@ -57,7 +57,7 @@ def take(directory: Path) -> Inventory:
 
 
 def check(directory: Path, inventory: Mapping[str, PackedFile], *, full: bool = False) -> None:
-    """Raise StoreError, which names the first file that is not as it was packed, and what is wrong with it."""
+    """Raise StoreError if a file is not as it was packed; it names the first such file and what is wrong with it."""
     try:
         present = _present(directory)
         if missing := sorted(inventory.keys() - present.keys()):
@@ -91,7 +91,7 @@ def _walk(directory: Path) -> Iterator[Path]:
 
 
 def _unreadable(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):  # a folder that is not there: its files are missing
+    if not isinstance(error, FileNotFoundError):  # a missing folder is reported by its missing files
         raise error
 
 
@@ -116,5 +116,5 @@ def _sampled(path: Path, size: int) -> str:
 
 
 def _bar(total: int, *, show: bool = True) -> "tqdm[Any]":
-    # On a terminal only, and not for what is read at once.
+    # Only on a terminal, and only if reading takes a while.
     return tqdm(total=total, desc="checksums", unit="B", unit_scale=True, disable=None if show else True, delay=1)

@@ -1,4 +1,4 @@
-"""A packed model in service: its tokenizer, the Triton that runs it, and streams of text from both."""
+"""A pack being served: its tokenizer, the Triton that runs it, and streams of text from both."""
 
 import asyncio
 from contextlib import suppress
@@ -33,7 +33,7 @@ FIRST_WAIT_S = 10
 
 
 def check(packed: Path, settings: Settings) -> None:
-    """What can be said before there is a worker, for all of them; the pack is settled on then.
+    """What can be checked for all workers before there is one; this also pins the pack.
 
     Raises StoreError, EngineError for settings it must not have, or a machine that is too small, or TritonError where
     grpc_port is taken.
@@ -44,10 +44,10 @@ def check(packed: Path, settings: Settings) -> None:
 
 
 class LLM:
-    """One a worker. Raises StoreError or CheckpointError for a packed model that cannot be served."""
+    """One per worker. Raises StoreError or CheckpointError for a pack that cannot be served."""
 
     def __init__(self, packed: Path, settings: Settings) -> None:
-        # As BentoML's model store lays it out: NAME/VERSION.
+        # The layout of BentoML's model store is NAME/VERSION.
         self.name = packed.parent.name
         self.tag = f"{self.name}:{packed.name}"
         self.manifest = open_pinned(packed)
@@ -107,22 +107,22 @@ class LLM:
         return place_repository(self._packed, folder, self._parameters, text=self._door.open)
 
     def _verify(self) -> None:
-        """Raise TritonError where the pack is not, or no longer, the one that this worker reads and writes text for."""
+        """Raise TritonError if the pack is not, or no longer, the one whose tokenizer this worker uses."""
         try:
             verify(self._packed, self.manifest)
         except StoreError as error:
             raise TritonError(str(error)) from error
 
     async def start(self) -> None:
-        """Launch Triton, or join the one that another worker launched. Does not fail where Triton does."""
+        """Launch Triton, or join the one that another worker launched. Does not fail if Triton does."""
         self._drain.listen()
         await self._supervisor.start()
-        # Requests that come early wait in the socket's queue for a model that loads quickly; others get a 503.
+        # Early requests wait in the socket's queue for a model that loads quickly; otherwise they get a 503.
         with suppress(TritonError):
             await self._supervisor.wait_ready(FIRST_WAIT_S)
 
     async def stop(self) -> None:
-        """Close the channel, and end Triton with the last worker."""
+        """Close the channel, and with the last worker, end Triton."""
         await self._supervisor.stop()
         if self._slots:
             self._slots.close()
@@ -130,7 +130,7 @@ class LLM:
             await self._closing
 
     def _is_done(self) -> bool:
-        """Whether no answer is open, neither here nor in another worker."""
+        """Whether no stream is open, here or in another worker."""
         return not self.admission.running and not self.admission.waiting and self._supervisor.all_answered()
 
     def _cut(self) -> None:
@@ -139,7 +139,7 @@ class LLM:
             self._client.cut("The server is stopping.")
 
     def not_ready(self) -> str | None:
-        """Why no requests are taken, as a sentence; None if they are."""
+        """Why no requests are accepted, as a sentence; None if they are."""
         if self.admission.draining:
             return "The server is stopping."
         if self._client is None:
@@ -147,17 +147,17 @@ class LLM:
         return None
 
     async def metrics(self, collected: str) -> str:
-        """All metrics of the service, given those that its workers have collected."""
+        """All metrics of the service, including those collected from its workers."""
         return await self.telemetry.exposition(collected, self._supervisor.status)
 
     def client(self) -> TritonClient:
-        """The channel to the Triton of now. Raises EngineUnavailable where there is none."""
+        """The channel to the current Triton. Raises EngineUnavailable if there is none."""
         if self._client is None:
             raise EngineUnavailable(str(self.not_ready()))
         return self._client
 
     def _follow(self, status: Status) -> None:
-        """Triton has come or gone: a channel belongs to one Triton, whoever may have its port next."""
+        """Triton has started or ended: a channel belongs to one Triton, whichever process may have its port next."""
         if self._client and status.address and status.generation == self._generation:
             return
         old, self._client = self._client, None
@@ -169,7 +169,7 @@ class LLM:
 
     def _connect(self, address: str, generation: int) -> TritonClient:
         names, outputs = self._runtime.renamed, self._runtime.requested
-        # A channel belongs to one Triton: what fails on it says nothing of the next.
+        # A channel belongs to one Triton: failures on it say nothing about the next.
         failures = Failures(self._failure_limit, partial(self._supervisor.condemn, generation))
         supervisor, metadata = self._supervisor, self._door.metadata
         elsewhere = self._slots.running_elsewhere if self._slots else lambda: 0

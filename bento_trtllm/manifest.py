@@ -1,4 +1,4 @@
-"""manifest.json: what a packed model is, as the service needs to know it without opening the engine."""
+"""manifest.json: what the service needs to know about a pack without opening the engine."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ from bento_trtllm.errors import StoreError
 from bento_trtllm.inventory import Inventory
 
 DialectName = Literal["0.10.0", "0.12.0", "0.15.0", "1.x"]
-"""How the tensors of an engine's release are called: by the first release that calls them so."""
+"""What an engine's release calls its tensors, named after the first release that calls them so."""
 FILE = "manifest.json"
 FORMAT: Literal[2] = 2
 """1 had no inventory."""
 
 
 class Manifest(BaseModel):
-    """One packed model. Lengths are in tokens; ids are those of the checkpoint's tokenizer.
+    """One pack. Lengths are in tokens; ids are those of the checkpoint's tokenizer.
 
     `source` is a Hugging Face id, then `revision` is its commit; or a directory, then `checksum` is the
     SHA-256 of its files (with a TensorRT engine always). `dtype` is the checkpoint's, `precision` the engine's;
@@ -49,7 +49,7 @@ class Manifest(BaseModel):
     eos_ids: list[int]
     versions: dict[str, str]
     dialect: DialectName = "1.x"
-    # Once named for the one engine that had it.
+    # Its old name is that of the one engine that had it.
     build: dict[str, JsonValue] | None = Field(None, validation_alias=AliasChoices("build", "tensorrt"))
     options: dict[str, str] = {}
     memory: dict[str, int] = {}
@@ -57,14 +57,14 @@ class Manifest(BaseModel):
     seal: str = ""
 
     def write(self, directory: Path) -> None:
-        """Take the inventory of a directory with everything else in it, and write manifest.json there."""
+        """Take the inventory of a directory that has everything else in it, and write manifest.json there."""
         data = self.model_copy(update={"files": inventory.take(directory)}).model_dump(mode="json", exclude={"seal"})
         text = json.dumps({**data, "seal": _seal(data)}, indent=2, ensure_ascii=False)
         (directory / FILE).write_text(text + "\n", "utf-8")
 
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
-        """The manifest of a packed model, which may be damaged otherwise: see `open`.
+        """The manifest of a pack whose other files may be damaged: see `open`.
 
         Raises StoreError if there is none that this version can read, or it is not as it was written.
         """
@@ -72,18 +72,18 @@ class Manifest(BaseModel):
         try:
             data = json.loads((directory / FILE).read_bytes())
         except FileNotFoundError as error:
-            raise StoreError(f"the model {tag} has no {FILE}: {_again(tag)}") from error
+            raise StoreError(f"the model {tag} has no {FILE}: {_how_to_repack(tag)}") from error
         except OSError as error:
             raise StoreError(f"the model {tag} cannot be read: {directory / FILE}: {error.strerror}") from error
         except ValueError:
             data = None
         if not isinstance(data, dict):
-            raise StoreError(f"the model {tag} is damaged: {FILE} is not what was written; {_again(tag)}")
+            raise StoreError(f"the model {tag} is damaged: {FILE} is not what was written; {_how_to_repack(tag)}")
         if (found := data.get("format")) != FORMAT:
             by = "an older" if found == 1 else "another"
             raise StoreError(
                 f"the model {tag} was packed by {by} version of pack_model.py (format {found}, and this one reads "
-                f"{FORMAT}): {_again(tag, data)}"
+                f"{FORMAT}): {_how_to_repack(tag, data)}"
             )
         if "gguf" in data.get("versions", {}):
             raise StoreError(
@@ -91,18 +91,19 @@ class Manifest(BaseModel):
             )
         seal = data.pop("seal", None)
         if _seal(data) != seal:
-            raise StoreError(f"the model {tag} is damaged: {FILE} is not what was written; {_again(tag, data)}")
+            raise StoreError(f"the model {tag} is damaged: {FILE} is not what was written; {_how_to_repack(tag, data)}")
         try:
             return cls.model_validate({**data, "seal": seal})
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"]))
             raise StoreError(
-                f"the model {tag} was packed by another version of pack_model.py ({FILE}: {where}): {_again(tag, data)}"
+                f"the model {tag} was packed by another version of pack_model.py ({FILE}: {where}): "
+                f"{_how_to_repack(tag, data)}"
             ) from error
 
     @classmethod
     def open(cls, directory: Path, *, full: bool = False) -> "Manifest":
-        """The manifest of a packed model whose files are as they were packed (inventory.py). Raises StoreError."""
+        """The manifest of a pack whose files are checked first (inventory.py). Raises StoreError if any has changed."""
         manifest = cls.read(directory)
         manifest.check(directory, full=full)
         return manifest
@@ -113,22 +114,24 @@ class Manifest(BaseModel):
             inventory.check(directory, self.files, full=full)
         except StoreError as error:
             tag = _tag(directory)
-            raise StoreError(f"the model {tag} is damaged: {error}; {_again(tag, self.model_dump())}") from error
+            raise StoreError(
+                f"the model {tag} is damaged: {error}; {_how_to_repack(tag, self.model_dump())}"
+            ) from error
 
 
 def _tag(directory: Path) -> str:
-    """As BentoML's model store lays models out: NAME/VERSION."""
+    """From the layout of BentoML's model store, NAME/VERSION."""
     return f"{directory.parent.name}:{directory.name}"
 
 
-def _again(tag: str, manifest: Mapping[str, Any] | None = None) -> str:
-    """How to pack a model anew, with what its manifest still says."""
+def _how_to_repack(tag: str, manifest: Mapping[str, Any] | None = None) -> str:
+    """How to pack a model again, from what its manifest still says."""
     known = manifest or {}
     source = shlex.quote(str(known.get("source", "DIR_OR_HUGGING_FACE_ID")))
     command = f"{known.get('engine', 'ENGINE')} --checkpoint {source}"
     options = known.get("options")
     if not options and "precision" in known and not (known.get("build") or known.get("tensorrt")):
-        # Packed when options were not kept yet: an engine without a build of its own had this one.
+        # Packed before options were recorded: an engine without a `build` had this one option.
         options = {"precision": known["precision"]}
     if "gguf" in known.get("versions", {}):
         options = {"precision": {"q8_0": "int8"}.get(known["precision"], "f16")}
@@ -138,5 +141,5 @@ def _again(tag: str, manifest: Mapping[str, Any] | None = None) -> str:
 
 
 def _seal(data: dict[str, Any]) -> str:
-    """Of the values, however they are laid out: a field that a later version adds with a default changes nothing."""
+    """A checksum of the values, whatever their layout: a field that a later version adds by default changes nothing."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

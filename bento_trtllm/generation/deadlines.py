@@ -1,4 +1,4 @@
-"""How long a stream may take, and why it ended before its time."""
+"""How long a stream may take, and why it was ended early."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class Deadlines:
 
 
 class Watch:
-    """Cancels a call that is over its deadline. One timer a stream, set anew when it rings: progress costs nothing."""
+    """Cancels a call that exceeds a deadline. One timer per stream, reset when it fires: progress costs nothing."""
 
     def __init__(
         self,
@@ -26,23 +26,23 @@ class Watch:
         began: float | None = None,
         suspect: Callable[[], None] = lambda: None,
     ) -> None:
-        """The deadlines count from `began`, by the loop's clock; left out, from now.
+        """The deadlines count from `began`, by the loop's clock; by default from now.
 
-        `suspect` is called when the engine has given no token in time, which may have to do with the engine.
+        `suspect` is called when no token came in time, which may be due to a hung engine.
         """
         self._cancel = cancel
         self._suspect = suspect
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self.heard_at = self._loop.time()
-        """When tokens came last, by the loop's clock; before the first, when the call began."""
+        """When tokens last arrived, by the loop's clock; before the first, when the call began."""
         self._began = self.heard_at if began is None else began
         self._tokens = False
         self._expired: GenerationError | None = None
         self._timer = self._loop.call_at(self._began + min(deadlines.first_token_s, deadlines.whole_s), self._ring)
 
     def progressed(self) -> None:
-        """Tokens have come."""
+        """Tokens have arrived."""
         self.heard_at = self._loop.time()
         if not self._tokens:
             self._tokens = True
@@ -50,17 +50,17 @@ class Watch:
             self._ring()
 
     def expire(self, error: GenerationError) -> None:
-        """Cancel the call, for the reason that `why` then gives."""
+        """Cancel the call, for the reason that `why` returns from then on."""
         if self._expired is None:
             self._expired = error
             self._cancel()
 
     def why(self, otherwise: str) -> GenerationError:
-        """The reason for which the call was cancelled here; else that the engine is gone, in the given words."""
+        """The error for which the call was cancelled here; otherwise EngineUnavailable with the given message."""
         return self._expired or EngineUnavailable(otherwise)
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._timer.cancel()
 
     def _ring(self) -> None:

@@ -1,4 +1,4 @@
-"""What of an engine and its model the core has to know."""
+"""What the core has to know about an engine and its model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 class EngineProfile:
     """Lengths are in tokens. The first of `end_ids` is the one that ends a chat's turn.
 
-    `guided` says that the engine keeps answers to a grammar. `bans_first_end_only` says that the engine, where it keeps
-    an answer from ending before `min_tokens`, does so for its first end token alone.
+    `guided` says that the engine can follow a grammar. `bans_first_end_only` says that, to keep an answer from ending
+    before `min_tokens`, the engine bans only its first end token.
     """
 
     vocab_size: int

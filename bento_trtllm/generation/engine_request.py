@@ -1,4 +1,4 @@
-"""From what a request asks for to what the engine is asked."""
+"""Translates a request into what the engine is asked for."""
 
 import secrets
 from dataclasses import replace
@@ -15,19 +15,19 @@ CONTEXT_EXCEEDED = "context_length_exceeded"
 
 
 def engine_request(request: GenerationRequest, engine: EngineProfile, tokenizer: AnswerTokenizer) -> TokenRequest:
-    """What to ask an engine for. Raises InvalidRequest for what it cannot do."""
+    """What to ask the engine for. Raises InvalidRequest for what it cannot do."""
     sampling = request.sampling
     _check_prompt(len(request.input_ids), engine)
     max_tokens = min(request.max_tokens, engine.context_length - len(request.input_ids))
     ends = () if sampling.ignore_end else engine.end_ids
     others = [*ends[1:], *stop_tokens(sampling, engine, tokenizer)]
     least = min(sampling.min_tokens or 0, max_tokens) if ends or others else 0
-    # The other end tokens then never come, and the first is the one that ends the answer.
+    # The other end tokens are then banned, and only the first can end the answer.
     forbidden = others if least and engine.bans_first_end_only else ()
     asked = TokenRequest(
         request.input_ids,
         max_tokens,
-        # TensorRT-LLM knows one end token; a Llama 3 has up to three.
+        # TensorRT-LLM takes one end token; a Llama 3 has up to three.
         end_id=ends[0] if ends else None,
         stop_words=[[i] for i in others if i not in forbidden],
         bad_words=[[i] for i in forbidden],
@@ -101,7 +101,7 @@ def _guide(
 
 
 def _bias(bias: tuple[tuple[int, float], ...], vocab_size: int) -> tuple[list[list[int]], list[float]]:
-    """Tokens that are only forbidden are bad words, which every engine knows; anything else is a bias."""
+    """If all tokens are merely forbidden they become bad words, which every engine supports; else a bias per token."""
     if all(value <= FORBIDDEN for _, value in bias):
         return [[token] for token, _ in bias], []
     values = [0.0] * vocab_size

@@ -1,6 +1,6 @@
-"""Why an answer could not be given, or not to its end.
+"""Why an answer could not be given, or not completed.
 
-What a client is told of each (status, headers, body) is said once, in api/errors.py.
+What a client gets for each (status, headers, body) is defined in one place, api/errors.py.
 """
 
 from typing import ClassVar
@@ -8,11 +8,11 @@ from typing import ClassVar
 from bento_trtllm.errors import BentoTRTLLMError
 
 INTERNAL_ERROR = "internal_error"
-"""The kind of an error that nobody foresaw."""
+"""The kind of an unexpected error."""
 
 
 class GenerationError(BentoTRTLLMError):
-    """The base of all. `kind` is a stable name for programs: bodies of errors and the metrics' outcomes have it."""
+    """The base class. `kind` is a stable name for programs, used in error bodies and as an outcome in the metrics."""
 
     kind: ClassVar[str] = INTERNAL_ERROR
 
@@ -22,10 +22,9 @@ class GenerationError(BentoTRTLLMError):
 
 
 class InvalidRequest(GenerationError):
-    """The request cannot be served as it is, by anybody.
+    """The request cannot be served as it is, by any server.
 
-    `field` is the parameter at fault, as Sampling and GenerationRequest call it; `code` is a name for what is wrong
-    with it.
+    `field` is the parameter at fault, as Sampling and GenerationRequest call it; `code` names what is wrong with it.
     """
 
     kind = "invalid_request"
@@ -37,9 +36,9 @@ class InvalidRequest(GenerationError):
 
 
 class RequestRefused(InvalidRequest):
-    """The engine does not take the request, and that is the request's fault.
+    """The engine refuses the request, and the request is at fault.
 
-    `tensor` is the input of the engine that is at fault, where the engine names it.
+    `tensor` is the engine's input at fault, if the engine names it.
     """
 
     def __init__(self, message: str, *, tensor: str | None = None) -> None:
@@ -48,27 +47,27 @@ class RequestRefused(InvalidRequest):
 
 
 class Overloaded(GenerationError):
-    """There are too many requests for one more: see which of the two."""
+    """There are too many requests to take one more; the subclass says why."""
 
     kind = "overloaded"
 
 
 class LineFull(Overloaded):
-    """All places in line for the engine are taken."""
+    """The queue for the engine is full."""
 
 
 class WaitedTooLong(Overloaded):
-    """The request was in line for as long as it may be."""
+    """The request was queued for as long as it may be."""
 
 
 class EngineUnavailable(GenerationError):
-    """The engine is down, starting, or ended while it answered."""
+    """The engine is down, starting, or ended while it was answering."""
 
     kind = "engine_unavailable"
 
 
 class Draining(EngineUnavailable):
-    """This server is stopping and takes no more requests; another may."""
+    """This server is stopping and takes no more requests; another one may."""
 
     def __init__(self) -> None:
         super().__init__("The server is stopping.")

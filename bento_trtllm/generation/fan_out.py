@@ -1,4 +1,4 @@
-"""The answers of one request, side by side."""
+"""The answers of one request, generated concurrently."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -10,7 +10,7 @@ from bento_trtllm.generation.parameters import GenerationRequest
 from bento_trtllm.generation.results import Finish, TextDelta
 
 ChoiceEvent = tuple[int, TextDelta | Finish]
-"""An item of one answer's stream, with the number of that answer."""
+"""An item of one answer's stream, with the answer's index."""
 
 
 class Streams(Protocol):
@@ -22,7 +22,7 @@ class Streams(Protocol):
 
 
 def repeat(request: GenerationRequest, n: int) -> list[GenerationRequest]:
-    """The same request for n answers; a seed makes them different, and each as it would be with its own seed."""
+    """The same request for n answers; with a seed, answer i gets seed + i, and is what it would be alone with that."""
     seed = request.sampling.seed
     if seed is None:
         return [request] * n
@@ -30,10 +30,10 @@ def repeat(request: GenerationRequest, n: int) -> list[GenerationRequest]:
 
 
 async def fan_out(generator: Streams, requests: Sequence[GenerationRequest]) -> AsyncGenerator[ChoiceEvent, None]:
-    """The items of all answers as they come, each with the number of its request.
+    """The items of all answers as they arrive, each with the index of its request.
 
-    The first error ends them all, and is raised; closing the iterator ends them all, too. In both cases all are over
-    when this is.
+    The first error ends all answers and is raised; closing the iterator ends them all, too. Either way, all have ended
+    when this returns.
     """
     if len(requests) == 1:
         (request,) = requests

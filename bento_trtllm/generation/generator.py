@@ -1,4 +1,4 @@
-"""The one path from a prompt to text. Every endpoint goes through here."""
+"""The single path from a prompt to text, used by every endpoint."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -28,7 +28,8 @@ class Generator:
         deadlines: Deadlines,
         observer: Observer | None = None,
     ) -> None:
-        """`source` gives the engine of now, once a request has its slot; it raises EngineUnavailable without one."""
+        """`source` returns the current engine, and is called once a request has its slot; it may raise
+        EngineUnavailable."""
         self._engine = engine
         self._tokenizer = tokenizer
         self._source = source
@@ -44,11 +45,11 @@ class Generator:
 
     @property
     def longest_prompt(self) -> int:
-        """Tokens that a prompt may have."""
+        """The most tokens that a prompt may have."""
         return self._engine.longest_prompt
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | Finish, None]:
-        """Yield text as it comes, in whole characters and never empty, then one Finish.
+        """Yield text as it arrives, in whole characters and never empty, then one Finish.
 
         Raises InvalidRequest for what the engine cannot do, LineFull, WaitedTooLong or Draining for want of a slot, and
         what TokenSource.stream raises. Closing the iterator early cancels the request in the engine.
@@ -68,7 +69,7 @@ class Generator:
         )
         began = asyncio.get_running_loop().time()
         observing = self._observer.began(prompt_tokens)
-        # What a GeneratorExit or a CancelledError leaves as it is: the client has left.
+        # GeneratorExit and CancelledError leave this as it is: the client has left.
         outcome = CANCELLED
         try:
             async with (
@@ -85,7 +86,7 @@ class Generator:
                 else:
                     output.over()
                 last = output.flush()
-                outcome = output.reason  # which the flush may have changed
+                outcome = output.reason  # after the flush, which may change it
         except Exception as error:
             outcome = kind_of(error)
             raise

@@ -1,4 +1,4 @@
-"""Who is told how streams go: the metrics, as the core sees them. Times are the observer's own affair."""
+"""How the core reports on streams; the metrics implement it. Measuring time is up to the observer."""
 
 from typing import Protocol
 
@@ -10,15 +10,15 @@ class StreamObserver(Protocol):
     """Follows one stream."""
 
     def admitted(self) -> None:
-        """It is no longer in line, and the engine has been asked."""
+        """It has left the queue, and the engine has been asked."""
         ...
 
     def arrived(self, tokens: int) -> None:
-        """So many tokens have come, together."""
+        """This many tokens have arrived together."""
         ...
 
     def ended(self, outcome: str) -> None:
-        """It is over, and nothing of it is left: said once, whatever ended it.
+        """It is over and cleaned up: called exactly once, whatever ended it.
 
         `outcome` is the answer's finish reason, the kind of an error (errors.py), or CANCELLED.
         """
@@ -29,16 +29,16 @@ class Observer(Protocol):
     """Follows all streams: metrics.prometheus.Telemetry."""
 
     def began(self, prompt_tokens: int) -> StreamObserver:
-        """A request with a prompt of that length is put in line."""
+        """A request with a prompt of that length has joined the queue."""
         ...
 
     def refused(self, kind: str) -> None:
-        """A request was not even put in line, for an error of this kind."""
+        """A request was refused before it was queued, with an error of this kind."""
         ...
 
 
 class NoObserver:
-    """Is told, and does nothing: an Observer, and the StreamObserver of each of its streams."""
+    """Does nothing: both an Observer and the StreamObserver of each of its streams."""
 
     def began(self, prompt_tokens: int) -> "NoObserver":
         return self

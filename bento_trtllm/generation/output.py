@@ -1,4 +1,4 @@
-"""The tokens of one answer, put together to text as they come."""
+"""Turns the tokens of one answer into text as they arrive."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from bento_trtllm.text.stop import StopStrings
 class OutputProcessor:
     """Takes tokens until a stop string, a stop token, an end token, or the last token that is allowed.
 
-    An answer that follows a grammar is never cut: before its tokens run out, it is ended in the shortest way
-    that the grammar allows. Then its reason is "length" all the same. Stop strings are not looked for in it: it ends by
-    itself, and nothing follows. Nor has it names of control tokens.
+    An answer that follows a grammar is never cut short: before its tokens run out, it is ended in the shortest way that
+    the grammar allows, still with the finish reason "length". Stop strings are not looked for in it: it ends by itself,
+    and nothing follows. It has no names of control tokens either.
 
-    `stop_ids` has for each stop token what was asked for, which `stop_reason` tells.
+    `stop_ids` has for each stop token what was asked for, which `stop_reason` reports.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class OutputProcessor:
         self._stop_ids = stop_ids or {}
         self._keep_stop = keep_stop
         self._ending = Ending(grammar) if grammar else None
-        # The last text that was counted: within a string what ends the answer stays the same.
+        # The last closing text that was counted and its tokens: within a string the closing text stays the same.
         self._counted = "", 0
         self._scores: deque[tuple[int, TokenScore]] = deque()
         self._keep_ids = keep_ids
@@ -59,12 +59,12 @@ class OutputProcessor:
 
     @property
     def done(self) -> bool:
-        """Whether no more tokens are wanted."""
+        """Whether no more tokens are needed."""
         return self.stopped or self._cut
 
     @property
     def reason(self) -> FinishReason:
-        """Why the answer is over, once it is."""
+        """The finish reason, once the answer is over."""
         if self._cut:
             return "length"
         return "stop" if self.stopped or self._ended or self._last in self._end_ids else "length"
@@ -83,17 +83,18 @@ class OutputProcessor:
         return ids
 
     def over(self) -> None:
-        """The engine says that no more tokens come. TensorRT-LLM keeps its end token to itself: it counts as well."""
+        """The engine has sent its last token. TensorRT-LLM does not send its end token, which is counted all the
+        same."""
         if not self.done and self._last not in self._end_ids and self.generated < self._max_tokens and self._end_ids:
             self._ended = True
             self.generated += 1
 
     def flush(self) -> TextDelta | None:
-        """What was held back, once no more tokens come."""
+        """The text that was held back, once there are no more tokens."""
         if self.stopped:
             return None
         if self._ending:
-            # An engine takes a control token for its text where a grammar has room for that, and may end with it.
+            # Where the grammar allows its text, an engine may pick a control token, and so end the answer early.
             closing = "" if self._cut or self._ending.complete else self._close(self._ending)
             return self._delta(closing, last=True)
         text, self.stopped = self._stop.feed(self._detokenizer.flush())
@@ -101,7 +102,7 @@ class OutputProcessor:
         return self._delta(text if self.stopped else text + self._stop.flush(), last=not self.stopped)
 
     def _pass(self, ids: Sequence[int]) -> str:
-        """The text of tokens, up to what ends it. How many were made for it depends on no batch."""
+        """The text of tokens, up to what ends it. The count of tokens does not depend on how they were batched."""
         text = ""
         singly = self._stop or self._stop_ids or self._named
         for batch in [[token] for token in ids] if singly else [ids]:
@@ -131,7 +132,7 @@ class OutputProcessor:
         for token in ids:
             mark = ending.mark()
             fresh = self._detokenizer.feed([token])
-            # The engine's guide leaves long counts open: what goes over them leaves the grammar.
+            # The engine's guide does not enforce long counts: an answer that exceeds one has left the grammar.
             if not ending.feed(fresh) or not self._fits(ending, self._max_tokens - self.generated - 1):
                 ending.back(mark)
                 return text + self._close(ending)
@@ -155,8 +156,8 @@ class OutputProcessor:
         return closing
 
     def _fits(self, ending: Ending, tokens: int) -> bool:
-        """Whether the answer can still be ended with so many tokens."""
-        # A token is at least one byte, and a character at most four: most often there is nothing to count.
+        """Whether the answer can still be ended within this many tokens."""
+        # A token is at least one byte, and a character at most four: usually there is nothing to count.
         if ending.left * 4 <= tokens:
             return True
         if ending.left > MAX_SHORTEST:
@@ -167,7 +168,7 @@ class OutputProcessor:
         return self._counted[1] <= tokens
 
     def _note(self, tokens: TokenBatch) -> None:
-        """Remember where in the text each token begins."""
+        """Record where in the text each token begins."""
         for token, log_prob in zip(tokens.ids, tokens.log_probs, strict=True):
             if token not in self._end_ids:
                 self._scores.append((self._made, TokenScore(token, log_prob)))

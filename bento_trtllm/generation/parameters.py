@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from bento_trtllm.grammar.grammar import Grammar
 
-# A bound that keeps the number sane: nobody can tell the text from that of a larger one.
+# A sanity bound: the text cannot be told from that of a larger top_k.
 MAX_TOP_K = 1024
-# A lower temperature is 0: it would weigh how two scores were rounded, and what engines divide by in f32 ends at 1e-38.
+# A lower temperature counts as 0: it would amplify rounding, and engines divide by it in f32, whose range ends at
+# 1e-38.
 LEAST_TEMPERATURE = 1e-5
-# OpenAI's least logit bias, which bans a token.
+# OpenAI's lowest logit bias, which bans a token.
 FORBIDDEN = -100.0
 
 
@@ -18,8 +19,8 @@ class Sampling:
 
     An answer ends at a text of `stop`, which may be the name of a control token, and at a token of `stop_ids`; with
     `keep_stop` its text is part of the answer. With `named` control tokens are shown by their names.
-    `bias` is added to the logits of tokens, by id; FORBIDDEN keeps a token out. With a `grammar` the answer is
-    a text of it. `log_probs` asks for a score a token.
+    `bias` is added to the logits of tokens, by id; FORBIDDEN bans a token. With a `grammar` the answer follows it.
+    `log_probs` asks for the log probability of each token.
     """
 
     temperature: float | None = None

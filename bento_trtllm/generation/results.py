@@ -1,4 +1,4 @@
-"""What an answer consists of: pieces of text as they come, then one Finish."""
+"""What an answer consists of: pieces of text as they arrive, then one Finish."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ FinishReason = Literal["stop", "length"]
 
 
 class TokenScore(NamedTuple):
-    """A token of the answer, and the natural logarithm of the probability that the model gave it."""
+    """A token of the answer, and the natural logarithm of its probability by the model."""
 
     token: int
     log_prob: float
 
 
 class TextDelta(NamedTuple):
-    """Text in whole characters; the scores, where they were asked for, of the tokens that begin in it.
+    """Text in whole characters; if requested, the scores of the tokens that begin in it.
 
-    `ids` are the tokens that came since the last one, whatever of their text is in this.
+    `ids` are the tokens since the previous delta, however much of their text is in this one.
     """
 
     text: str
@@ -27,7 +27,7 @@ class TextDelta(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Tokens, counted, not estimated. The end token counts: the engine made it."""
+    """Tokens, counted and not estimated. The end token counts: the engine generated it."""
 
     prompt_tokens: int
     completion_tokens: int

@@ -10,12 +10,12 @@ from bento_trtllm.generation.deadlines import Deadlines
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """What one answer takes. Values that are None are left to the engine.
+    """What to ask the engine for, for one answer.
 
-    `stop_words` are sequences of token ids; like `end_id` they end the answer and are its last tokens.
-    Without top_k and top_p the engine takes the likeliest token, whatever the temperature. `bad_words` never
-    come; `embedding_bias` has a number for each token; `guide` is a kind of TensorRT-LLM's guided decoding
-    ("ebnf_grammar", …) and its text.
+    Values that are None are left to the engine. `stop_words` are sequences of token ids; like `end_id` they end the
+    answer and are its last tokens. Without top_k and top_p the engine takes the likeliest token, whatever the
+    temperature. `bad_words` are never generated; `embedding_bias` has one number per token of the vocabulary; `guide`
+    is a guide type of TensorRT-LLM's guided decoding ("ebnf_grammar", …) and its text.
     """
 
     input_ids: Sequence[int]
@@ -37,7 +37,7 @@ class TokenRequest:
 
 
 class TokenBatch(NamedTuple):
-    """Tokens that came together; their log probabilities where the request asked for them."""
+    """Tokens that arrived together; their log probabilities if the request asked for them."""
 
     ids: Sequence[int]
     log_probs: Sequence[float] = ()
@@ -49,10 +49,10 @@ class TokenSource(Protocol):
     def stream(
         self, request: TokenRequest, deadlines: Deadlines, began: float | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[TokenBatch]]:
-        """Ask for one answer; iterate over its tokens as they come, in batches that are never empty.
+        """Ask for one answer; iterate over its tokens as they arrive, in batches that are never empty.
 
-        The deadlines count from `began`, by the event loop's clock; left out, from now. The iterator ends without an
-        error only after the answer's last token; else it raises RequestRefused, EngineUnavailable or EngineTimeout.
-        Leaving the context before the end cancels the request in the engine.
+        The deadlines count from `began`, by the event loop's clock; by default from now. The iterator ends without an
+        error only after the answer's last token; otherwise it raises RequestRefused, EngineUnavailable or
+        EngineTimeout. Leaving the context before the end cancels the request in the engine.
         """
         ...

@@ -7,10 +7,10 @@ from bento_trtllm.text.detokenizer import Detokenizer
 
 
 class AnswerTokenizer(Protocol):
-    """Reads what an engine makes, and counts what it would have to make."""
+    """Decodes an engine's tokens, and counts the tokens of a text."""
 
     def count(self, text: str) -> int:
-        """How many tokens a text is."""
+        """The number of tokens in a text."""
         ...
 
     def ids(self, text: str) -> Sequence[int]:

@@ -161,7 +161,7 @@ def test_two_services_cannot_share_a_port(locked: Locked, home: Path) -> None:
 
 def test_a_door_to_the_network_wants_a_key(home: Path) -> None:
     said = refused(bentoml("model=demo-llama:test", f"grpc_port={free_port()}", "grpc_address=0.0.0.0"), home)
-    assert said == "error: grpc_address=0.0.0.0 lets other machines run prompts without a key: give grpc_key, too\n"
+    assert said == "error: grpc_address=0.0.0.0 lets other machines run prompts without a key: give grpc_key as well\n"
 
 
 def test_a_restart_keeps_the_port(locked: Locked) -> None:

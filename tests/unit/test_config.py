@@ -150,11 +150,14 @@ def test_what_runs_a_model() -> None:
     [
         ({"grpc_address": "0.0.0.0", "grpc_port": 8001}, "grpc_address=0.0.0.0 lets other machines run prompts"),
         ({"grpc_address": "::", "grpc_port": 8001}, "grpc_address=:: lets other machines run prompts"),
-        ({"grpc_key": "key"}, "grpc_key is of no use without grpc_port"),
-        ({"grpc_address": "127.0.0.2"}, "grpc_address is of no use without grpc_port"),
+        ({"grpc_key": "key"}, "grpc_key has no effect without grpc_port"),
+        ({"grpc_address": "127.0.0.2"}, "grpc_address has no effect without grpc_port"),
         ({"grpc_address": "everywhere", "grpc_port": 8001}, "grpc_address=everywhere cannot be used"),
-        ({"grpc_key": "secret,word", "grpc_port": 8001}, "grpc_key=… cannot be used: it may have letters, digits"),
-        ({"grpc_key": "secret\n", "grpc_port": 8001}, "grpc_key=… cannot be used: it may have letters, digits"),
+        (
+            {"grpc_key": "secret,word", "grpc_port": 8001},
+            "grpc_key=… cannot be used: it may contain only letters, digits",
+        ),
+        ({"grpc_key": "secret\n", "grpc_port": 8001}, "grpc_key=… cannot be used: it may contain only letters, digits"),
         ({"grpc_port": 65536}, "grpc_port=65536 cannot be used"),
     ],
 )
