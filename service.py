@@ -21,7 +21,7 @@ from bento_trtllm.api.pings import Pings
 from bento_trtllm.api.web import web_app
 from bento_trtllm.arguments import read_keys, read_settings
 from bento_trtllm.bento import garbage, logs, metric_files, protocol, tracing, traffic
-from bento_trtllm.bento.arbiter import bend, forward_signals
+from bento_trtllm.bento.arbiter import forward_signals, patch_arbiter
 from bento_trtllm.bento.connections import allow_open_files, bound_connections
 from bento_trtllm.bento.pinned import pinned
 from bento_trtllm.bento.privacy import keep_private
@@ -65,7 +65,7 @@ class TRTLLM:
     def prepare() -> None:
         with refusing():
             check(Path(packed.resolve().path), settings)
-        bend()
+        patch_arbiter()
         forward_signals()
         garbage.leave_out()
 

@@ -1,6 +1,7 @@
-"""Everything that bends BentoML, circus, uvicorn, prometheus_client or OpenTelemetry, a noun a file.
+"""Everything that patches BentoML, circus, uvicorn, prometheus_client or OpenTelemetry.
 
-What each takes for granted of their insides is in tests/unit/bento: an upgrade of BentoML is a list of red canaries.
-Two things stand outside, below this: metrics/prometheus.py fills a histogram of its own at once (prometheus_client's
-Histogram, subclassed), and api/errors.py has StreamCut, which BentoML does not catch. Both have their canaries there.
+The internals that each patch relies on are checked by canaries in tests/unit/bento: after an upgrade of BentoML, the
+failing canaries say what to look at. Two more patches are outside this folder, in layers below: metrics/prometheus.py
+subclasses prometheus_client's Histogram to fill it at once, and api/errors.py has StreamCut, which BentoML does not
+catch. Both have canaries there, too.
 """

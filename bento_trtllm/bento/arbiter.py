@@ -1,13 +1,13 @@
 """The process of `bentoml serve` itself, which starts and stops the workers with circus 0.18.3 (BentoML 1.4.40).
 
-circus takes commands at a port of 127.0.0.1 from whoever is on this machine, "run this" among them. So its two sockets
-are moved to where nobody else can reach them. And its workers learn whether a signal is for them alone: they hold one
-end of a pipe, and the arbiter closes the other when it stops.
+circus takes commands, including "run this program", at a port of 127.0.0.1 from anyone on this machine. So its two
+sockets are moved to where no other process can reach them. And workers can tell whether a signal is for them alone:
+they hold one end of a pipe, and the arbiter closes the other end when it stops.
 
-A second signal to it is one to its workers: its arbiter tells them to stop at the first, and waits, without a limit,
-until they have; while it waits it refuses further signals as conflicting commands. So the handlers that it installs are
-wrapped once it runs. It makes them before its loop runs, and its loop is the main thread's own (circus/controller.py,
-circus/arbiter.py), so a callback that is put there before finds them in place.
+A second signal must reach the workers, too: at the first, the arbiter tells them to stop and waits without a limit
+until they have; meanwhile it refuses further signals as conflicting commands. So the handlers that it installs are
+wrapped once it runs. It installs them before its loop runs, and its loop is the main thread's own
+(circus/controller.py, circus/arbiter.py), so a callback scheduled on that loop beforehand finds them in place.
 """
 
 import atexit
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 LONGEST_SOCKET = 107
 
 
-def bend() -> None:
-    """Have every arbiter that is made in this process take commands from this process only, and tell when it stops.
+def patch_arbiter() -> None:
+    """Have every arbiter of this process take commands from this process only, and tell its workers when it stops.
 
-    With `--reload` a process beside it tells it to restart the workers: then they meet in a folder of mode 0700.
+    With `--reload` another process tells it to restart the workers: the sockets are then in a folder of mode 0700.
     """
-    from circus.arbiter import Arbiter  # noqa: PLC0415  the workers do without it
+    from circus.arbiter import Arbiter  # noqa: PLC0415  the workers do not need it
 
     make, stop = Arbiter.__init__, Arbiter.stop
     if hasattr(make, "__wrapped__"):
@@ -58,19 +58,19 @@ def bend() -> None:
         for watcher in watchers:
             watcher.env = {**(watcher.env or {}), STOPPING: str(reading)}
         make(self, watchers, f"{place}/commands", f"{place}/events", **options)
-        self.tells_of_its_stop = os.fdopen(writing, "wb")
-        self.keeps_for_workers = os.fdopen(reading, "rb")
+        self.stop_pipe = os.fdopen(writing, "wb")
+        self.worker_pipe = os.fdopen(reading, "rb")
 
     @functools.wraps(stop)
     def stop_and_tell(self: Any) -> Any:
-        self.tells_of_its_stop.close()
+        self.stop_pipe.close()
         return stop(self)
 
     Arbiter.__init__, Arbiter.stop = make_closed, stop_and_tell
 
 
 def _socket_folder() -> str:
-    """A folder of mode 0700 whose name is short enough for a socket within (unix(7): 107 bytes with the file's)."""
+    """A folder of mode 0700 whose path is short enough for a socket in it (unix(7): 107 bytes in all)."""
     folder = tempfile.mkdtemp(prefix="bento-trtllm-reload-")
     if len(os.fsencode(folder)) + len("/commands") > LONGEST_SOCKET:
         Path(folder).rmdir()
@@ -79,13 +79,13 @@ def _socket_folder() -> str:
 
 
 def forward_signals() -> None:
-    """Pass the second signal, and all after it, on to the workers, who end open answers then (shutdown.py).
+    """Pass the second and all later signals on to the workers, which then end open streams (shutdown.py).
 
-    From then on workers that die are replaced at once, and refusals are heeded, too. Call it in the main thread before
-    the arbiter is made. Where no arbiter comes to own the signals, as when a
-    program serves in a thread of its own, nothing happens.
+    From then on, workers that die are replaced at once, and refusals are handled, too. Call it in the main thread
+    before the arbiter is made. If no arbiter takes over the signals, as when a program serves in a thread of its own,
+    nothing happens.
     """
-    from tornado.ioloop import IOLoop  # noqa: PLC0415  the workers do without it
+    from tornado.ioloop import IOLoop  # noqa: PLC0415  the workers do not need it
 
     IOLoop.current().add_callback(_wrap)
 

@@ -1,7 +1,7 @@
-"""What a client that does not read may hold: so much memory, for so long.
+"""Limits on a client that does not read: how much memory it may hold, and for how long.
 
-uvicorn waits while a client does not read, and closes a connection only when all that it holds for it is written;
-ASGI has no word for more than that. The kernel has, and connections inherit it from the socket that they come in at.
+uvicorn waits while a client does not read, and closes a connection only when everything buffered for it is written;
+ASGI offers no way to limit that. The kernel does, and connections inherit its options from the listening socket.
 """
 
 import os
@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-# The kernel's part of it: an answer of a thousand tokens. Left alone, Linux takes up to 4 MB (tcp_wmem, tcp(7)).
+# The kernel's buffer: an answer of a thousand tokens. By default Linux buffers up to 4 MB (tcp_wmem, tcp(7)).
 SEND_BUFFER_BYTES = 128 * 1024
-# For Triton's channel, its logs, metrics, the model's files.
+# For the channel to Triton, its logs, metrics, the pack's files.
 OTHER_FILES = 128
 
 
 def bound_connections(write_timeout_s: float) -> None:
-    """Bound what waits in the kernel for a client, and cut one off that has taken nothing of it for so long.
+    """Limit what the kernel buffers for a client, and cut off a client that has read nothing of it for that long.
 
-    Holds for connections that come in from now on at any socket that this process listens on.
+    Applies to new connections on any socket that this process listens on.
     """
     for each in listening():
         with each:
@@ -33,7 +33,7 @@ def bound_connections(write_timeout_s: float) -> None:
 def listening() -> Iterator[socket.socket]:
     """Every socket that this process listens on, as a duplicate to close."""
     for entry in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # gone since
+        with suppress(OSError):  # closed since
             if not stat.S_ISSOCK(entry.stat().st_mode):
                 continue
             duplicate = socket.socket(fileno=os.dup(int(entry.name)))
@@ -44,12 +44,12 @@ def listening() -> Iterator[socket.socket]:
 
 
 def open_files() -> int:
-    """How many connections this process can hold, as far as the system lets it (setrlimit(2))."""
+    """How many connections this process can hold within the system's limit of open files (setrlimit(2))."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     return most - OTHER_FILES if most != resource.RLIM_INFINITY else 2**20
 
 
 def allow_open_files() -> None:
-    """Take what the system lets a process have: many give 1,024 at first."""
+    """Raise the limit of open files to what the system allows: many start at 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,4 +1,4 @@
-"""One request and its response, as uvicorn's httptools protocol makes them: those of HTTP/1.0 end otherwise here."""
+"""One request and its response in uvicorn's httptools protocol; HTTP/1.0 responses end differently here."""
 
 import socket
 import struct
@@ -11,10 +11,10 @@ from bento_trtllm.api.asgi import Message
 
 
 class ClosingCycle(RequestResponseCycle):
-    """A request in HTTP/1.0, whose client knows no chunks: an answer of unknown length ends with the connection.
+    """A request in HTTP/1.0, which has no chunked encoding: a response of unknown length ends with the connection.
 
     If it is cut, or the worker dies, the connection is reset instead, so that the client's read fails: until the
-    answer is whole, the kernel has been told to (SO_LINGER of 0 seconds, socket(7)).
+    response is complete, the socket is set to do so (SO_LINGER of 0 seconds, socket(7)).
     """
 
     _until_close = False

@@ -1,9 +1,9 @@
-"""Python's garbage collector. While it runs in a worker no stream moves, so it is to have little to do, and seldom."""
+"""Python's garbage collector. All streams of a worker pause while it runs, so it runs rarely and has little to do."""
 
 import gc
 
-# Python's own are 700, 10, 10: hundreds of collections a second under load. What is waited for
-# instead is a few megabytes; measured at 64 paced streams, they take 5 ms off the 99th percentile of the first token
+# Python's own are 700, 10, 10: hundreds of collections a second under load. These let a few megabytes of garbage
+# accumulate; measured at 64 paced streams, they take 5 ms off the 99th percentile of the first token
 # (docs/performance.md).
 THRESHOLDS = (50_000, 10, 10)
 
@@ -14,7 +14,7 @@ def leave_out() -> None:
 
 
 def settle() -> None:
-    """Leave out what is there now, which stays: the libraries and the model's tokenizer. Once all is loaded."""
+    """Exempt what exists now and stays: the libraries and the model's tokenizer. Call it once everything is loaded."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)

@@ -1,4 +1,4 @@
-"""Where BentoML keeps what it has, told without importing BentoML, which takes most of a second."""
+"""Where BentoML keeps its files, without importing BentoML, which takes most of a second."""
 
 import os
 from pathlib import Path

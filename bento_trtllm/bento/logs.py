@@ -7,13 +7,13 @@ import traceback
 
 from bento_trtllm.api import request_id
 
-# Control characters (C0, DEL, C1), what some programs take for line ends, what turns the direction of text around, and
-# halves of surrogate pairs, which cannot be written.
+# Control characters (C0, DEL, C1), what some programs take for line ends, marks that change the direction of text, and
+# lone surrogates, which cannot be written.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def configure() -> None:
-    """Show our own INFO, which BentoML's root level hides; every message is one line."""
+    """Show our own INFO messages, which BentoML's root level hides; keep every message to one line."""
     logging.getLogger("bento_trtllm").setLevel(logging.INFO)
     for logger in (logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)):
         for handler in logger.handlers:
@@ -21,14 +21,14 @@ def configure() -> None:
 
 
 def escape(text: str) -> str:
-    """The text with what is no character that can be seen as its escape: paths of clients are in the log."""
+    """The text with unprintable characters escaped: paths sent by clients are in the log."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _one_line(record: logging.LogRecord) -> bool:
-    """No message has a second line, which could be taken for another message; a traceback has, all indented.
+    """Keep a message to one line, since a second could pass for another message; indent the lines of a traceback.
 
-    One that is about a request says about which. A record comes here once for each handler.
+    A message about a request ends with the request's id. A record passes here once per handler.
     """
     about = f" (request={name})" if (name := request_id.CURRENT.get()) else ""
     message = escape(record.getMessage().rstrip("\n"))

@@ -25,16 +25,16 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 LOGGER = logging.getLogger("bento_trtllm")
 FIRST_BYTES = 2**16
-"""As prometheus_client has it."""
+"""prometheus_client's own value."""
 BESIDE_KEY = 32
-"""Bytes of an entry beside its key, at most: its length, padding, and two doubles."""
+"""Most bytes of an entry besides its key: its length, padding, and two doubles."""
 HEAD = 8
-"""The first bytes, which say how many are used."""
+"""The length of the header, which says how many bytes are used."""
 RETRY_S = 5.0
 
 
 class ReservedDict(MmapedDict):
-    """One file, or what will be in it."""
+    """One file, or the data that will be in it."""
 
     _f: IO[bytes] | None  # type: ignore[assignment]
     """None while there is no room."""
@@ -50,8 +50,8 @@ class ReservedDict(MmapedDict):
         except OSError as error:
             if read_mode:
                 raise
-            with suppress(OSError):  # a file system that is only read says so even where there is no file
-                self._path.unlink()  # BentoML reads all that are there, and an empty one is no good
+            with suppress(OSError):  # a read-only filesystem raises even if there is no file
+                self._path.unlink()  # BentoML reads all files that are there, and cannot read an empty one
             self._used, self._positions, self._capacity = HEAD, {}, FIRST_BYTES
             self._f, self._m = None, mmap.mmap(-1, FIRST_BYTES)
             self._m[:HEAD] = HEAD.to_bytes(HEAD, "little")
@@ -98,14 +98,16 @@ class ReservedDict(MmapedDict):
             self._retry_at = time.monotonic() + RETRY_S
             return
         mapped[HEAD : self._used] = self._m[HEAD : self._used]
-        mapped[:HEAD] = self._m[:HEAD]  # last, for those who read it meanwhile
+        mapped[:HEAD] = self._m[:HEAD]  # last, for the sake of concurrent readers
         self._f, self._m = file, mapped
         LOGGER.info("There is room for %s again", self._path)
 
     def _tell(self, error: OSError) -> None:
         self._retry_at = time.monotonic() + RETRY_S
         LOGGER.warning(
-            "No room for %s (%s): this worker's metrics are not in /metrics until there is", self._path, error.strerror
+            "No room for %s (%s): this worker's metrics are missing from /metrics until there is",
+            self._path,
+            error.strerror,
         )
 
 

@@ -1,4 +1,4 @@
-"""Who is connected to this worker: how many in all and from one address, and who waits longest without a request."""
+"""The connections to this worker: how many in all and per address, and which has been idle longest."""
 
 from collections import Counter
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -6,7 +6,7 @@ from typing import Protocol
 
 from bento_trtllm.api.errors import APIError
 
-# Whoever has one IPv6 address has at least so much of them (RFC 6177).
+# Whoever has one IPv6 address has at least a network of this size (RFC 6177).
 IPV6_PREFIX_BITS = 64
 
 
@@ -14,11 +14,11 @@ class Peer(Protocol):
     """One connection."""
 
     def leave(self) -> None:
-        """Close it: it waits for a request, and its place is wanted."""
+        """Close it: it is idle, and its place is needed."""
 
 
 class Peers:
-    """The connections of one worker. An address is None for a unix socket, and is not counted then."""
+    """The connections of one worker. The address of a unix socket is None, which is not counted."""
 
     def __init__(self, most: int, most_of_an_address: int) -> None:
         self._most = most
@@ -55,7 +55,7 @@ class Peers:
             self._addresses[address] += 1
 
     def remove(self, peer: Peer) -> None:
-        """A connection is over; the second time nothing happens."""
+        """A connection has ended; calling this again does nothing."""
         self._idle.pop(peer, None)
         address = self._all.pop(peer, None)
         if address:

@@ -1,8 +1,8 @@
-"""The pack that a service serves, settled once: in the process of `bentoml serve`, for all of its workers.
+"""The pack that a service serves, pinned once: in the process of `bentoml serve`, for all of its workers.
 
-A worker that starts later, since another has died, must serve what they serve: `name` alone may mean another version
-by then, and a version may have been packed anew (`--force`). So the first process checks the pack and leaves its
-place and its seal in the environment, which its workers inherit.
+A worker that starts later, because another has died, must serve what the others serve: by then `name` alone may mean
+another version, and a version may have been packed again (`--force`). So the first process checks the pack and puts its
+path and seal into the environment, which its workers inherit.
 """
 
 import os
@@ -15,20 +15,20 @@ VARIABLE = "BENTO_TRTLLM_PACK"
 
 
 def pin(packed: Path) -> Manifest:
-    """Check a packed model, and make it the one of this process' workers. Raises StoreError."""
+    """Check a pack, and pin it for this process's workers. Raises StoreError."""
     manifest = Manifest.open(packed)
     os.environ[VARIABLE] = f"{manifest.seal} {packed}"
     return manifest
 
 
 def pinned() -> Path | None:
-    """Where the pack is that this worker is to serve; None if nobody has settled that."""
+    """The path of the pack that this worker is to serve; None if none is pinned."""
     _, _, path = os.environ.get(VARIABLE, "").partition(" ")
     return Path(path) if path else None
 
 
 def open_pinned(packed: Path) -> Manifest:
-    """The manifest of a checked pack. Raises StoreError, also if it is not the one that was settled on."""
+    """The manifest of a pack, which is checked first. Raises StoreError, also if it is not the pinned one."""
     manifest = Manifest.open(packed)
     seal, _, path = os.environ.get(VARIABLE, "").partition(" ")
     if path == str(packed) and seal != manifest.seal:
@@ -45,4 +45,4 @@ def verify(packed: Path, manifest: Manifest) -> None:
 
 def _replaced(packed: Path) -> StoreError:
     tag = f"{packed.parent.name}:{packed.name}"
-    return StoreError(f"the model {tag} was packed anew since the service was started: start the service again")
+    return StoreError(f"the model {tag} was packed again after the service was started: restart the service")

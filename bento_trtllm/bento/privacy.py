@@ -1,9 +1,9 @@
-"""What a worker and its Triton write is for their user alone: metrics, run folders, and prompts in shared memory.
+"""Keeps what a worker and its Triton write private to their user: metrics, run folders, and prompts in shared memory.
 
-A umask does it for all but Triton's shared memory: Boost opens a region to every user of the machine (fchmod to 0644,
-shared_memory_object.hpp), and there is no setting for it. Whoever opens one in the moment before its mode is set right
-again reads along for as long as Triton runs. So that one call does nothing here and in all processes started from here:
-a seccomp filter lets it succeed without being done (seccomp(2), SECCOMP_RET_ERRNO with 0).
+A umask does so for everything but Triton's shared memory: Boost opens a region to every user of the machine (fchmod to
+0644, shared_memory_object.hpp), and there is no setting for it. Correcting the mode afterwards is too late: whoever
+opens a region before that can read it for as long as Triton runs. So that one call does nothing here and in all
+processes started from here: a seccomp filter lets it succeed without effect (seccomp(2), SECCOMP_RET_ERRNO with 0).
 """
 
 import ctypes
@@ -15,7 +15,7 @@ import struct
 LOGGER = logging.getLogger("bento_trtllm")
 UMASK = 0o077
 OPENED = 0o644
-PR_SET_NO_NEW_PRIVS = 38  # what may install a filter without being root, from linux/prctl.h
+PR_SET_NO_NEW_PRIVS = 38  # required to install a filter without being root; from linux/prctl.h
 SECCOMP_SET_MODE_FILTER, SPEC_ALLOW = 1, 1 << 2  # linux/seccomp.h; without the latter, memory slows down before 5.16
 # The system calls' numbers (asm/unistd.h) and what linux/audit.h calls the architecture.
 ARCHITECTURES = {"x86_64": (0xC000003E, 317, 91), "aarch64": (0xC00000B7, 277, 52)}
@@ -30,14 +30,16 @@ class Program(ctypes.Structure):
 
 
 def keep_private() -> None:
-    """For this process, and all that it starts from now on. Call it before there are threads."""
+    """Applies to this process and all that it starts from now on. Call it before there are threads."""
     os.umask(UMASK)
     if not _skip_opening():
-        LOGGER.warning("Other users of this machine can read Triton's shared memory, prompts among it: no seccomp here")
+        LOGGER.warning(
+            "Other users of this machine can read Triton's shared memory, including prompts: no seccomp here"
+        )
 
 
 def _skip_opening() -> bool:
-    """Have fchmod(…, 0644) succeed and do nothing; False where that cannot be had."""
+    """Have fchmod(…, 0644) succeed without effect; False where that is not possible."""
     if platform.machine() not in ARCHITECTURES:
         return False
     architecture, seccomp, fchmod = ARCHITECTURES[platform.machine()]

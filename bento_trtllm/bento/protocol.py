@@ -1,8 +1,8 @@
-"""HTTP on the wire, before any application sees it: what one connection may claim, and for how long.
+"""HTTP on the wire, before any application sees it: limits on what one connection may use, and for how long.
 
-uvicorn's httptools protocol has no limit of its own for a URL, headers, a request that never ends, or the number of
-connections (0.54; `h11_max_incomplete_event_size` is for its other protocol). Here it has. What uvicorn's classes are
-expected to be is in tests/unit/bento/test_protocol.py, which fails by name where another version changes it.
+uvicorn's httptools protocol has no limit of its own on a URL, headers, a request that never ends, or the number of
+connections (0.54; `h11_max_incomplete_event_size` is for its other protocol). This adds them. What it expects of
+uvicorn's classes is in tests/unit/bento/test_protocol.py, which fails by name if another version changes it.
 """
 
 import asyncio
@@ -26,26 +26,26 @@ from bento_trtllm.config import ServingSettings
 
 logger = logging.getLogger(__name__)
 
-# What nginx takes (large_client_header_buffers: 4 of 8 KiB), and what Apache does (LimitRequestFields 100).
+# The limits of nginx (large_client_header_buffers: 4 of 8 KiB) and Apache (LimitRequestFields 100).
 MAX_URL_BYTES = 8 * 1024
 MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
-# Requests that may follow one that is not answered yet. Browsers and client libraries send none.
+# Requests that may be pipelined behind one that is not answered yet. Browsers and client libraries send none.
 MAX_PIPELINED = 8
-# A client that is refused in the middle of its request reads why only if what it goes on sending is taken.
+# A client that is refused in the middle of its request reads the response only if what it still sends is received.
 LINGER_S = 2.0
 MAX_LINGERING = 128
-# What is read of a body whose request was answered already.
+# How much is read of a body whose request was already answered.
 MAX_DISCARDED_BYTES = 8 * 2**20
 
 Phase = Literal["", "head", "body"]
 
-BAD_REQUEST = APIError(400, "invalid_request", "This is no HTTP request that can be read.")
-URL_TOO_LONG = APIError(414, "url_too_long", f"The URL is over {MAX_URL_BYTES} bytes: send what is long in the body.")
+BAD_REQUEST = APIError(400, "invalid_request", "This is not a valid HTTP request.")
+URL_TOO_LONG = APIError(414, "url_too_long", f"The URL is over {MAX_URL_BYTES} bytes: send long values in the body.")
 HEAD_TOO_LARGE = APIError(
     431, "headers_too_large", f"The headers are over {MAX_HEAD_BYTES} bytes, or more than {MAX_HEADERS}: send fewer."
 )
-BODY_TOO_LARGE = APIError(413, "body_too_large", "The body goes on after its request was answered.")
+BODY_TOO_LARGE = APIError(413, "body_too_large", "The body continues after its request was answered.")
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._times = times
         self._peers = peers
         self._phase: Phase = ""
-        # Which request is read, and which one of its phases the timer is for.
+        # Which request is being read, and which request and phase the timer is for.
         self._requests = 0
         self._watched: tuple[int, Phase] = (0, "")
         self._timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._header_count = 0
-        # Bytes since a part of a request was whole; the parser says nothing of a header before its end.
+        # Bytes since a part of a request was last complete; the parser does not report a header before its end.
         self._unfinished = 0
         self._progress = False
         self._discarded = 0
@@ -79,7 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Count it, and give it a time for its first request."""
+        """Count it, and start the timer for its first request."""
         super().connection_made(transport)
         try:
             self._peers.add(self, self.client[0] if self.client else None)
@@ -89,8 +89,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end, for whatever reason."""
-        # uvicorn tells the last one only; those before it in a pipeline would go on for nobody.
+        """The connection has ended, for whatever reason."""
+        # uvicorn notifies only the last request; earlier ones in the pipeline would keep running for no one.
         for each in self._unanswered:
             if not each.response_complete:
                 each.disconnected = True
@@ -101,11 +101,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_timer()
 
     def leave(self) -> None:
-        """Make place for another connection."""
+        """Make room for another connection."""
         self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """A piece of what the client sends. In place of uvicorn's own, which has no bounds."""
+        """The client sent some bytes. Replaces uvicorn's own method, which has no limits."""
         if self._refused or self.transport.is_closing():
             self._discard(len(data))
             return
@@ -123,10 +123,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch()
 
     def _feed(self, data: bytes) -> None:
-        """Parse. A request to go on in another protocol is served in this one, as RFC 9110, 7.8 allows.
+        """Parse. A request to upgrade to another protocol is served in this one, as RFC 9110, 7.8 allows.
 
-        The parser takes what follows its headers for the other protocol. Java's client asks for HTTP/2 so with each
-        POST, whose body would be lost: it is parsed again without the wish.
+        The parser takes what follows the headers for the other protocol. Java's client asks for HTTP/2 in this way with
+        each POST, whose body would be lost: the request is parsed again without the upgrade header.
         """
         while data:
             try:
@@ -158,7 +158,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_count += 1
         if self._head_bytes > MAX_HEAD_BYTES or self._header_count > MAX_HEADERS:
             self._fail(HEAD_TOO_LARGE)
-        if self._phase == "head":  # trailers are left out: the application has read the headers
+        if self._phase == "head":  # trailers are dropped: the application has already read the headers
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -198,13 +198,13 @@ class BoundedProtocol(HttpToolsProtocol):
         return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
 
     def _watch(self) -> None:
-        """See that the timer is for what is read now."""
+        """Make sure that the timer is for what is being read now."""
         phase = self._phase
         if not phase:
             if self._busy():
                 self._stop_timer()
                 return
-            phase = "head"  # of the next, though so far it is only line ends
+            phase = "head"  # of the next request, even if so far it is only line ends
         if (self._requests, phase) == self._watched and self._timer:
             return
         self._stop_timer()
@@ -217,13 +217,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.pipeline or (phase == "head" and self._busy()):
-            # It is not read while another is answered.
+            # It is not read while another request is being answered.
             self._watch()
         elif not self._phase or (phase == "body" and self.cycle.response_started):
             self.transport.close()
         else:
             what, after = ("headers", self._times.head_s) if phase == "head" else ("body", self._times.body_s)
-            self._refuse(APIError(408, "request_timeout", f"The {what} did not come within {after:g} seconds."))
+            self._refuse(APIError(408, "request_timeout", f"The {what} did not arrive within {after:g} seconds."))
 
     def _stop_timer(self) -> None:
         if self._timer:
@@ -231,7 +231,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _fail(self, error: APIError) -> None:
-        """Have the parser stop. What it raises in turn leads to `_refuse`."""
+        """Stop the parser. The error that it then raises leads to `_refuse`."""
         self._why = error
         raise error
 
@@ -243,7 +243,7 @@ class BoundedProtocol(HttpToolsProtocol):
         client = self.client[0] if self.client else "a unix socket"
         logger.info("Refused a connection from %s: %s %s", client, error.status, error.message)
         reading = self._phase == "body" and self.cycle is not None and not self.pipeline
-        # An answer is on its way here, or was given.
+        # A response has been started or given.
         answered = self.cycle.response_started if reading else self._busy()
         if answered or len(LINGERING) >= MAX_LINGERING:
             self.transport.abort()
@@ -266,11 +266,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 LINGERING: set[BoundedProtocol] = set()
-"""Connections that were refused, and are read from a little longer."""
+"""Connections that were refused and are still read from for a little while."""
 
 
 def install(settings: ServingSettings) -> None:
-    """Have uvicorn take it. Before the server is made, which is when the service has been imported."""
+    """Have uvicorn use it. Call it before the server is made, which happens once the service has been imported."""
     most, of_an_address = settings.connections()
     peers = Peers(min(most, open_files()), of_an_address)
     times = Times(settings.head_timeout_s, settings.body_timeout_s)

@@ -1,8 +1,8 @@
-"""How the service says that it cannot be served: one sentence, and exit code 2, as pack_model.py does.
+"""How the service refuses to start: one sentence and exit code 2, like pack_model.py.
 
-In the process of `bentoml serve` before anything listens. A worker that finds out later, since what it serves was
-damaged or replaced under it, must not be started again for ever behind a port that accepts: it ends with an exit code
-of its own, on which `bentoml serve` stops the others, whose open answers may finish, and ends with 2.
+The process of `bentoml serve` does so before anything listens. A worker that finds out later, because its pack was
+damaged or replaced, must not be restarted forever behind an open port: it ends with an exit code of its own, and
+`bentoml serve` then stops the other workers, whose open streams may finish, and ends with 2.
 """
 
 import os
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from circus.arbiter import Arbiter
 
 REFUSED = 78
-"""EX_CONFIG of sysexits.h, which neither Python, click nor uvicorn end with by themselves."""
-AGAIN_S = 0.05
+"""EX_CONFIG of sysexits.h, which Python, click and uvicorn never exit with themselves."""
+RETRY_S = 0.05
 
 
 class Refused(click.ClickException):
-    """An error that BentoML's command line, which is click's, shows as it is."""
+    """An error that BentoML's command line, which is click's, shows unchanged."""
 
     exit_code = 2
 
@@ -37,7 +37,7 @@ class Refused(click.ClickException):
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """End with an error that is meant for whoever runs the command: by raising Refused, or as a worker ends."""
+    """Report an error that is meant for the user: raise Refused, or in a worker, end it."""
     try:
         yield
     except (BentoTRTLLMError, Refused) as error:
@@ -48,7 +48,7 @@ def refusing() -> Iterator[None]:
 
 @contextmanager
 def starting_worker() -> Iterator[None]:
-    """End this worker, which serves nobody yet, for any error: one that started again would fail again."""
+    """End this worker, which serves no requests yet, at any error: if restarted, it would fail again."""
     try:
         yield
     except (BentoTRTLLMError, Refused) as error:
@@ -61,25 +61,25 @@ def starting_worker() -> Iterator[None]:
 
 
 def _end(sentence: str) -> NoReturn:
-    # Not an exception: uvicorn would show its traceback, and end with a code that says nothing.
+    # Not an exception: uvicorn would print its traceback and exit with an unspecific code.
     sys.stderr.write(f"error: {sentence}\n")
     sys.stderr.flush()
     os._exit(REFUSED)
 
 
 def heed_refusals(arbiter: "Arbiter") -> None:
-    """Have the arbiter end, with 2, once a worker has refused.
+    """Have the arbiter exit with 2 once a worker has refused.
 
-    By circus' own hook after_reap, and by the exception that its start() raises when its loop has ended (circus
+    This uses circus's own hook after_reap, and the exception that its start() raises when its loop has ended (circus
     0.18.3, watcher.py and arbiter.py).
     """
-    from circus.exc import ConflictError  # noqa: PLC0415  the workers do without it
+    from circus.exc import ConflictError  # noqa: PLC0415  workers do not need it
 
     def stop() -> None:
         try:
             arbiter.stop()
-        except ConflictError:  # it is in the middle of something: of the very round in which it has reaped
-            arbiter.loop.call_later(AGAIN_S, stop)
+        except ConflictError:  # it is busy: with the very round in which it reaped the worker
+            arbiter.loop.call_later(RETRY_S, stop)
 
     def reaped(exit_code: int, **_: Any) -> bool:
         if exit_code == REFUSED and arbiter._exception is None:

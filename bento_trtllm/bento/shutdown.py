@@ -1,11 +1,11 @@
-"""The worker's end: from the first signal, open answers have a grace time; a second signal ends it.
+"""A worker's shutdown: from the first signal, open streams have a grace period; a second signal ends it.
 
-BentoML leaves signals to uvicorn, which takes no more connections from the first on, and waits for open responses
-without a limit. But `bentoml serve` holds the workers' socket open until the last of them is gone: whoever connects
-meanwhile would hear nothing. So the signal is heard here first. While any worker of a service that stops has an answer
-open, all of them go on taking requests, to refuse them. Then uvicorn is told, and the socket is closed for everybody.
+BentoML leaves signals to uvicorn, which at the first stops accepting connections and waits for open responses without a
+limit. But `bentoml serve` holds the workers' socket open until the last worker is gone: a client that connects
+meanwhile would get no answer. So the signal is handled here first. While any worker of a stopping service has a stream
+open, all of them still take requests, in order to refuse them. Then uvicorn is told, and the socket is closed for all.
 
-A worker that alone gets a signal leaves the socket to the others.
+A worker that gets a signal alone leaves the socket to the others.
 """
 
 import asyncio
@@ -22,24 +22,24 @@ from types import FrameType
 from bento_trtllm.bento.connections import listening
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# A terminal's Ctrl-C reaches the worker twice: from the terminal, and through `bentoml serve`. So does a SIGTERM to all
+# A terminal's Ctrl-C reaches a worker twice: from the terminal, and through `bentoml serve`. So does a SIGTERM to all
 # processes at once, as from systemd.
 SAME_SIGNAL_S = 1.0
-# `bentoml serve` has so long to say that it stops, too; else a worker that is told to is alone with that.
+# `bentoml serve` has this long to say that it is stopping, too; otherwise only this worker is.
 ALONE_S = 2.0
 POLL_S = 0.05
-# Answers that were cut have so long to end before uvicorn is told, and uvicorn has so long to accept no more.
+# How long streams that were cut have to end before uvicorn is told, and uvicorn to stop accepting.
 CUT_S, CLOSE_S = 2.0, 0.3
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 STOPPING = "BENTO_TRTLLM_STOPPING"
-"""The variable with the descriptor of a pipe whose other end `bentoml serve` closes when it stops (arbiter.py)."""
+"""Holds the descriptor of a pipe whose other end `bentoml serve` closes when it stops (arbiter.py)."""
 
 
 class Drain:
-    """Calls `begin` at the first signal, and `cut` after the grace time or at the next signal.
+    """Calls `begin` at the first signal, and `cut` after the grace period or at the next signal.
 
-    `done` is asked again and again in between: whether no answer is open any more, in any worker.
+    In between it polls `done`: whether no stream is open any more, in any worker.
     """
 
     def __init__(
@@ -50,16 +50,17 @@ class Drain:
         self._done = done
         self._grace_s = grace_s
         self._first: float | None = None
-        self._again = False
+        self._second_signal = False
         self._previous: dict[int, Callable[[int, FrameType | None], object]] = {}
         self._stopping = int(os.environ.get(STOPPING, "-1"))
         self._listening: list[socket.socket] = []
         self._ending: asyncio.Task[None] | None = None
 
     def listen(self) -> None:
-        """Hear the signals before those who hear them now. In the main thread, with the loop running.
+        """Handle the signals before the present handlers. Call it in the main thread, with the loop running.
 
-        The death of `bentoml serve` is a SIGTERM from here on: killed, it would leave its workers running.
+        From here on the death of `bentoml serve` is a SIGTERM: if it is killed, its workers would otherwise keep
+        running.
         """
         loop = asyncio.get_running_loop()
         self._listening = list(listening())
@@ -81,10 +82,10 @@ class Drain:
             self._begin()
             self._ending = asyncio.ensure_future(self._end(number, now))
         elif now - self._first > SAME_SIGNAL_S:
-            self._again = True
+            self._second_signal = True
 
     async def _end(self, number: int, began: float) -> None:
-        while time.monotonic() - began < self._grace_s and not self._again:
+        while time.monotonic() - began < self._grace_s and not self._second_signal:
             if self._service_stops():
                 if self._done():
                     break
@@ -100,16 +101,16 @@ class Drain:
         if self._service_stops():
             await asyncio.sleep(CLOSE_S)
             for each in self._listening:
-                with suppress(OSError):  # another worker was faster
+                with suppress(OSError):  # another worker did it first
                     each.shutdown(socket.SHUT_RDWR)
 
     def _pass_on(self, number: int) -> None:
-        """Tell uvicorn; once, since at a second SIGINT it drops open answers without a word (0.54)."""
+        """Tell uvicorn; only once, since at a second SIGINT it silently drops open responses (0.54)."""
         previous = self._previous.get(number)
         self._previous.clear()
         if previous:
             previous(number, None)
 
     def _service_stops(self) -> bool:
-        """Whether all of the service stops, or `bentoml serve` is gone; else it is this worker alone."""
+        """Whether the whole service is stopping, or `bentoml serve` is gone; otherwise only this worker is."""
         return self._stopping >= 0 and bool(select.select([self._stopping], [], [], 0)[0])

@@ -1,8 +1,8 @@
-"""The BentoML model store: adding a model whole or not at all, and finding it again.
+"""The BentoML model store: adds a pack, all or nothing, and finds it again.
 
-`bentoml.models.create` copies a temporary directory into the store, which takes the disk space twice and
-leaves half a model behind when it is interrupted. Here a model is made on the store's own filesystem and
-renamed into place; BentoML still writes its own description of it, model.yaml.
+`bentoml.models.create` copies a temporary directory into the store, which takes the disk space twice and leaves half a
+model behind when it is interrupted. Here a pack is made on the store's own filesystem and renamed into place; BentoML
+still writes its own description of it, model.yaml.
 """
 
 import fcntl
@@ -29,7 +29,7 @@ from bento_trtllm.manifest import Manifest
 
 PREFIX = "packing-"
 FOLDERS = ("bentos", "envs", "tmp")
-"""What BentoML 1.4.40 makes in its home beside models, whoever needs it first: who serves may not write there."""
+"""What BentoML 1.4.40 creates in its home on first use, besides models; the user who serves may not write there."""
 PACK = "python pack_model.py openvino --checkpoint DIR_OR_HUGGING_FACE_ID"
 
 
@@ -44,7 +44,7 @@ def find_model(tag: str) -> bentoml.Model:
 
 
 def check(tag: str) -> str:
-    """Read every byte of a packed model; returns one sentence on it. Raises StoreError for a damaged one."""
+    """Read every byte of a pack; returns one sentence on it. Raises StoreError if it is damaged."""
     model = find_model(tag)
     files = Manifest.open(Path(model.path), full=True).files
     size = sum(file.size for file in files.values()) / 1e6
@@ -56,14 +56,14 @@ def _missing(tag: str) -> str:
 
 
 def default_name(name: str) -> str:
-    """A checkpoint's name as BentoML takes it: lower case, letters, digits, and -_. between them."""
+    """A checkpoint's name in a form that BentoML accepts: lower-case letters and digits, with -_. between them."""
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower())[:63].strip("-._") or "llama"
 
 
 def make_tag(text: str, *, force: bool = False) -> Tag:
     """A tag to pack under: `name:version`, or `name`, which gets a new version.
 
-    Raises StoreError for an invalid tag and, unless `force` is given, for one that the store has.
+    Raises StoreError for an invalid tag and, without `force`, for one that is already in the store.
     """
     try:
         tag = Tag.from_taglike(text.lower())
@@ -73,7 +73,7 @@ def make_tag(text: str, *, force: bool = False) -> Tag:
             f"{text} is not a tag: give a name or name:version in lower-case letters, digits, and -_. between"
         ) from error
     if tag.version == "latest":
-        raise StoreError(f"{text} is not a tag to pack under: leave out the version, and it is the latest")
+        raise StoreError(f"{text} is not a tag to pack under: leave out the version, and the pack becomes the latest")
     if not force and (models() / tag.path()).exists():
         raise StoreError(f"the model store has {tag} already: choose another --tag, or --force to replace it")
     return tag
@@ -81,7 +81,7 @@ def make_tag(text: str, *, force: bool = False) -> Tag:
 
 @dataclass(frozen=True)
 class Draft:
-    """A model in the making: `directory` is on the store's filesystem, and gone unless it is published."""
+    """A pack being made: `directory` is on the store's filesystem, and is removed unless it is published."""
 
     tag: Tag
     directory: Path
@@ -109,7 +109,8 @@ class Draft:
         latest.replace(models() / self.tag.latest_path())
 
     def _describe(self, labels: dict[str, str], metadata: dict[str, Any], versions: dict[str, str]) -> None:
-        # BentoML makes a temporary directory with the object, and removes it with it, at the end of this.
+        # BentoML creates a temporary directory with this object and removes it with the object, at the end of this
+        # method.
         model = bentoml.Model.create(
             self.tag,
             module="",
@@ -125,7 +126,7 @@ class Draft:
 
 @contextmanager
 def draft(tag: Tag, *, force: bool = False) -> Iterator[Draft]:
-    """A directory to make a model in; whatever is not published by the end is removed."""
+    """A directory to make a pack in; it is removed at the end unless it was published."""
     folder = models().parent / "tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +134,7 @@ def draft(tag: Tag, *, force: bool = False) -> Iterator[Draft]:
         for name in FOLDERS:
             (home() / name).mkdir(exist_ok=True)
         if models().stat().st_dev != folder.stat().st_dev:
-            raise StoreError(f"{models()} is a filesystem of its own: mount the whole of {home()} instead")
+            raise StoreError(f"{models()} is a separate filesystem: mount the whole of {home()} instead")
         _sweep(folder)
         stage = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
     except OSError as error:
@@ -149,10 +150,10 @@ def draft(tag: Tag, *, force: bool = False) -> Iterator[Draft]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a pack left that was killed (SIGKILL, power): drafts that nobody holds the lock of."""
+    """Remove what an interrupted packing (SIGKILL, power loss) left: drafts whose lock no process holds."""
     for stage in folder.glob(f"{PREFIX}*"):
         with suppress(FileNotFoundError, BlockingIOError):
-            # A draft that was made this minute may be about to take its lock.
+            # A draft made within the last minute may be about to take its lock.
             if time.time() - stage.stat().st_mtime < 60:
                 continue
             lock = os.open(stage, os.O_RDONLY)
@@ -164,10 +165,10 @@ def _sweep(folder: Path) -> None:
 
 
 class PackedModel(bentoml.models.BentoModel):  # type: ignore[misc]
-    """A packed model as an attribute of a BentoML service: it travels with the Bento."""
+    """A pack as an attribute of a BentoML service: it becomes part of the Bento."""
 
     def resolve(self, base_path: Any = None, *args: Any) -> bentoml.Model:
-        """The stored model. Raises Refused, with the command that packs it."""
+        """The stored model. Raises Refused with the command that packs it."""
         with refusing():
             try:
                 model: bentoml.Model = super().resolve(base_path, *args)
@@ -177,10 +178,10 @@ class PackedModel(bentoml.models.BentoModel):  # type: ignore[misc]
 
 
 def packed_model(tag: str) -> PackedModel:
-    """The model of a tag, which the store need not have yet. Raises StoreError for what is no tag."""
+    """The model of a tag, which need not be in the store yet. Raises StoreError for an invalid tag."""
     try:
         return PackedModel(tag)
     except ValueError as error:
         raise StoreError(
-            f"{tag} is no model's tag: give a name or name:version in lower-case letters, digits, and -_. between"
+            f"{tag} is not a model's tag: give a name or name:version in lower-case letters, digits, and -_. between"
         ) from error

@@ -1,4 +1,4 @@
-"""OpenTelemetry's spans: one a request, and none a message."""
+"""OpenTelemetry's spans: one per request, none per message."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from opentelemetry.instrumentation import asgi
 class RequestSpans(asgi.OpenTelemetryMiddleware):
     """BentoML's tracing without a span for each chunk of a stream, which costs more than the chunk itself.
 
-    OpenTelemetry has an argument for it, and BentoML no setting (_bentoml_impl/server/app.py, 1.4.40).
+    OpenTelemetry has an argument for this, but BentoML has no setting (_bentoml_impl/server/app.py, 1.4.40).
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -16,5 +16,5 @@ class RequestSpans(asgi.OpenTelemetryMiddleware):
 
 
 def install() -> None:
-    """Have BentoML take it. Before the application is made, which is when the service has been imported."""
+    """Have BentoML use it. Call it before the application is made, which happens once the service has been imported."""
     asgi.OpenTelemetryMiddleware = RequestSpans  # type: ignore[misc]

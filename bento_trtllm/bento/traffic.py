@@ -1,6 +1,6 @@
-"""BentoML's count of requests, by names of paths that are a few; and its time limit, which is none here.
+"""BentoML's request metrics, with a bounded set of path labels; and its time limit, which is removed.
 
-BentoML labels several families with the path as it was sent, before any key is looked at
+BentoML labels several metric families with the path as it was sent, before any key is checked
 (bentoml/_internal/server/http/instruments.py).
 """
 
@@ -15,7 +15,7 @@ SENT = "bento_trtllm.path"
 
 
 class RouteMetrics(instruments.RunnerTrafficMetricsMiddleware):
-    """BentoML's counting of requests, which sees the name of a path in its place; what is behind it sees the path."""
+    """BentoML's request metrics, which see a label in place of the path; the application behind them sees the path."""
 
     def __init__(self, app: Any, *args: Any, **options: Any) -> None:
         async def serve(scope: Any, receive: Any, send: Any) -> None:
@@ -35,14 +35,15 @@ class RouteMetrics(instruments.RunnerTrafficMetricsMiddleware):
 
 
 def untimed(app: Any, **_: Any) -> Any:
-    """In place of BentoML's TimeoutMiddleware: request_timeout_s alone says how long an answer may take.
+    """Replaces BentoML's TimeoutMiddleware: only request_timeout_s limits how long an answer may take.
 
-    The service has a timeout all the same, for the proxies of BentoCloud.
+    The service still declares a timeout, for BentoCloud's proxies.
     """
     return app
 
 
 def install() -> None:
-    """Have BentoML take them. Before the application is made, which is when the service has been imported."""
+    """Have BentoML use them. Call it before the application is made, which happens once the service has been
+    imported."""
     instruments.RunnerTrafficMetricsMiddleware = RouteMetrics  # type: ignore[misc]
     limits.TimeoutMiddleware = untimed  # type: ignore[misc, assignment]

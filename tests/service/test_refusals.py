@@ -86,7 +86,7 @@ def test_scripts_serve_says_the_same(store: Path, packed: Path) -> None:
 
 def test_a_model_that_is_not_in_the_store(store: Path) -> None:
     assert "the model store has no model none:1: pack one with" in refused(bentoml("model=none:1"), store)
-    assert "is no model's tag: give a name or name:version" in refused(bentoml("model=a b"), store)
+    assert "is not a model's tag: give a name or name:version" in refused(bentoml("model=a b"), store)
 
 
 def test_settings(store: Path) -> None:
@@ -143,7 +143,7 @@ def test_an_engine_packed_anew_under_a_service_is_not_its_engine(running: Servic
     pack(store, "demo-llama:test", write_checkpoint(tmp_path / "other"), "--force")
     assert read_events(stream_events(running, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
     running.tritons()[0].kill()
-    until(lambda: "demo-llama:test was packed anew since the service was started" in why_not_ready(running), 30)
+    until(lambda: "demo-llama:test was packed again after the service was started" in why_not_ready(running), 30)
     assert running.tritons() == []
 
 

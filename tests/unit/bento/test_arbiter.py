@@ -10,10 +10,10 @@ from circus.controller import Controller
 from tests.support.canary import expect, takes
 
 MAKE = """
-from bento_trtllm.bento.arbiter import bend
+from bento_trtllm.bento.arbiter import patch_arbiter
 from bentoml._internal.utils.circus import create_standalone_arbiter
-bend()
-bend()
+patch_arbiter()
+patch_arbiter()
 for options in ({}, {}, {"threaded": True}, {"plugins": [{"use": "circus.plugins.CircusPlugin"}]}):
     arbiter = create_standalone_arbiter([], **options)
     print(arbiter.endpoint, arbiter.ctrl.endpoint, arbiter.pubsub_endpoint)
@@ -21,7 +21,7 @@ for options in ({}, {}, {"threaded": True}, {"plugins": [{"use": "circus.plugins
 
 
 def test_circus_binds_what_its_arbiter_is_given() -> None:
-    look = "bento/arbiter.py, bend; tests/service/test_strangers.py"
+    look = "bento/arbiter.py, patch_arbiter; tests/service/test_strangers.py"
     takes(Arbiter.__init__, "self", "watchers", "endpoint", "pubsub_endpoint", look=look)
     expect(Controller, "ctrl_socket.bind(self.endpoint)", look=look)
     expect(Arbiter, "evpub_socket.bind(self.pubsub_endpoint)", look=look)

@@ -65,7 +65,7 @@ def test_arbiter_signals() -> None:
 
 def test_arbiter_stop() -> None:
     """BentoML's arbiter stops by circus' own stop, which is the one that tells the workers."""
-    look = "bento/arbiter.py, bend; bento/shutdown.py; tests/service/test_lifecycle.py"
+    look = "bento/arbiter.py, patch_arbiter; bento/shutdown.py; tests/service/test_lifecycle.py"
     assert bentoml_circus.Arbiter.__mro__[1] is Arbiter, look
     expect(bentoml_circus.Arbiter.__init__, "super().__init__(*args, **kwargs)", look=look)
     expect(bentoml_circus.Arbiter.stop, "return super().stop()", look=look)
