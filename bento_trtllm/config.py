@@ -297,8 +297,7 @@ class ServingSettings(BaseModel):
 
     @property
     def longest_request_s(self) -> float:
-        """The longest that a request can take, including its body and its time in the queue; for BentoCloud's
-        proxies."""
+        """The longest a request can take, including its body and its time in the queue; for BentoCloud's proxies."""
         return self.head_timeout_s + self.body_timeout_s + self.request_timeout_s
 
     def keys(self) -> list[str]:

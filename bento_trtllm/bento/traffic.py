@@ -43,7 +43,6 @@ def untimed(app: Any, **_: Any) -> Any:
 
 
 def install() -> None:
-    """Have BentoML use them. Call it before the application is made, which happens once the service has been
-    imported."""
+    """Have BentoML use them. Call it before the application is made, once the service has been imported."""
     instruments.RunnerTrafficMetricsMiddleware = RouteMetrics  # type: ignore[misc]
     limits.TimeoutMiddleware = untimed  # type: ignore[misc, assignment]

@@ -1,11 +1,11 @@
-"""What Prometheus is told: requests, tokens and times of this service, its engine's state, and Triton's own metrics.
+"""Prometheus metrics: requests, tokens and times of this service, its engine's state, and Triton's own metrics.
 
 Names of times are OpenTelemetry's for generative AI servers (gen_ai.server.*, semantic conventions 1.36, with its
-buckets), others are vLLM's with the prefix `trtllm_`. A stream is counted in plain Python and goes into the metrics
-once, at its end: an arrival of tokens costs a look at the clock and a place in a list.
+buckets), others are vLLM's with the prefix `trtllm_`. A stream is counted in plain Python and enters the metrics once,
+at its end: an arrival of tokens costs one reading of the clock and one list update.
 
-Several workers write files in $PROMETHEUS_MULTIPROC_DIR, which BentoML adds up for /metrics whichever worker is asked.
-What every worker knows alike (the engine's state, Triton's metrics) is added once, by the worker that is asked.
+Several workers write files in $PROMETHEUS_MULTIPROC_DIR, which BentoML adds up for /metrics, whichever worker is asked.
+What is the same for all workers (the engine's state, Triton's metrics) is added once, by the worker that is asked.
 """
 
 import os
@@ -27,13 +27,13 @@ from bento_trtllm.triton.process.metrics import scrape
 from bento_trtllm.triton.process.run_folder import State, Status
 
 ROUTE: ContextVar[str] = ContextVar("route", default="")
-"""The path of the request that is served."""
+"""The path of the request being served."""
 
 FIRST_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60)
 # OpenTelemetry begins at 10 ms; small models and large GPUs are faster.
 BETWEEN_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5)
 WHOLE_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
-# Outcomes of streams whose answer is whole.
+# Outcomes of streams whose answer is complete.
 WHOLE = get_args(FinishReason)
 STATES: tuple[State, ...] = ("starting", "ready", "restarting", "failed", "stopped")
 
@@ -42,7 +42,7 @@ class TokenHistogram(Histogram):
     """A histogram that takes many observations at once, counted elsewhere into the same buckets."""
 
     def add(self, counts: list[int], total: float) -> None:
-        """`counts` has one number a bucket, +Inf included; `total` is the sum of what was observed."""
+        """`counts` has one number per bucket, including +Inf; `total` is the sum of what was observed."""
         self._sum.inc(total)
         for bucket, count in zip(self._buckets, counts, strict=True):
             if count:
@@ -69,30 +69,30 @@ class StreamCount:
         self.outcome = ""
 
     def admitted(self) -> None:
-        """The stream is no longer in line."""
+        """The stream has left the queue."""
         self.admitted_at = time.perf_counter()
 
     def arrived(self, tokens: int) -> None:
-        """So many tokens have come, together: each has its share of the time since those before."""
+        """This many tokens have arrived together: each takes an equal share of the time since the previous arrival."""
         now = time.perf_counter()
         if self.tokens:
             self.counts[bisect_left(BETWEEN_S, (now - self.last_at) / tokens)] += tokens
         else:
             self.first_at = now
-            # Those that come with the first have not been waited for.
+            # Tokens that arrive with the first took no extra time.
             self.counts[0] += tokens - 1
         self.last_at = now
         self.tokens += tokens
 
     def ended(self, outcome: str) -> None:
-        """The stream is over, with its answer's finish reason or the reason for which there is no whole answer."""
+        """The stream is over, with the answer's finish reason or the reason why the answer is not complete."""
         self.outcome = outcome
         self.ended_at = time.perf_counter()
         self.record(self)
 
 
 class Telemetry:
-    """The metrics of one worker. Make it in the worker: BentoML names the folder of the files to it alone."""
+    """The metrics of one worker. Make it in the worker: only there does BentoML set the folder of the files."""
 
     def __init__(self, admission: Admission) -> None:
         _forget_the_dead()
@@ -102,18 +102,18 @@ class Telemetry:
             "trtllm_requests", "Requests by route and how they ended.", ("route", "outcome"), registry=None
         )
         self._running = self._gauge("trtllm_num_requests_running", "Requests in the engine.")
-        self._waiting = self._gauge("trtllm_num_requests_waiting", "Requests in line for the engine.")
+        self._waiting = self._gauge("trtllm_num_requests_waiting", "Requests queued for the engine.")
         self._prompt = Counter("trtllm_prompt_tokens", "Tokens of prompts that were answered.", registry=None)
-        self._generated = Counter("trtllm_generation_tokens", "Tokens that the engine made.", registry=None)
-        self._queue = self._histogram("trtllm_request_queue_time_seconds", "Time in line.", FIRST_S)
+        self._generated = Counter("trtllm_generation_tokens", "Tokens that the engine generated.", registry=None)
+        self._queue = self._histogram("trtllm_request_queue_time_seconds", "Time in the queue.", FIRST_S)
         self._first = self._histogram(
             "gen_ai_server_time_to_first_token_seconds",
-            "From the request to its first token, in line included.",
+            "From the request to its first token, including time in the queue.",
             FIRST_S,
         )
         self._between = TokenHistogram(
             "gen_ai_server_time_per_output_token_seconds",
-            "Time a token after the first; tokens that come together share the wait.",
+            "Time per token after the first; tokens that arrive together share the wait.",
             buckets=BETWEEN_S,
             registry=None,
         )
@@ -122,15 +122,15 @@ class Telemetry:
         )
 
     def began(self, prompt_tokens: int) -> StreamCount:
-        """Count one stream; its end is what enters it into the metrics."""
+        """Count one stream; it enters the metrics at its end."""
         return StreamCount(prompt_tokens, self._add)
 
     def refused(self, kind: str) -> None:
-        """A request was not even put in line."""
+        """A request was refused before it was queued."""
         self._requests.labels(ROUTE.get(), kind).inc()
 
     async def exposition(self, ours: str, status: Status) -> str:
-        """All of /metrics: what BentoML has collected, the engine's state, and what Triton says of itself."""
+        """All of /metrics: what BentoML has collected, the engine's state, and Triton's own metrics."""
         triton = await scrape(status.metrics) if status.metrics else ""
         engine = _engine(status, up=bool(triton))
         return merge(ours, engine, triton)
@@ -160,7 +160,7 @@ class Telemetry:
 
 
 def merge(*expositions: str) -> str:
-    """Expositions as one, in the text format; of a family that two have, the first one's."""
+    """Joins expositions in the text format; if two have the same metric family, the first one's is kept."""
     seen: set[str] = set()
     lines: list[str] = []
     for exposition in expositions:
@@ -172,7 +172,7 @@ def merge(*expositions: str) -> str:
 
 
 def _families(exposition: str) -> Iterator[tuple[str, str]]:
-    """Each line with the name of its family: samples follow the comments of theirs."""
+    """Each line with the name of its family: samples follow their family's comments."""
     name = ""
     for line in exposition.splitlines():
         if line.startswith(("# HELP ", "# TYPE ")):
@@ -183,7 +183,7 @@ def _families(exposition: str) -> Iterator[tuple[str, str]]:
 
 def _engine(status: Status, up: bool) -> str:
     lines = [
-        "# HELP trtllm_engine_restarts_total How often Triton was started again since the service began.",
+        "# HELP trtllm_engine_restarts_total How often Triton was restarted since the service began.",
         "# TYPE trtllm_engine_restarts_total counter",
         f"trtllm_engine_restarts_total {status.restarts}",
         "# HELP trtllm_engine_state 1 for the state that Triton is in.",
@@ -197,7 +197,7 @@ def _engine(status: Status, up: bool) -> str:
 
 
 def _forget_the_dead() -> None:
-    """A worker that was killed has left what it had in flight; the one in its place takes it out of the sum."""
+    """Remove the gauges of workers that were killed, which would still count their requests; called by replacements."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     for file in Path(folder).glob("gauge_live*_*.db") if folder else ():
         pid = int(file.stem.rpartition("_")[2])

@@ -1,6 +1,6 @@
-"""What metrics call a request's path: one of a few names, whatever clients ask for.
+"""The label of a request's path in the metrics: one of a few, whatever paths clients ask for.
 
-Each new name is kept, and told to Prometheus at every scrape, as long as the service runs.
+Every new label would be kept, and exported at every scrape, for as long as the service runs.
 """
 
 OTHER = "other"
@@ -8,7 +8,7 @@ JSON = (
     *("/generate", "/v1/chat/completions", "/v1/completions", "/v1/responses"),
     *("/v1/messages", "/v1/messages/count_tokens", "/tokenize", "/detokenize"),
 )
-"""Where a POST has a body of JSON."""
+"""Where a POST has a JSON body."""
 PATHS = {
     *JSON,
     *("/", "/chat", "/docs.json", "/schema.json", "/livez", "/readyz", "/healthz", "/metrics", "/v1/models"),
@@ -22,7 +22,7 @@ BELOW = {
 
 
 def label(path: str) -> str:
-    """The name of a path."""
+    """The label of a path."""
     if path in PATHS:
         return path
     return next((name for prefix, name in BELOW.items() if path.startswith(prefix)), OTHER)

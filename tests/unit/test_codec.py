@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bento_trtllm.generation.source import TokenRequest
-from bento_trtllm.triton.wire.codec import encode, question
+from bento_trtllm.triton.wire.codec import encode, probe
 from bento_trtllm.triton_models.shared.words import join_words, split_words
 
 sys.path.append(str(Path(__file__).parents[2] / "bento_trtllm/triton_models/shared"))
@@ -94,7 +94,7 @@ def test_outputs_that_are_asked_for() -> None:
     both = ("output_ids", "sequence_length")
     assert asked(encode(TokenRequest([1], 1))) == ["output_ids"]
     assert asked(encode(TokenRequest([1], 1, log_probs=True), outputs=both)) == [*both, "output_log_probs"]
-    assert asked(question()) == list(both)
+    assert asked(probe()) == list(both)
 
 
 def test_words_in_a_row() -> None:

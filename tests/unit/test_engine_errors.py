@@ -75,7 +75,7 @@ def test_an_engine_that_is_away_has_not_failed(message: str) -> None:
     reasons: list[str] = []
     error = Failures(1, reasons.append).meaning()(message)
     assert isinstance(error, EngineUnavailable)
-    assert str(error) == "The engine takes no requests now."
+    assert str(error) == "The engine is not taking requests at the moment."
     assert reasons == []
 
 
@@ -111,7 +111,7 @@ def test_what_fails_together_counts_once() -> None:
 def test_a_lost_gpu_condemns_the_engine_at_once() -> None:
     reasons: list[str] = []
     Failures(100, reasons.append).meaning()(STEP + ILLEGAL + TRACE)
-    assert reasons == ["The engine failed a request, and its GPU can do nothing any more."]
+    assert reasons == ["The engine failed a request, and its GPU is lost."]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_lost_gpu_condemns_the_engine_at_once() -> None:
         ),
         ("[TensorRT-LLM][ERROR] Cannot read /models/x/rank0.engine:1 (/src/a.cpp:1)", "Cannot read …"),
         ("[TensorRT-LLM][ERROR][1] rank 1 says no", "rank 1 says no"),
-        (TRACE.partition("\n")[2], "TensorRT-LLM wrote a stack trace only"),
+        (TRACE.partition("\n")[2], "TensorRT-LLM wrote only a stack trace"),
         ("ValueError: no weights in /models/x", "ValueError: no weights in /models/x"),
     ],
 )

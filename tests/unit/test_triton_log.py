@@ -77,7 +77,7 @@ def test_the_reason_is_the_last_error_or_the_last_line() -> None:
     assert feed().reason() == "it wrote nothing"
     log = feed("one", "two", "", "| a table |")
     assert log.failure is None
-    assert log.reason() == "the last that it wrote is: two"
+    assert log.reason() == "the last line that it wrote is: two"
     assert feed("one", "error: creating server: Internal - no GPU", "two").reason() == "Internal - no GPU"
     assert feed(line("E", '"out of memory"'), "one").reason() == "out of memory"
 
@@ -110,7 +110,7 @@ def test_the_reason_of_a_crash_is_its_first_error_and_no_stack_frame(caplog: pyt
 
 
 def test_a_stack_frame_is_not_the_last_word() -> None:
-    assert feed("it is well", *FRAMES).reason() == "the last that it wrote is: it is well"
+    assert feed("it is well", *FRAMES).reason() == "the last line that it wrote is: it is well"
 
 
 def test_an_old_error_is_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_an_old_error_is_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log.reason() == "about a request"
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 60)
-    assert log.reason().startswith("the last that it wrote is: E")
+    assert log.reason().startswith("the last line that it wrote is: E")
 
 
 def test_a_taken_port_is_told_from_other_errors() -> None:

@@ -1,4 +1,4 @@
-"""What a command and all processes below it have done so far: time on a core, bytes read."""
+"""What a command and all processes below it have done so far: CPU time, bytes read."""
 
 import contextlib
 import os
@@ -12,15 +12,15 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Activity:
-    """Sums over the processes that there are now. Children that have ended are in their parents' time."""
+    """Sums over the processes that exist now. Children that have ended count in their parents' time."""
 
     cpu_s: float
     read_bytes: int
-    """By calls of read, and from disks for memory that is mapped; 0 where the kernel does not say."""
+    """By calls of read, and from disks for mapped memory; 0 if the kernel does not say."""
 
     @classmethod
     def below(cls, ancestor: int) -> "Activity":
-        """Of all processes below this one. It looks at every process of the machine: call it now and then."""
+        """Of all processes below this one. It reads every process of the machine: do not call it often."""
         ticks = read = 0
         for pid, _ in reaper.descendants(ancestor):
             with contextlib.suppress(OSError, ValueError, KeyError, IndexError):  # it has ended meanwhile

@@ -1,6 +1,6 @@
-"""Triton's gRPC port for other programs: where it is, and the key that a call has to bring.
+"""Triton's gRPC port for other programs: its address, and the key that calls need.
 
-Without `grpc_port` there is none: Triton listens at a random port of 127.0.0.1, which is this service's own.
+Without `grpc_port` there is none: Triton listens at a random port of 127.0.0.1, for this service only.
 """
 
 import errno
@@ -13,23 +13,23 @@ from bento_trtllm.errors import TritonError
 
 LOOPBACK = "127.0.0.1"
 LOCKED = "inference,metadata,model-config"
-"""Groups of Triton's gRPC API that want the key; `health` does not, as the service's own probes do not, and those that
-nobody needs have another (launch.py)."""
+"""Groups of Triton's gRPC API that require the key. `health` does not, like the service's own probes; those that
+nothing needs have another key (launch.py)."""
 KEY_NAME = "infer-key"
 HEADER = f"triton-grpc-protocol-{KEY_NAME}"
-"""As docs/customization_guide/inference_protocols.md of triton-inference-server/server has it."""
+"""From docs/customization_guide/inference_protocols.md of triton-inference-server/server."""
 
 
 @dataclass(frozen=True)
 class Door:
-    """Where Triton takes gRPC."""
+    """Where Triton takes gRPC calls."""
 
     address: str
-    """What Triton listens at, an IP address."""
+    """The IP address that Triton listens at."""
     port: int
-    """0: any that is free."""
+    """0: any free port."""
     key: str
-    """Empty: none is asked for."""
+    """Empty: none is required."""
 
     @classmethod
     def of(cls, settings: DoorSettings) -> "Door":
@@ -38,17 +38,17 @@ class Door:
 
     @property
     def open(self) -> bool:
-        """Whether it is for other programs, too."""
+        """Whether it is open to other programs."""
         return bool(self.port)
 
     @property
     def host(self) -> str:
-        """Where the service itself reaches it, as an IP address."""
+        """The IP address at which the service itself reaches it."""
         return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(self.address, self.address)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What each call has to bring."""
+        """The metadata that each call needs."""
         return ((HEADER, self.key),) if self.key else ()
 
     def arguments(self, port: int) -> list[str]:
@@ -57,15 +57,15 @@ class Door:
         return [f"--grpc-address={_bracketed(self.address)}", f"--grpc-port={port}", *lock]
 
     def at(self, port: int) -> str:
-        """Where the service itself reaches it, as host:port."""
+        """The address at which the service itself reaches it, as host:port."""
         return f"{_bracketed(self.host)}:{port}"
 
     def check(self) -> None:
-        """Raise TritonError where Triton could not listen there; so, but for a race, it will be able to."""
+        """Raise TritonError if Triton could not listen there. Unless another program is faster, it then can."""
         if not self.open:
             return
         with socket.socket(socket.AF_INET6 if ":" in self.address else socket.AF_INET) as probe:
-            # As gRPC does: connections of the last Triton, which are closed and waited for, are no obstacle.
+            # As gRPC does, so that the last Triton's connections in TIME_WAIT are no obstacle.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((self.address, self.port))

@@ -1,17 +1,16 @@
-"""Finds a tritonserver on this machine and says how to run it.
+"""Finds a tritonserver on this machine and how to run it.
 
-The first of these wins: the binary that `$TRITONSERVER` names, NVIDIA's container, the wheel
-nvidia-pytriton, a tritonserver on PATH.
+The first of these wins: the binary that `$TRITONSERVER` names, NVIDIA's container, the wheel nvidia-pytriton, a
+tritonserver on PATH.
 
-The wheel carries a complete Triton but leaves two things to whoever starts it: a backend directory with the
-Python stub of the right version, and a `python3` at the front of PATH. For the stub embeds an *isolated*
-Python, which ignores PYTHONPATH and finds its packages through the first `python3` on PATH alone. Given a
-wrong one it imports some other numpy, and with numpy 2 this Triton reads and writes zeros without a word.
-So both are built once into a cache folder, the `python3` as a virtual environment of three small files that
-points at the packages of this very process.
+The wheel has a complete Triton but leaves two things to whoever starts it: a backend directory with the Python stub of
+the right version, and a `python3` at the front of PATH. The stub embeds an *isolated* Python, which ignores PYTHONPATH
+and finds its packages only through the first `python3` on PATH. With the wrong one it imports some other numpy, and
+with numpy 2 this Triton silently reads and writes zeros. So both are built once into a cache folder; the `python3` is a
+virtual environment of three small files that points to the packages of this very process.
 
-Every other Triton brings a Python of its own and must not see ours: its environment is cleaned of the
-virtual environment that the service runs in.
+Any other Triton brings a Python of its own and must not see ours: the virtual environment that the service runs in is
+removed from its environment.
 """
 
 import hashlib
@@ -46,20 +45,20 @@ class Installation:
     binary: Path
     kind: Kind
     version: str | None = None
-    """Triton's version in a container, the wheel's version for a wheel; None where nobody says."""
+    """Triton's version in a container, the wheel's version for a wheel; None if unknown."""
     backends: Path | None = None
-    """The backend directory to pass on; None leaves Triton's default, /opt/tritonserver/backends."""
+    """The backend directory to pass to Triton; None leaves its default, /opt/tritonserver/backends."""
     python: Path | None = None
-    """The bin folder whose python3 the stubs shall find first; None for a Triton that brings its own (container.py)."""
+    """The bin folder whose python3 the stubs must find first; None for a Triton that brings its own (container.py)."""
     libraries: tuple[Path, ...] = ()
-    """Goes to the front of LD_LIBRARY_PATH."""
+    """Put at the front of LD_LIBRARY_PATH."""
 
     def arguments(self) -> list[str]:
         """The part of tritonserver's command line that depends on the installation."""
         return [f"--backend-directory={self.backends}"] if self.backends else []
 
     def environment(self, base: Mapping[str, str], python: Path = nvidia.PYTHON) -> dict[str, str]:
-        """The environment of tritonserver, made from `base`, the one of this process; `python` is the image's own."""
+        """The environment of tritonserver, from that of this process, `base`; `python` is the image's own Python."""
         env = nvidia.environment(base, python)
         if self.python:
             env["PATH"] = f"{self.python}:{env['PATH']}"
@@ -72,12 +71,12 @@ class Installation:
 def find(environ: Mapping[str, str] = os.environ, container: Path = nvidia.TRITON) -> Installation:
     """The Triton to use.
 
-    Raises TritonError if there is none, if $TRITONSERVER is no program, or if the wheel can't run here.
+    Raises TritonError if there is none, if $TRITONSERVER is not a program, or if the wheel can't run here.
     """
     if named := environ.get("TRITONSERVER"):
         binary = Path(named)
         if not os.access(binary, os.X_OK) or binary.is_dir():
-            raise TritonError(f"$TRITONSERVER is {named}, which is no program that can be run.")
+            raise TritonError(f"$TRITONSERVER is {named}, which is not an executable program.")
         return _plain(binary.absolute(), "env")
     if os.access(binary := container / "bin/tritonserver", os.X_OK):
         return _plain(binary, "container")
@@ -121,7 +120,7 @@ def _wheel(root: Path, environ: Mapping[str, str]) -> Installation:
         version=version,
         backends=folder / "backends",
         python=folder / "python/bin",
-        # The interpreter's own libpython first: with the system's, of another build, `import ssl` fails.
+        # The interpreter's own libpython first: with the system's, a different build, `import ssl` fails.
         libraries=(library.parent, packages / "nvidia_pytriton.libs"),
     )
 
@@ -134,10 +133,10 @@ def _check(root: Path) -> Path:
         found = f"glibc {glibc}" if glibc else "none"
         raise TritonError(
             f"The tritonserver of {WHEEL} needs glibc 2.35 or newer, and this system has {found}: "
-            f"take a newer system (Ubuntu 22.04, Debian 12), {instead}"
+            f"use a newer system (Ubuntu 22.04, Debian 12), {instead}"
         )
     if not (root / "python_backend_stubs" / PYTHON).is_dir():
-        raise TritonError(f"{WHEEL} has no Python backend for Python {PYTHON}: take 3.10 to 3.12, {instead}")
+        raise TritonError(f"{WHEEL} has no Python backend for Python {PYTHON}: use 3.10 to 3.12, {instead}")
     if int((numpy := importlib.metadata.version("numpy")).partition(".")[0]) >= 2:
         raise TritonError(
             f"The Triton of {WHEEL} reads and writes wrong tensors with numpy {numpy}: "
@@ -156,7 +155,7 @@ def _check(root: Path) -> Path:
 
 
 def _build(folder: Path, root: Path, stub: Path, sites: list[str]) -> None:
-    """Make the backend directory and the stubs' python3; several processes may do so at a time."""
+    """Make the backend directory and the stubs' python3; several processes may do so at the same time."""
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -182,7 +181,7 @@ def _build(folder: Path, root: Path, stub: Path, sites: list[str]) -> None:
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
-    """bento-trtllm in $XDG_CACHE_HOME or ~/.cache, or a private temporary one where that can't be."""
+    """bento-trtllm in $XDG_CACHE_HOME or ~/.cache, or a private temporary folder if that is not possible."""
     home = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or Path.home(), ".cache"))
     folder = Path(home, "bento-trtllm")
     try:
@@ -195,7 +194,7 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
 
 
 def temporary_folder() -> Path:
-    """$TMPDIR, or /tmp, even if it is full: Python would then take another, and workers that start later, too."""
+    """$TMPDIR, or /tmp, even if it is full: Python would then choose another, and so would workers that start later."""
     for name in ("TMPDIR", "TEMP", "TMP"):
         if os.access(folder := os.environ.get(name, ""), os.W_OK | os.X_OK):
             return Path(folder).absolute()
@@ -203,7 +202,7 @@ def temporary_folder() -> Path:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make `folder`, for this user alone. Raises TritonError if it is another's: /tmp is everybody's."""
+    """Make `folder`, for this user only. Raises TritonError if it belongs to another: anyone can write to /tmp."""
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if status.st_uid != os.getuid() or folder.is_symlink():

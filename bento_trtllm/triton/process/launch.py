@@ -1,7 +1,7 @@
 """The command line of tritonserver, as a value: what is run, with which environment, in which folder.
 
-A launcher is a pure function from a `Start` to a `Launch`, so that an engine may bring its own: several
-ranks under mpirun, say. `tritonserver` is the launcher for one process.
+A launcher is a pure function from a `Start` to a `Launch`, so that an engine may bring its own, for example several
+ranks under mpirun. `tritonserver` is the launcher for one process.
 """
 
 import socket
@@ -15,7 +15,7 @@ from bento_trtllm.triton.process.door import LOOPBACK, Door
 from bento_trtllm.triton.process.installation import Installation
 
 UNUSED_PROTOCOLS = "shared-memory,model-repository,statistics,trace,logging"
-"""Parts of Triton's gRPC API that nobody here needs, and that could change a server that runs."""
+"""Parts of Triton's gRPC API that nothing here needs, and that could change a running server."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Ports:
 
     @classmethod
     def free(cls) -> "Ports":
-        """Ports that nobody listens on now; another process may still be faster than Triton to take them."""
+        """Ports that are free now; another process may still take them before Triton does."""
         with socket.socket() as first, socket.socket() as second:
             for each in (first, second):
                 each.bind((LOOPBACK, 0))
@@ -36,19 +36,19 @@ class Ports:
 
 @dataclass(frozen=True)
 class Start:
-    """Everything that a launcher may want to know."""
+    """Everything that a launcher may need."""
 
     installation: Installation
     repository: Path
     """Triton's model repository."""
     folder: Path
-    """For this start alone; its name is Triton's id, and marks what Triton makes elsewhere."""
+    """For this start only; its name is Triton's id, and marks what Triton creates elsewhere."""
     cwd: Path
-    """An empty folder in it: a stub imports what it finds in its working directory."""
+    """An empty folder in it: a stub can import whatever is in its working directory."""
     ports: Ports
     key: str
-    """Random, and told to nobody: it locks the parts of the gRPC API that nobody needs, against accidents. Users
-    of this machine can read it off the command line."""
+    """Random and never given out: it locks the parts of the gRPC API that nothing needs, against accidents. Users of
+    this machine can read it on the command line."""
     settings: TritonSettings
     gpu: bool
     """Whether the engine runs on GPUs."""
@@ -79,7 +79,7 @@ def tritonserver(start: Start) -> Launch:
         "--disable-auto-complete-config",
         "--exit-on-error=true",
         "--strict-readiness=true",
-        # One second less than what the reaper grants, so that Triton ends by itself.
+        # One second less than the reaper grants, so that Triton ends by itself.
         f"--exit-timeout-secs={max(1, int(settings.stop_timeout_s) - 1)}",
         "--allow-http=false",
         *Door.of(settings).arguments(start.ports.grpc),
@@ -91,12 +91,12 @@ def tritonserver(start: Start) -> Launch:
         *start.installation.arguments(),
     ]
     if not start.gpu:
-        # Without a GPU, looking for one costs up to half a second and ends in warnings.
+        # Without a GPU, looking for one takes up to half a second and causes warnings.
         argv += ["--pinned-memory-pool-byte-size=0", "--allow-gpu-metrics=false"]
     env = start.installation.environment(start.environ)
-    # What MPI, which TensorRT-LLM initialises even for one rank, and others make there goes with everything else.
+    # Files of MPI, which TensorRT-LLM initialises even for one rank, and others are then removed with everything else.
     env["TMPDIR"] = str(start.folder)
     # Without mpirun, Open MPI starts a server of its own and waits until its pipe is closed. A Python stub that is
-    # forked meanwhile keeps that open, and loading hangs for ever. Isolated, it starts none.
+    # forked meanwhile keeps the pipe open, and loading hangs forever. Isolated, it starts none.
     env["OMPI_MCA_ess_singleton_isolated"] = "1"
     return Launch(tuple(argv), env, start.cwd)

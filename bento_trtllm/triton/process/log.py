@@ -1,12 +1,11 @@
-"""Reads what tritonserver writes: passes it on to Python's logging, and remembers why a start failed.
+"""Reads tritonserver's output: passes it on to Python's logging, and remembers why a start failed.
 
-Triton's own lines have a level and a place, `I1122 23:54:00.123456 42 server.cc:674] "message"`. What has
-none is the continuation of a table, a complaint of a library, or a print of a Python model.
+Triton's own lines have a level and a place, `I1122 23:54:00.123456 42 server.cc:674] "message"`. Lines without them are
+part of a table, a library's message, or printed by a Python model.
 
-TensorRT-LLM writes `[TensorRT-LLM][ERROR] message`, past Triton's log, and what it throws goes on for a stack trace.
+TensorRT-LLM writes `[TensorRT-LLM][ERROR] message`, bypassing Triton's log, and a stack trace follows its exceptions.
 
-Triton tells much that is of interest only when one looks for it, so its INFO becomes DEBUG. A model's INFO
-stays.
+Much of what Triton logs is rarely of interest, so its INFO becomes DEBUG. A model's INFO stays.
 """
 
 import json
@@ -33,15 +32,15 @@ NVIDIA = {
     "WARNING": logging.WARNING,
     "ERROR": logging.ERROR,
 }
-"""TensorRT-LLM's levels, getLevelName in common/logger.h (0.10.0 to 1.3.0rc3). What it says at INFO is much."""
+"""TensorRT-LLM's levels, getLevelName in common/logger.h (0.10.0 to 1.3.0rc3). Its INFO is verbose."""
 THROWN = re.compile(r" *what\(\): +(?P<message>.*)")
-"""What the C++ runtime writes of an exception that nobody has caught."""
+"""What the C++ runtime writes about an uncaught exception."""
 HARMLESS = re.compile(
     r"CudaDriverHelper has not|unable to create stream for|pinned memory pool will not|DCGM unable to start"
     r"|Failed to initialize NVML"
     r"|^Signal \(\d+\) received|Non-graceful termination detected"
 )
-"""What Triton says on a machine without a GPU, and when it is told to stop."""
+"""What Triton logs on a machine without a GPU, and when it is told to stop."""
 FAILURES = (
     re.compile(r"^failed to load '(?P<model>[^']+)' version \d+: (?:[A-Z]\w+: )?(?P<message>.*)", re.DOTALL),
     re.compile(r"^Poll failed for model directory '(?P<model>[^']+)': (?P<message>.*)", re.DOTALL),
@@ -50,7 +49,7 @@ ERROR = re.compile(r"^error: (?:creating server: )?(?P<message>.*)")
 """Written outside the log by Triton's main function, and by the reaper."""
 TAIL_LINES = 200
 RECENT_S = 5.0
-"""An error may be about one request; only shortly after it does an end have to do with it."""
+"""An error may concern only one request; it explains the end of Triton only if it came shortly before."""
 
 
 class TritonLog:
@@ -60,17 +59,17 @@ class TritonLog:
         self.logger = logger
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.failure: str | None = None
-        """The first model that could not be loaded, with its own message."""
+        """The first model that could not be loaded, and its message."""
         self.port_taken = False
         self.lines = 0
-        """How many were written so far."""
+        """How many lines were written so far."""
         self._starting = True
         self._errors: deque[tuple[float, str]] = deque(maxlen=TAIL_LINES)
-        """When they were written, and what they say."""
+        """When each was written, and its message."""
         self._level = logging.DEBUG
 
     def feed(self, line: str) -> None:
-        """Take one line, without its end."""
+        """Take one line, without its line end."""
         self.tail.append(line)
         self.lines += 1
         if match := LINE.match(line):
@@ -94,7 +93,7 @@ class TritonLog:
             message, level = line, logging.ERROR
             self._note(match["message"])
         elif not line or line[0] in "+|" or engine_errors.FRAME.match(line):
-            message, level = line, self._level  # a table, or a stack trace, goes with the line above it
+            message, level = line, self._level  # a table or a stack trace has the level of the line above it
         else:
             message, level = line, logging.INFO
         if HARMLESS.search(message):
@@ -104,15 +103,16 @@ class TritonLog:
             self.logger.log(level, "%s", message)
 
     def settle(self) -> None:
-        """Triton is ready: what it wrote so far explains nothing of what comes."""
+        """Triton is ready: what it wrote so far does not explain later failures."""
         self.tail.clear()
         self._errors.clear()
         self._starting = False
 
     def reason(self) -> str:
-        """Why Triton fails or ended, in its own words: the first of its recent errors, else its last line.
+        """Why Triton failed or ended, in its own words: the first of its recent errors, or else its last line.
 
-        The first, since one error brings others. Nothing that is for NVIDIA's eyes alone: that is in the log.
+        The first, since one error causes others. Without stack traces and places in NVIDIA's source: those are in the
+        log.
         """
         if self.failure:
             return self.failure
@@ -125,7 +125,7 @@ class TritonLog:
         """The last line that says anything."""
         for line in reversed(self.tail):
             if line and line[0] not in "+|" and not engine_errors.FRAME.match(line):
-                return f"the last that it wrote is: {engine_errors.readable(line)}"
+                return f"the last line that it wrote is: {engine_errors.readable(line)}"
         return "it wrote nothing"
 
     def _notice(self, message: str) -> None:
@@ -133,18 +133,18 @@ class TritonLog:
             self.port_taken = True
         for failure in FAILURES:
             if self.failure is None and (match := failure.match(message)):
-                message = engine_errors.readable(match["message"].partition("\n\nAt:")[0])  # what follows is in the log
+                message = engine_errors.readable(match["message"].partition("\n\nAt:")[0])  # the rest is in the log
                 self.failure = f"model {match['model']}: {message.strip()}"
         if not HARMLESS.search(message):
             self._note(message)
 
     def _note(self, error: str) -> None:
-        if engine_errors.read(error).code != INVALID_REQUEST:  # else it is about one request
+        if engine_errors.read(error).code != INVALID_REQUEST:  # otherwise it is about one request
             self._errors.append((time.monotonic(), error))
 
 
 def _unquote(message: str) -> str:
-    """Newer Tritons write the message as a JSON string. What a model prints may cling to its end."""
+    """Newer Tritons write the message as a JSON string. Text printed by a model may follow it directly."""
     try:
         text, end = json.JSONDecoder().raw_decode(message)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Reads Triton's metrics endpoint: the text as it is, and the number that says that an engine's loop turns."""
+"""Reads Triton's metrics endpoint: the text as it is, and the counter that shows that the engine's loop is running."""
 
 import asyncio
 import re
@@ -7,12 +7,12 @@ LIMIT_S = 1.0
 ITERATIONS = re.compile(
     r'^nv_trt_llm_general_metrics\{[^}]*general_type="iteration_counter"[^}]*\} (\S+)$', re.MULTILINE
 )
-"""Steps of the engine. Of NVIDIA's backend, custom_metrics_reporter.cc, the same from 0.10.0 to 1.3.0rc3: only the
-Executor's loop counts it. Our OpenVINO model has it from its batcher's loop."""
+"""Steps of the engine. In NVIDIA's backend (custom_metrics_reporter.cc, the same from 0.10.0 to 1.3.0rc3) only the
+Executor's loop increments it; in our OpenVINO model, the batcher's loop."""
 
 
 async def scrape(address: str) -> str:
-    """All metrics of the Triton at `address`, host:port; nothing if it does not answer in time."""
+    """All metrics of the Triton at `address`, host:port; "" if it does not answer in time."""
     host, _, port = address.rpartition(":")
     try:
         return await asyncio.wait_for(_get(host, int(port)), LIMIT_S)
@@ -21,7 +21,7 @@ async def scrape(address: str) -> str:
 
 
 def iterations(text: str) -> float | None:
-    """How many steps the engine has made, by its metrics; None where it does not say."""
+    """How many steps the engine has made, by its metrics; None if they do not say."""
     found = ITERATIONS.search(text)
     return float(found[1]) if found else None
 

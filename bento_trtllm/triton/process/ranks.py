@@ -1,11 +1,11 @@
 """Several tritonservers as one: the ranks of a tensor- or pipeline-parallel engine, under mpirun.
 
-As upstream's triton_backend/scripts/launch_triton_server.py does it (TensorRT-LLM 1.x; tensorrtllm_backend's
-scripts/launch_triton_server.py in 0.10.0): rank 0 serves the whole repository, every other loads `tensorrt_llm`
-alone, and each has its own prefix for shared memory. Unlike upstream's, the others open no port.
+Like upstream's triton_backend/scripts/launch_triton_server.py (TensorRT-LLM 1.x; tensorrtllm_backend's
+scripts/launch_triton_server.py in 0.10.0): rank 0 serves the whole repository, every other loads only `tensorrt_llm`,
+and each has its own prefix for shared memory. Unlike upstream's, the other ranks open no port.
 
-The reaper's child is mpirun: the death of any rank ends it (Open MPI aborts the job), and the supervisor starts all
-of them again.
+The reaper's child is mpirun: the death of any rank ends it (Open MPI aborts the job), and the supervisor restarts them
+all.
 """
 
 import shutil
@@ -21,7 +21,7 @@ from bento_trtllm.triton.process.launch import Launch, Launcher, Ports, Start, t
 
 MODEL = "tensorrt_llm"
 SERVED = ("--allow-http=", "--grpc-", "--metrics-", "--model-control-mode=", "--backend-config=python,shm-region")
-"""What rank 0 has and the others have otherwise, or not at all."""
+"""Arguments of rank 0 that are different for the others, or absent."""
 
 
 def launcher(world_size: int) -> Launcher:
@@ -30,7 +30,7 @@ def launcher(world_size: int) -> Launcher:
 
 
 def mpirun(start: Start, world_size: int) -> Launch:
-    """One tritonserver a rank. Raises TritonError where there is no mpirun on PATH."""
+    """One tritonserver per rank. Raises TritonError if there is no mpirun on PATH."""
     program = shutil.which("mpirun", path=start.environ.get("PATH"))
     if program is None:
         raise TritonError(
@@ -41,7 +41,7 @@ def mpirun(start: Start, world_size: int) -> Launch:
 
 
 def launch_plan(world_size: int) -> list[list[str]]:
-    """What would be started in NVIDIA's container, a list a rank; in capitals what only a start knows."""
+    """What would be started in NVIDIA's container, one list per rank; values known only at a start are in capitals."""
     start = Start(
         installation=Installation(TRITON / "bin/tritonserver", "container", backends=TRITON / "backends"),
         repository=Path("REPOSITORY"),
@@ -62,10 +62,11 @@ def launch_plan(world_size: int) -> list[list[str]]:
 
 def _under(program: str, start: Start, world_size: int) -> Launch:
     first = tritonserver(start)
-    # Inside a container, cores are no measure of ranks; and by default Open MPI binds each of two ranks to one core.
+    # In a container, the number of cores says nothing about ranks; and by default Open MPI binds each of two ranks to a
+    # core.
     argv = [program, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
-    # A rank that waits for the first one's next request, in MPI_Bcast (executorImpl.cpp, getNewReqWithIds), looks for
-    # it without pause. So at least it leaves its core to whoever wants it.
+    # A rank that waits for the first one's next request, in MPI_Bcast (executorImpl.cpp, getNewReqWithIds), polls
+    # without a pause. With this it at least yields its core to other processes.
     argv += ["--mca", "mpi_yield_when_idle", "1"]
     argv += ["-n", "1", *_path(first, start), *first.argv]
     for rank in range(1, world_size):
@@ -75,7 +76,7 @@ def _under(program: str, start: Start, world_size: int) -> Launch:
 
 
 def _path(first: Launch, start: Start) -> list[str]:
-    """Sets PATH again where the first python3 on it matters: Open MPI 4 puts its own bin folder before it."""
+    """Sets PATH again if the first python3 on it matters: Open MPI 4 puts its own bin folder first."""
     return ["/usr/bin/env", f"PATH={first.env['PATH']}"] if start.installation.python else []
 
 

@@ -1,29 +1,27 @@
 """Runs one command in a folder and leaves nothing of it behind: no process, no folder, no shared memory.
 
-`python -I -S reaper.py FOLDER GRACE STALL COMMAND…` stands between a worker and its tritonserver, because neither
-can clean up alone: Triton's Python stubs ignore SIGTERM and outlive a `kill -9` of their server.
+`python -I -S reaper.py FOLDER GRACE STALL COMMAND…` runs between a worker and its tritonserver, because neither can
+clean up alone: Triton's Python stubs ignore SIGTERM and survive a `kill -9` of their server.
 
-- It is a *subreaper*: whatever loses its parent below it becomes its child, so it finds and kills all of
-  it.
-- Its stdin is a pipe that only the worker holds. End of file says that the worker is gone, however it died;
-  the letter T asks the command to end, by SIGINT, and after GRACE seconds everything is killed.
-- Signals to itself it ignores: `bentoml serve` sends its workers' children the SIGTERM that it sends the
-  workers, and Triton must not go while their streams may finish. Nor at a SIGTERM of its own, which systemd sends to
-  all processes of a service at once: it is started with that blocked, and asked to end by SIGINT.
-- Triton never restarts the stub of a decoupled model, and calls itself ready without it. So a dead stub,
-  which stays a zombie below Triton, ends the command as well, and so does one that has been stopped (SIGSTOP)
-  for STALL seconds. Nor does mpirun always end when a rank dies, so that ends it, too. All of that from the
-  letter R on, for ready: until then Triton looks after its stubs, and says what is wrong.
-- A stub that is stopped for less must cost nothing, but Triton gives it up after a second: it fails what it has
-  asked the stub, and frees the shared memory from under it, of which the stub dies when it is continued
-  (python_be.cc, 24.10: SendMessageAndReceiveResponse). So Triton is stopped with its stub, and continued after it.
-- Triton's Python backend makes a folder /tmp/python_env_…, wherever $TMPDIR is, and leaves it when it is killed.
-- Should the reaper itself be killed, the kernel kills the command with it (PR_SET_PDEATHSIG), and the
-  worker or the next start sweeps up: everything that belongs to a command has its folder, or its name, on
-  it.
+- It is a *subreaper*: any process below it that loses its parent becomes its child, so it finds and kills everything.
+- Its stdin is a pipe that only the worker holds. End of file means that the worker is gone, however it died; the letter
+  T asks the command to end, by SIGINT, and after GRACE seconds everything is killed.
+- It ignores signals to itself: `bentoml serve` also sends the SIGTERM for its workers to their children, and Triton
+  must not end while their streams may finish. Nor must it end at a SIGTERM to itself, which systemd sends to all
+  processes of a service at once: Triton is started with that blocked, and ended by SIGINT.
+- Triton never restarts the stub of a decoupled model, and reports ready without it. So a dead stub, which stays a
+  zombie below Triton, ends the command as well, and so does one that has been stopped (SIGSTOP) for STALL seconds. Nor
+  does mpirun always end when a rank dies, so that ends it, too. All of this applies from the letter R (ready) on: until
+  then Triton looks after its stubs itself, and logs what is wrong.
+- A shorter stop of a stub must do no harm, but Triton gives up on the stub after a second: it fails the stub's requests
+  and frees the shared memory under it, which kills the stub when it is continued (python_be.cc, 24.10:
+  SendMessageAndReceiveResponse). So Triton is stopped with its stub, and continued after it.
+- Triton's Python backend creates a folder /tmp/python_env_…, whatever $TMPDIR is, and leaves it when it is killed.
+- If the reaper itself is killed, the kernel kills the command with it (PR_SET_PDEATHSIG), and the worker or the next
+  start sweeps up: everything that belongs to a command is in its folder or carries the folder's name.
 
-It ends with the command's exit code, or 128 + the number of the signal that killed it. It stands alone and
-uses `os` rather than pathlib, shutil and subprocess, which would triple its start-up time of 20 ms.
+It ends with the command's exit code, or 128 + the number of the signal that killed it. It imports nothing of the
+package, and uses `os` rather than pathlib, shutil and subprocess, which would triple its start-up time of 20 ms.
 """
 # ruff: noqa: PTH106, PTH108, PTH112, PTH114, PTH115, PTH116, PTH118, PTH119, PTH123, PTH208, PTH211
 
@@ -39,27 +37,27 @@ from collections.abc import Iterator
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LOOK_S = 0.1
-"""How often to look whether the worker is still the parent (a forked copy of it may hold the pipe open), and how
-the stubs are: Triton may give one up 0.7 s after its stop."""
+"""How often to check that the worker is still the parent (a forked copy of it may hold the pipe open), and the state of
+the stubs: Triton may give up on one 0.7 s after its stop."""
 UNSEEN_S = 0.5
-"""Looks that are further apart count as this far: this very process may have been stopped between them."""
+"""Checks that are further apart count as this far apart: this very process may have been stopped between them."""
 AWAKE_S = 0.5
-"""Triton is continued so long after its stubs, which tell it every 0.3 s that they are well."""
-AGAIN_S = 0.05
-"""A stub that seems dead is looked at again after this: Triton may be about to collect one that it ended itself."""
+"""Triton is continued this long after its stubs, which report to it every 0.3 s."""
+RECHECK_S = 0.05
+"""A stub that seems dead is checked again after this: Triton may be about to reap one that it ended itself."""
 SEARCH = 100
-"""Stubs are searched for among all processes at most every so many times the time that it takes: 1 % of a core."""
+"""Least interval between searches for stubs among all processes, in multiples of a search's time: 1 % of a core."""
 TERMINATE, READY = b"T", b"R"
-"""What the worker says."""
+"""The worker's messages."""
 TRITON = b"tritonserver"
 STUB = b"triton_python_b"
-"""triton_python_backend_stub, as the kernel cuts it."""
+"""triton_python_backend_stub, as the kernel truncates it."""
 TMP, ENVIRONMENT = "/tmp", "python_env_"
 """Both as in the Python backend (pb_env.cc)."""
 
 
 def look_at(pid: int) -> tuple[int, bytes, bytes] | None:
-    """The parent, name and state of a process; None if there is none."""
+    """The parent, name and state of a process; None if it does not exist."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             head, _, tail = stat.read().rpartition(b")")
@@ -72,7 +70,7 @@ def look_at(pid: int) -> tuple[int, bytes, bytes] | None:
 def processes() -> Iterator[tuple[int, int, bytes]]:
     """Every process as (id, parent, name).
 
-    From /proc/*/stat, since the list of children that the kernel keeps (task/*/children) is not everywhere.
+    From /proc/*/stat, since the kernel's own list of children (task/*/children) is not available everywhere.
     """
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (found := look_at(int(entry))):
@@ -98,7 +96,7 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
 
 
 def kill_descendants() -> None:
-    """SIGKILL everything below this process, and return when all of it is gone."""
+    """SIGKILL everything below this process, and return when it is all gone."""
     pause_s = 0.002
     while True:
         for pid, _ in descendants(os.getpid()):
@@ -107,15 +105,15 @@ def kill_descendants() -> None:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         except ChildProcessError:
-            return  # nobody is left, since whoever loses its parent becomes a child of this process first
+            return  # none is left, since a process that loses its parent becomes a child of this one first
         time.sleep(pause_s)
-        pause_s = min(0.1, 2 * pause_s)  # the kernel may take seconds to take a GPU's memory back
+        pause_s = min(0.1, 2 * pause_s)  # the kernel may take seconds to free a GPU's memory
 
 
 def sweep(folder: str) -> None:
     """Remove what a command that ran in `folder` left behind: processes, shared memory, the folder itself.
 
-    Only for when its reaper is gone, or is the caller. Returns when the processes are gone.
+    Call it only if its reaper is gone or is the caller. Returns when the processes are gone.
     """
     while found := [pid for pid, _, _ in processes() if pid != os.getpid() and _lives_in(pid, folder)]:
         for pid in found:
@@ -139,10 +137,10 @@ def sweep(folder: str) -> None:
 
 
 class Environments:
-    """Folders in /tmp, of which one is that of the Triton in `folder`: all that have been made since.
+    """Folders in /tmp, one of which belongs to the Triton in `folder`: all that have been created since it started.
 
-    Of two Tritons that start at a time, each has both's. A lock on each keeps it as long as any of them runs, since a
-    Triton that does not find its own at its end aborts. Links in `folder` tell the sweep of them.
+    If two Tritons start at the same time, each notes both folders. A lock on each folder keeps it as long as either
+    runs, since a Triton that does not find its own folder at its end aborts. Links in `folder` tell `sweep` about them.
     """
 
     def __init__(self, folder: str) -> None:
@@ -151,7 +149,7 @@ class Environments:
         self._held: dict[str, int] = {}
 
     def note(self) -> None:
-        """Look for new ones."""
+        """Look for new folders."""
         for entry in os.scandir(TMP):
             if not entry.name.startswith(ENVIRONMENT) or entry.name in self._held:
                 continue
@@ -162,23 +160,23 @@ class Environments:
                     fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     os.symlink(entry.path, f"{self._folder}/{entry.name}")
             except OSError:
-                continue  # gone, about to be removed, or the disk is full
+                continue  # gone, being removed, or the disk is full
 
     def release(self) -> None:
-        """Leave them to the sweep."""
+        """Leave them to `sweep`."""
         for lock in self._held.values():
             os.close(lock)
 
 
 def remove_environment(path: str) -> None:
-    """Remove a folder that was noted, unless it may be that of a Triton that runs."""
+    """Remove a folder that was noted, unless it may belong to a running Triton."""
     try:
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
         return  # Triton has removed it itself
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rmdir(path)  # nothing is in it: no model here brings an environment of its own
+        os.rmdir(path)  # it is empty: no model here brings an environment of its own
     except OSError:
         pass
     finally:
@@ -186,7 +184,7 @@ def remove_environment(path: str) -> None:
 
 
 def shm_prefix(folder: str) -> str:
-    """What the names of the regions in /dev/shm start with, for a Triton that runs in `folder`."""
+    """The prefix of the names of regions in /dev/shm, for a Triton that runs in `folder`."""
     return os.path.basename(folder) + "-"
 
 
@@ -208,7 +206,7 @@ def spawn(command: list[str]) -> int:
         return pid
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.path.basename(command[0]) == TRITON.decode():  # mpirun's ranks would be deaf to mpirun
+        if os.path.basename(command[0]) == TRITON.decode():  # under mpirun the ranks would not hear mpirun's SIGTERM
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
         if os.getppid() == reaper:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -230,12 +228,12 @@ class Parts:
         self._ranks: set[int] = set()
         self._dead: set[int] = set()
         self._stopped: dict[int, float] = {}
-        """How long each has been seen to be stopped, in seconds."""
+        """For how long each has been seen stopped, in seconds."""
         self._held: dict[int, float] = {}
         """Tritons that are stopped because a stub of theirs is, and until when."""
 
     def what_is_wrong(self) -> str | None:
-        """Why the command is of no use any more, if it is not."""
+        """Why the command is no longer usable; None if it is."""
         began = time.monotonic()
         if began >= self._search_at:
             below = descendants(self._command)
@@ -256,10 +254,10 @@ class Parts:
         return None
 
     def _hold(self, tritons: set[int], now: float) -> None:
-        """Stop these Tritons, and continue those whose stubs are all well again."""
+        """Stop these Tritons, and continue those whose stubs are all running again."""
         for pid in tritons:
             found = look_at(pid)
-            if pid in self._held or (found and found[2] != b"T"):  # else somebody else has stopped it
+            if pid in self._held or (found and found[2] != b"T"):  # otherwise something else has stopped it
                 kill(pid, signal.SIGSTOP)
                 self._held[pid] = now + AWAKE_S
         self.release([pid for pid, until in self._held.items() if now >= until])
@@ -271,18 +269,18 @@ class Parts:
             del self._held[pid]
 
     def _is_rank(self, pid: int) -> bool:
-        """Whether it is a Triton that mpirun has started, and alive; where Triton is the command itself, none is."""
+        """Whether it is a live Triton started by mpirun; if Triton is the command itself, none is."""
         found = look_at(pid)
         return found is not None and found[:2] == (self._command, TRITON) and found[2] != b"Z"
 
     @property
     def pause_s(self) -> float:
-        """When to look again."""
-        return AGAIN_S if self._dead else LOOK_S
+        """When to check again."""
+        return RECHECK_S if self._dead else LOOK_S
 
 
 def run(environments: Environments, command: list[str], grace_s: float, stall_s: float) -> int:
-    """Run the command until it, a stub of it or the worker ends, or its time is up; returns the exit code."""
+    """Run the command until it, one of its stubs or the worker ends, or its time is up; returns the exit code."""
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
@@ -299,11 +297,11 @@ def run(environments: Environments, command: list[str], grace_s: float, stall_s:
         if not ready_yet:
             environments.note()
         if 0 in ready:
-            said = os.read(0, 64)
-            if not said:
-                break  # the end of the pipe, and of whoever held it
-            ready_yet = ready_yet or READY in said
-            if TERMINATE in said and deadline == float("inf"):
+            message = os.read(0, 64)
+            if not message:
+                break  # end of file: whoever held the pipe is gone
+            ready_yet = ready_yet or READY in message
+            if TERMINATE in message and deadline == float("inf"):
                 deadline = time.monotonic() + grace_s
                 parts.release()
                 os.kill(child, signal.SIGINT)

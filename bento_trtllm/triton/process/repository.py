@@ -1,7 +1,7 @@
-"""A packed model's Triton repository, as one start of Triton has it.
+"""A pack's Triton repository, prepared for one start of Triton.
 
-A packed repository names no absolute path, so that it can move between machines: path parameters are relative to
-the packed model's directory, and made absolute at each launch.
+A packed repository contains no absolute path, so that it can move between machines: path parameters are relative to the
+pack's directory, and made absolute at each launch.
 """
 
 import shutil
@@ -20,11 +20,11 @@ PATH_PARAMETERS = ("gpt_model_path", "tokenizer_dir", "xgrammar_tokenizer_info_p
 
 
 def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str], *, text: bool = True) -> Path:
-    """Make a repository that Triton can load from a packed model, and return its path.
+    """Make a repository from a pack that Triton can load, and return its path.
 
-    The models' few small files are copied, their configurations written anew: paths made absolute (or plain.py's),
-    and the parameters of `tensorrt_llm` that `overrides` names replaced. Without `text`, which only other programs
-    than the service send to Triton, the engine is the only model.
+    The models' few small files are copied, and their configurations rewritten: paths are made absolute (or plain,
+    safe_path.py), and the parameters of `tensorrt_llm` in `overrides` are replaced. Without `text`, which only programs
+    other than the service send to Triton, the engine is the only model.
     """
     repository = directory / "repository"
     told = plain(packed, directory, "packed")
@@ -41,7 +41,7 @@ def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str]
                 config.parameters[name].string_value = str(told / relative)
         model = repository / source.name
         model.mkdir(parents=True)
-        # Copied, since Python leaves __pycache__ beside what it imports, and the store is only to be read.
+        # Copied, since Python writes __pycache__ beside what it imports, and the store is only to be read.
         shutil.copytree(source / "1", model / "1")
         (model / CONFIG).write_text(text_format.MessageToString(config), "utf-8")
     return repository
@@ -53,7 +53,7 @@ def read_config(model: Path) -> pb.ModelConfig:
 
 
 def engine_config(packed: Path) -> pb.ModelConfig:
-    """The configuration of a packed model's engine."""
+    """The configuration of a pack's engine."""
     return read_config(packed / "repository" / ENGINE)
 
 

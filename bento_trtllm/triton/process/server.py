@@ -1,4 +1,4 @@
-"""One tritonserver: started in a folder of its own, ready with all its models, and gone without a trace."""
+"""One tritonserver: started in a folder of its own, ready with all its models, and removed without a trace."""
 
 import asyncio
 import logging
@@ -21,22 +21,22 @@ from bento_trtllm.triton.process.log import TritonLog
 from bento_trtllm.triton.process.metrics import iterations, scrape
 from bento_trtllm.triton.process.plain import CWD, plain
 from bento_trtllm.triton.process.reaped import ReapedProcess
-from bento_trtllm.triton.process.stall import LoadWatch, Vitals, stands_still
+from bento_trtllm.triton.process.stall import LoadWatch, Vitals, hangs
 from bento_trtllm.triton.wire.probe import Health
 
 LOGGER = logging.getLogger("bento_trtllm.triton")
 POLL_S = 0.02
 ANSWER_S = 1.0
 LOOK_S = 1.0
-"""How often it is seen whether a Triton that loads does anything."""
+"""How often a loading Triton is checked for progress."""
 PORT_ATTEMPTS = 5
 SECRET = "--grpc-restricted-protocol="
-"""What has a key in it, which is in no log."""
+"""Arguments that contain a key, and are not logged."""
 
 Place = Callable[[Path], Path]
-"""Makes a model repository in a folder that goes with Triton, or names one that is there; returns its path."""
+"""Makes a model repository in a folder that is removed with Triton, or returns the path of an existing one."""
 Verify = Callable[[], None]
-"""Raises TritonError where what Triton is to load, or has loaded, is not what it should be. Called in a thread."""
+"""Raises TritonError if what Triton is to load, or has loaded, is not what it should be. Called in a thread."""
 
 
 class TritonServer:
@@ -56,9 +56,10 @@ class TritonServer:
         parent: Path | None = None,
         verify: Verify = lambda: None,
     ) -> None:
-        """`verify` is called before each start, and again when all is loaded, in case it changed meanwhile.
+        """`verify` is called before each start, and again once all is loaded, in case the pack changed meanwhile.
 
-        `parent` is where the folder is made, $TMPDIR by default; `found` is looked for by default."""
+        `parent` is where the folder is made, $TMPDIR by default; without `found`, Triton is looked for.
+        """
         self.place = place
         self.settings = settings
         self.gpu = gpu
@@ -83,12 +84,12 @@ class TritonServer:
 
     @property
     def address(self) -> str:
-        """Where gRPC is, as host:port."""
+        """Triton's gRPC address, as host:port."""
         return self._door.at(self.ports.grpc)
 
     @property
     def folder(self) -> Path:
-        """All of this Triton's files are in it, and it goes with them. Its name is Triton's server id."""
+        """The folder with all of this Triton's files, removed with it. Its name is Triton's server id."""
         return self._folder
 
     @property
@@ -98,17 +99,17 @@ class TritonServer:
 
     @property
     def returncode(self) -> int | None:
-        """Triton's exit code, or minus the signal that killed it; None until everything of it is gone."""
+        """Triton's exit code, or minus the signal that killed it; None until all its processes are gone."""
         return self._process.returncode if self._process else None
 
     async def start(self) -> None:
         """Start Triton, and return when it and all of its models are ready.
 
-        Raises TritonError when Triton ends or is not ready in time, with the model's own message where a
-        model could not be loaded. Nothing is left running then, nor when the call is cancelled.
+        Raises TritonError if Triton ends or is not ready in time, with the model's own message if a model could not be
+        loaded. Nothing is left running then, or when the call is cancelled.
         """
         if self._process:
-            raise TritonError("This Triton was started before: make another.")
+            raise TritonError("This Triton has been started before: make another.")
         found = self._found or installation.find()
         deadline = time.monotonic() + self.settings.startup_timeout_s
         await asyncio.to_thread(self.verify)
@@ -133,17 +134,17 @@ class TritonServer:
         return self._process.returncode
 
     def why_ended(self) -> str:
-        """How Triton ended and what it said about that, as a sentence."""
+        """How Triton ended and why, by its log, as a sentence."""
         code = self.returncode or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         return f"tritonserver {how}: {self._log.reason()}"
 
     async def answers(self, deadline_s: float) -> bool:
-        """Whether Triton says within the deadline that it is ready."""
+        """Whether Triton reports within the deadline that it is ready."""
         return self._health is not None and await self._health.answers(deadline_s)
 
     async def engine_stands_still(self) -> bool:
-        """Whether the engine makes no step for stall_limit_s. It takes that long, or until the engine makes one."""
+        """Whether the engine makes no step for stall_limit_s. Takes that long, or until the engine makes one."""
         if self._health is None or self._process is None:
             return False
         settings, address = self.settings, f"{LOOPBACK}:{self.ports.metrics}"
@@ -153,14 +154,14 @@ class TritonServer:
 
         engine = Vitals(steps, self._health.engine_answers, self._process.activity)
         limit_s = settings.stall_limit_s
-        # What a GPU computes takes no core, and no step of it takes seconds.
+        # A GPU's work keeps no core busy, and none of its steps takes seconds.
         step_limit_s = limit_s if self.gpu else max(limit_s, settings.step_limit_s)
-        return await stands_still(engine, settings.health_interval_s, limit_s, step_limit_s)
+        return await hangs(engine, settings.health_interval_s, limit_s, step_limit_s)
 
     async def stop(self) -> None:
-        """End Triton: politely for stop_timeout_s, then by force. Returns when everything is gone.
+        """End Triton: gracefully for stop_timeout_s, then by force. Returns when everything is gone.
 
-        May be called at any time and more than once. When cancelled, force comes at once.
+        May be called at any time and more than once. When cancelled, it kills at once.
         """
         try:
             if self._process and not await self._process.terminate():
@@ -169,7 +170,7 @@ class TritonServer:
             await self.kill()
 
     async def kill(self) -> None:
-        """End Triton by force, as for one that does not answer. Returns when everything is gone."""
+        """Kill Triton. Returns when everything is gone."""
         if self._health:
             await self._health.close()
             self._health = None
@@ -177,7 +178,7 @@ class TritonServer:
             await self._process.kill()
 
     def _execute(self, found: installation.Installation) -> None:
-        """Start a process; what it needs is made anew each time."""
+        """Start a process, with a fresh folder, log and ports."""
         self._log = TritonLog(LOGGER)
         self._ports = Ports.free()
         if self._door.open:
@@ -185,12 +186,12 @@ class TritonServer:
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="triton-", dir=self.parent)).resolve()
         except OSError as error:
-            raise TritonError(f"No folder can be made for Triton: {error}") from error
+            raise TritonError(f"A folder for Triton cannot be created: {error}") from error
         try:
             try:
                 launch = self._launch(found, self._ports)
             except OSError as error:
-                first = error.args[0][0][-1] if isinstance(error, shutil.Error) else error  # of all that it copies
+                first = error.args[0][0][-1] if isinstance(error, shutil.Error) else error  # of all those in copying
                 raise TritonError(f"Triton's folder cannot be filled: {first}") from error
             LOGGER.debug("starting %s", " ".join(a for a in launch.argv if not a.startswith(SECRET)))
             limits = self.settings.stop_timeout_s, self.settings.stall_limit_s
@@ -206,7 +207,7 @@ class TritonServer:
             found = replace(found, backends=plain(found.backends, self._folder, "backends"))
         self._models = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
         if not self._models:
-            raise TritonError(f"{repository} is no Triton model repository: pack the model again.")
+            raise TritonError(f"{repository} is not a Triton model repository: pack the model again.")
         start = Start(
             installation=found,
             repository=plain(repository, self._folder, "models"),
@@ -225,9 +226,9 @@ class TritonServer:
         assert self._process
         self._health = Health(self.address, self._door.metadata)  # first, since its imports take a while
         loading, look_at = LoadWatch(), 0.0
-        # Triton opens the port of its metrics last, when it answers already, and ends if that is taken.
+        # Triton opens its metrics port last, when it already answers, and ends if that port is taken.
         while not await self._is_ready(self._health) or self._log.port_taken:
-            if self._log.failure:  # no need to wait: Triton first loads the others, then gives up
+            if self._log.failure:  # no need to wait: Triton loads the other models first, then gives up
                 raise TritonError(f"Triton could not load {self._log.failure}")
             if self._process.ended.is_set():
                 if self._log.port_taken:
@@ -241,8 +242,9 @@ class TritonServer:
                 still_s = loading.look(await self._process.activity(), self._log.lines)
                 if still_s > self.settings.load_stall_limit_s:
                     raise TritonError(
-                        f"Triton stood still for {still_s:.3g} s while it loaded (load_stall_limit_s): no work, no "
-                        f"reading, no line of its log; {self._log.last()}"
+                        f"Triton made no progress for {still_s:.3g} s while it loaded (load_stall_limit_s): no work, "
+                        "no "
+                        f"reading, no log line; {self._log.last()}"
                     )
                 look_at = time.monotonic() + LOOK_S
             await asyncio.sleep(POLL_S)
@@ -251,7 +253,7 @@ class TritonServer:
         return True
 
     async def _is_ready(self, health: Health) -> bool:
-        # Only ask where somebody listens: gRPC waits longer and longer after refusals.
+        # Probe only once the port is open: gRPC backs off longer and longer after refused connections.
         try:
             _, writer = await asyncio.open_connection(self._door.host, self.ports.grpc)
         except OSError:

@@ -1,4 +1,4 @@
-"""Whether an engine stands still, and whether a Triton that loads does: by what only their own work can move."""
+"""Detects whether an engine, or a Triton that is loading, hangs: by signs that only their own work can produce."""
 
 import asyncio
 import time
@@ -8,29 +8,29 @@ from dataclasses import dataclass
 from bento_trtllm.triton.process.activity import Activity
 
 LOOKS = 3
-"""So often at least the engine is looked at after it was asked: if this very process was stopped, the clock says
-nothing of the engine."""
+"""How often the engine is checked, at least, after it was probed: if this very process was stopped, the clock says
+nothing about the engine."""
 BUSY = 0.05
-"""Cores that a Triton takes at least while it works, on a machine with much else to do; idle, it took 0.00 in 10 s."""
+"""Cores that a working Triton uses at least, even on a busy machine; idle, it used 0.00 over 10 s."""
 READS = 64 * 1024
 """Bytes a second, likewise."""
 
 
 @dataclass(frozen=True)
 class Vitals:
-    """What can be asked of an engine that may stand still."""
+    """The signs of life of an engine that may hang."""
 
     iterations: Callable[[], Awaitable[float | None]]
-    """How many steps its loop has made; None where it does not say."""
+    """How many steps its loop has made; None if unknown."""
     answers: Callable[[], Awaitable[bool]]
-    """Has it answer the least of requests; False if it is refused by those who stand before the engine."""
+    """Sends a probe and waits for its answer; False if something in front of the engine refuses it."""
     activity: Callable[[], Awaitable[Activity]]
 
 
-async def stands_still(engine: Vitals, pause_s: float, limit_s: float, step_limit_s: float) -> bool:
-    """Whether the engine makes no step and answers nothing for `limit_s`; False as soon as it does.
+async def hangs(engine: Vitals, pause_s: float, limit_s: float, step_limit_s: float) -> bool:
+    """Whether the engine makes no step and answers no probe for `limit_s`; False as soon as it does either.
 
-    While it computes on the CPU it has `step_limit_s`: a step is one call, and with a large model on few cores it
+    While it computes on the CPU the limit is `step_limit_s`: a step is one call, and with a large model on few cores it
     may take many seconds.
     """
     began = time.monotonic()
@@ -47,7 +47,7 @@ async def stands_still(engine: Vitals, pause_s: float, limit_s: float, step_limi
                 return False
             passed_s = time.monotonic() - began
             if answer is None:
-                # Not at once: an engine that makes its steps, however slowly, is not asked.
+                # Not at once: an engine that makes steps, however slowly, is not probed.
                 if passed_s >= limit_s / 4:
                     answer = asyncio.ensure_future(engine.answers())
                 continue
@@ -66,20 +66,20 @@ async def stands_still(engine: Vitals, pause_s: float, limit_s: float, step_limi
 
 
 class LoadWatch:
-    """For how long a Triton that loads has done nothing at all: no work, no reading, no line of its log."""
+    """For how long a loading Triton has made no progress: no work, no reading, no log line."""
 
     def __init__(self) -> None:
         self._moved_at = self._looked_at = time.monotonic()
         self._last = (Activity(0, 0), 0)
 
     def look(self, activity: Activity, lines: int) -> float:
-        """Take what was done until now, all in all; returns the seconds since anything was done."""
+        """Take the totals so far; returns the seconds since there was any progress."""
         now = time.monotonic()
         (before, lines_before), self._last = self._last, (activity, lines)
         passed_s, self._looked_at = now - self._looked_at, now
         moved = (
             lines != lines_before
-            # Less than before: a process of it has ended.
+            # `abs`, since the totals shrink when a process ends.
             or abs(activity.cpu_s - before.cpu_s) >= BUSY * passed_s
             or abs(activity.read_bytes - before.read_bytes) >= READS * passed_s
         )

@@ -1,4 +1,4 @@
-"""Token ids to and from Triton's `tensorrt_llm`, one gRPC stream a request on a shared channel."""
+"""Token ids to and from Triton's `tensorrt_llm`, one gRPC stream per answer on a shared channel."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -14,10 +14,10 @@ from bento_trtllm.triton.wire.failures import Failures
 from bento_trtllm.triton.wire.probe import CHANNEL_OPTIONS
 from bento_trtllm.triton.wire.token_stream import Inbox
 
-# Prompts and answers are far below; one of 100,000 tokens is 400 kB.
+# Prompts and answers are far smaller; one of 100,000 tokens is 400 kB.
 MESSAGE_BYTES = 64 * 2**20
 QUIET_S = 1.0
-"""An engine that sends nothing for so long is looked at, though it may have good reasons."""
+"""An engine that sends nothing for this long is checked, though it may have good reasons."""
 
 
 class TritonClient:
@@ -34,7 +34,7 @@ class TritonClient:
         metadata: tuple[tuple[str, str], ...] = (),
         elsewhere: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`names` are those of tensors that its release calls otherwise, `outputs` what its engine must be asked for.
+        """`names` maps tensors to the names that this engine's release has for them; `outputs` are those to ask for.
 
         `suspect` is called while streams are open and nothing comes on any, and when one waits for tokens for longer
         than its deadlines allow; `occupy` with whether there are open streams; `failures` counts the answers that the
@@ -50,21 +50,22 @@ class TritonClient:
         self._elsewhere = elsewhere
         limits = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
         self._channel = grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS, *limits])
-        # Messages stay bytes until they are read, several at a time. The method takes a stream of requests; one request
-        # is the same on the wire, and grpc-python sends it and its end at once, where a stream takes three turns.
+        # Messages stay bytes until they are read, several at a time. The method takes a stream of requests; a single
+        # request is the same on the wire, and grpc-python sends it and its end at once, while a stream takes three
+        # turns of the event loop.
         self._infer = self._channel.unary_stream("/inference.GRPCInferenceService/ModelStreamInfer")
         self._watches: set[Watch] = set()
         self._looking: asyncio.TimerHandle | None = None
 
     async def close(self, reason: str = "The engine was stopped.") -> None:
-        """Close the channel; streams under way are cancelled and end with EngineUnavailable, for this reason."""
+        """Close the channel; open streams are cancelled and end with EngineUnavailable, for this reason."""
         if self._looking:
             self._looking.cancel()
         self.cut(reason)
         await self._channel.close()
 
     def cut(self, reason: str) -> None:
-        """Cancel the streams under way; each ends with EngineUnavailable, for this reason."""
+        """Cancel the open streams; each ends with EngineUnavailable, for this reason."""
         for watch in tuple(self._watches):
             watch.expire(EngineUnavailable(reason))
 
@@ -72,11 +73,11 @@ class TritonClient:
     async def stream(
         self, request: TokenRequest, deadlines: Deadlines, began: float | None = None
     ) -> AsyncIterator[AsyncIterator[TokenBatch]]:
-        """Send a request; iterate over its tokens in batches as they come.
+        """Send a request; iterate over its tokens in batches as they arrive.
 
-        The deadlines count from `began`, by the loop's clock; left out, from now.
-        Leaving the context before the end cancels the request in the engine. The iterator raises RequestRefused,
-        EngineUnavailable or EngineTimeout; it ends without an error only after Triton's final response.
+        The deadlines count from `began`, by the loop's clock; by default from now. Leaving the context before the end
+        cancels the request in the engine. The iterator raises RequestRefused, EngineUnavailable or EngineTimeout; it
+        ends without an error only after Triton's final response.
         """
         message = encode(request, self._names, self._outputs)
         call = self._infer(message.SerializeToString(), metadata=self._metadata)
@@ -102,7 +103,7 @@ class TritonClient:
         return len(self._watches) + self._elsewhere()
 
     def _look(self) -> None:
-        """Now and then while streams are open: whether anything has come on any of them."""
+        """Called periodically while streams are open: checks whether anything has arrived on any of them."""
         self._looking = None
         if self._watches:
             loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
 """A request as Triton's protobuf message: the tensors of triton_models/shared/parameters.py, as raw bytes.
 
-What is done with each tensor is decided once, here at the top; a request runs through a list of functions.
+How each tensor is encoded is decided once, when this is imported; a request goes through a list of functions.
 """
 
 import struct
@@ -28,7 +28,7 @@ DERIVED: Mapping[str, Callable[[TokenRequest], Any]] = {
     "guide_kind": lambda request: request.guide[0] if request.guide else None,
     "guide_text": lambda request: request.guide[1] if request.guide else None,
 }
-"""Fields of the table that are no fields of a request, but follow from them."""
+"""Fields of the table that are not fields of a request, but are derived from them."""
 
 
 def _scalar(code: str) -> Callable[[Any], Packed]:
@@ -51,7 +51,7 @@ def _text(text: str) -> Packed:
 
 
 CODES = {"INT32": "i", "UINT64": "Q", "FP32": "f", "BOOL": "?"}
-"""struct's."""
+"""Format characters of `struct`."""
 
 
 def _packer(parameter: Parameter) -> Callable[[Any], Packed]:
@@ -62,17 +62,17 @@ def _packer(parameter: Parameter) -> Callable[[Any], Packed]:
     return (_scalar if parameter.scalar else _row)(CODES[parameter.dtype])
 
 
-def _unsaid(parameter: Parameter) -> bool:
-    """Whether a flag that is not set, or a list that is empty, stays at home. A prompt never does."""
+def _omitted_if_empty(parameter: Parameter) -> bool:
+    """Whether the tensor is left out if it is an unset flag or an empty list. A prompt never is."""
     return parameter.dtype == "BOOL" or not (parameter.scalar or parameter.tensor == "input_ids")
 
 
 SENT = tuple(
-    (row.tensor, row.dtype, DERIVED.get(row.field) or attrgetter(row.field), _packer(row), _unsaid(row))
+    (row.tensor, row.dtype, DERIVED.get(row.field) or attrgetter(row.field), _packer(row), _omitted_if_empty(row))
     for row in PARAMETERS
     if row.field
 )
-"""Of each tensor that the service sends: name, type, the value of a request, how it is packed, and _unsaid."""
+"""For each tensor that the service sends: name, dtype, its value for a request, its packer, and _omitted_if_empty."""
 
 
 def encode(
@@ -80,16 +80,16 @@ def encode(
 ) -> pb.ModelInferRequest:
     """The protobuf message of a request; what it leaves to the engine is not sent.
 
-    `names` has the tensors that the engine's release calls otherwise than TensorRT-LLM 1.x; `outputs` are those that
-    its engine must be asked for, whatever the request.
+    `names` has the tensors whose names in the engine's release differ from TensorRT-LLM 1.x; `outputs` are those to ask
+    for in every request.
     """
     message = pb.ModelInferRequest(model_name=MODEL)
     for name in (*outputs, SCORES) if request.log_probs else outputs:
         message.outputs.add(name=name)
     add, append = message.inputs.add, message.raw_input_contents.append
-    for tensor, dtype, value_of, pack, unsaid in SENT:
+    for tensor, dtype, value_of, pack, omitted_if_empty in SENT:
         value = value_of(request)
-        if value is None or (unsaid and not value):
+        if value is None or (omitted_if_empty and not value):
             continue
         shape, raw = pack(value)
         add(name=names.get(tensor, tensor), datatype=dtype, shape=shape)
@@ -97,10 +97,11 @@ def encode(
     return message
 
 
-def question() -> pb.ModelInferRequest:
-    """The least request: only the engine's own loop can answer it, with one token, and any engine's outputs are named.
+def probe() -> pb.ModelInferRequest:
+    """The probe: a minimal request that only the engine's own loop can answer, with one token; its outputs exist in any
+    engine.
 
-    Not one with `stop`: NVIDIA's backend answers that in Triton's thread, while its Executor may stand still, and never
-    gives up what it made for the answer (sendEnqueueResponse in model_instance_state.cc, 0.10.0 to 1.3.0rc3).
+    It does not use `stop`: NVIDIA's backend answers that in Triton's thread, even while its Executor hangs, and never
+    frees what it made for the answer (sendEnqueueResponse in model_instance_state.cc, 0.10.0 to 1.3.0rc3).
     """
     return encode(TokenRequest([0], 1), outputs=(IDS, "sequence_length"))

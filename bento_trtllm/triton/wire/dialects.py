@@ -1,7 +1,7 @@
-"""How the tensors of one TensorRT-LLM release differ from those of 1.x, in which the repository is written.
+"""How the tensors of one TensorRT-LLM release differ from those of 1.x, which the repository is written in.
 
-From the configurations of NVIDIA's inflight_batcher_llm at each release; tests/contract compares every name, dtype
-and shape with them.
+From the configurations of NVIDIA's inflight_batcher_llm at each release; tests/contract compares every name, dtype and
+shape with them.
 """
 
 from collections.abc import Mapping
@@ -22,16 +22,16 @@ RENAMED: Mapping[DialectName, Mapping[str, str]] = {
     "0.15.0": RENAMED_BEFORE_1,
     "1.x": {},
 }
-"""Tensors of the 1.x dialect, the one that the rest of the project speaks, and what others call them."""
+"""Tensors of the 1.x dialect, which the rest of the project uses, and their names in other dialects."""
 
 
 def _release(name: str) -> tuple[int, ...]:
-    """For comparison; 1.x is the first of its releases."""
+    """A release, for comparison; 1.x counts as the first of its releases."""
     return tuple(int(part) for part in name.split(".") if part.isdigit())
 
 
 def _later(dialect: DialectName) -> frozenset[str]:
-    """Inputs and outputs that no release of a dialect has, or not the first of them, which names it."""
+    """Inputs and outputs that a dialect's first release, which it is named after, does not have."""
     first = _release(dialect)
     return frozenset(row.tensor for row in (*PARAMETERS, *OUTPUTS) if _release(row.since) > first)
 
@@ -46,14 +46,14 @@ class Dialect:
     required: frozenset[str] = frozenset()
     """Inputs of tensorrt_llm that are optional in 1.x."""
     unshaped: frozenset[str] = frozenset()
-    """Inputs of tensorrt_llm that keep their dimension of 1 there."""
+    """Inputs of tensorrt_llm that keep their dimension of 1 in this dialect."""
     variable: frozenset[str] = frozenset()
     """Tensors of the other models whose dims are -1 rather than 1."""
     queue_size: bool = True
     """Whether upstream's configuration limits Triton's queue."""
 
     def call(self, name: str) -> str:
-        """What a tensor of 1.x is called here."""
+        """The name of a 1.x tensor in this dialect."""
         return RENAMED[self.name].get(name, name)
 
     def adapt(self, config: "ModelConfig") -> "ModelConfig":
@@ -99,9 +99,9 @@ DIALECTS: dict[DialectName, Dialect] = {
         variable=frozenset(_TEXT),
         queue_size=False,
     ),
-    # 0.14.0 has some of what is absent here, but NVIDIA's branch of its container, r24.10, has not.
+    # 0.14.0 has some of what is absent here, but NVIDIA's branch for its container, r24.10, does not.
     "0.12.0": Dialect("0.12.0", absent=_later("0.12.0"), required=frozenset({"input_ids"})),
-    # The ensemble of 0.15.0 lacks it; the configuration says the same for every request.
+    # The ensemble of 0.15.0 lacks it; a parameter of the model has the same effect for every request.
     "0.15.0": Dialect("0.15.0", absent=_later("0.15.0") | {"exclude_input_in_output"}),
     "1.x": Dialect("1.x", absent=_later("1.x")),
 }

@@ -1,14 +1,13 @@
-"""What an engine's error means, and what of it others may read: the one place that knows NVIDIA's messages.
+"""What an engine's error means, and how much of it to show: the only place that knows NVIDIA's messages.
 
-Our own Triton models say what they mean (triton_models/shared/faults.py). With NVIDIA's backend a request is its
-client's fault only if a line of FAULTS says so; whatever else it complains of is its own failure. What TensorRT-LLM
-throws carries a prefix, the place in its source and a stack trace (tllmException.h, tllmException.cpp and assert.h,
-0.10.0 to 1.3.0rc3):
+Our own Triton models send codes (triton_models/shared/faults.py). With NVIDIA's backend an error is the client's fault
+only if an entry of FAULTS says so; any other error is the engine's own failure. TensorRT-LLM's exceptions carry a
+prefix, the place in its source and a stack trace (tllmException.h, tllmException.cpp and assert.h, 0.10.0 to 1.3.0rc3):
 
     [TensorRT-LLM][ERROR] Assertion failed: <condition or text> (/src/tensorrt_llm/…/file.cpp:123)
     1       0x7f1a… tensorrt_llm::executor::Executor::Impl::… + 456
 
-None of that is for clients, and a stack frame is no reason.
+None of that is for clients, and a stack frame explains nothing.
 """
 
 import re
@@ -19,9 +18,9 @@ from bento_trtllm.triton_models.shared.faults import FAILED, INVALID_REQUEST, UN
 
 @dataclass(frozen=True)
 class Wording:
-    """A client's fault as an engine words it, and as a client is told of it, with what its groups found.
+    """A client's fault as the engine words it, and the sentence for the client, filled in with the pattern's groups.
 
-    `tensor` is the one at fault, "" where the words do not say.
+    `tensor` is the one at fault, "" if the message does not say.
     """
 
     words: re.Pattern[str]
@@ -36,21 +35,21 @@ FAULTS = (
         "The prompt is {} tokens long, and the engine takes {}: shorten the prompt.",
         "input_ids",
     ),
-    # executor/executorImpl.cpp:1561 (1.3.0rc3); the file is closed at 0.10.0 and 0.16.0.
+    # executor/executorImpl.cpp:1561 (1.3.0rc3); the file is closed source in 0.10.0 and 0.16.0.
     Wording(
         re.compile(r"Request sequence length is potentially greater than max input length"),
         "The prompt and the answer that it asks for are together longer than the engine takes: shorten the prompt, or "
         "lower max_tokens.",
         "request_output_len",
     ),
-    # executor/executorImpl.cpp:1623 (1.3.0rc3); closed at 0.16.0, and 0.10.0 has no guided decoding.
+    # executor/executorImpl.cpp:1623 (1.3.0rc3); closed source in 0.16.0, and 0.10.0 has no guided decoding.
     Wording(
         re.compile(r"Request is specified with GuidedDecodingParams, but GuidedDecoder is not setup"),
         "The packed engine has no guided decoding: leave out response_format, and tool_choice if it names or requires "
         "a function.",
         "guided_decoding_guide",
     ),
-    # Our own engine's, packed before its errors had codes.
+    # From our own engine, packed before its errors had codes.
     Wording(re.compile(r"^invalid request: (.*)", re.DOTALL), "{}"),
 )
 AWAY = re.compile(
@@ -71,7 +70,7 @@ LOST = re.compile(
     re.IGNORECASE,
 )
 MARK = re.compile(r"\[TensorRT-LLM\]\[(\w+)\](?:\[\d+\])? ?")
-"""The prefix of a line of its log (common/logger.h; with a rank or without), and of what it throws."""
+"""The prefix of TensorRT-LLM's log lines (common/logger.h; with a rank or without) and exceptions."""
 FRAME = re.compile(
     # TllmException::getTrace; Triton's own handler, which is boost::stacktrace; Open MPI's.
     r"\s*\d+#?\s+(?:0x[0-9a-fA-F]+|\(nil\))|\[[^\]]+:\d+\] (?:\[ *\d+\]|\*\*\*)|\[truncated\]$"
@@ -83,8 +82,9 @@ PATH = re.compile(r"(?<![\w.:/])/[\w.+-]+(?:/[\w.+-]+)+(?::\d+)?")
 
 
 def read(message: str) -> Fault:
-    """The code, the tensor and the sentence of an engine's error. Of NVIDIA's the sentence is for clients only where
-    the code says that they are to blame."""
+    """The code, the tensor and the message of an engine's error.
+
+    A message of NVIDIA's is for clients only if the code says that they are at fault."""
     if ours := Fault.read(message):
         return ours
     for each in FAULTS:
@@ -94,18 +94,18 @@ def read(message: str) -> Fault:
 
 
 def is_lost(message: str) -> bool:
-    """Whether the engine's process can do nothing any more, whatever it answers."""
+    """Whether the engine's process has become useless, whatever it still answers."""
     return LOST.search(message) is not None
 
 
 def readable(message: str) -> str:
-    """A message for people who need not know TensorRT-LLM: no stack frame, no assertion, no place in a source.
+    """A message for people who do not know TensorRT-LLM: no stack frame, no assertion, no place in a source.
 
-    A message of another kind stays as it is.
+    Any other message is returned unchanged.
     """
     if not (MARK.search(message) or ASSERTION.search(message) or any(map(FRAME.match, message.splitlines()))):
         return message
-    said = [line for line in MARK.sub("", message).splitlines() if line.strip() and not FRAME.match(line)]
-    text = PATH.sub("…", PLACE.sub("", said[0] if said else "")).strip().removeprefix("what():").strip()
+    lines = [line for line in MARK.sub("", message).splitlines() if line.strip() and not FRAME.match(line)]
+    text = PATH.sub("…", PLACE.sub("", lines[0] if lines else "")).strip().removeprefix("what():").strip()
     text = ASSERTION.sub("an assertion of TensorRT-LLM failed", text)
-    return text or "TensorRT-LLM wrote a stack trace only"
+    return text or "TensorRT-LLM wrote only a stack trace"

@@ -1,4 +1,4 @@
-"""Asks one Triton over gRPC whether it is well, by the same path that requests take."""
+"""Probes one Triton's health over gRPC, on the same path that requests take."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ from bento_trtllm.triton_models.shared.faults import UNAVAILABLE
 
 CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # $http_proxy is not meant for 127.0.0.1
-    ("grpc.use_local_subchannel_pool", 1),  # else a new channel inherits an old one's backoff
+    ("grpc.use_local_subchannel_pool", 1),  # otherwise a new channel inherits an old one's backoff
 )
 
-# BentoML sets it for its workers, since grpc reads it as it is loaded. With the "event engine", grpc-python's default
+# BentoML sets it for its workers, since grpc reads it when it is loaded. With the "event engine", grpc-python's default
 # since 2026, a message passes through one more thread, and a token costs a sixth more CPU (docs/performance.md).
 GRPC_ENVIRONMENT = [{"name": "GRPC_EXPERIMENTS", "value": "-event_engine_client"}]
 
 
 class Health:
-    """A gRPC channel for questions about Triton. Use it in one event loop; it is an async context manager."""
+    """A gRPC channel for probing Triton, to be used in one event loop; an async context manager."""
 
     def __init__(self, address: str, metadata: tuple[tuple[str, str], ...] = ()) -> None:
-        """`metadata` is what Triton wants each call to bring."""
-        # Not at the top: this costs 0.2 s, which Triton's own start hides.
+        """`metadata` is what Triton requires with each call."""
+        # Imported late: it costs 0.2 s, which Triton's own start hides.
         import grpc.aio  # noqa: PLC0415
         from tritonclient.grpc import service_pb2, service_pb2_grpc  # noqa: PLC0415
 
@@ -34,13 +34,13 @@ class Health:
         self._metadata = metadata
 
     async def ready(self, server_id: str, models: Sequence[str], deadline_s: float) -> bool:
-        """Whether this is the server of that id, not a stranger on its port, and all of it is ready.
+        """Whether this is the server with that id, not another program on its port, and is ready with all models.
 
         False also if there is no answer within the deadline.
         """
         try:
-            question = self._messages.ServerMetadataRequest()
-            metadata = await self._stub.ServerMetadata(question, timeout=deadline_s, metadata=self._metadata)
+            request = self._messages.ServerMetadataRequest()
+            metadata = await self._stub.ServerMetadata(request, timeout=deadline_s, metadata=self._metadata)
             if metadata.name != server_id or not await self.answers(deadline_s):
                 return False
             for model in models:
@@ -52,24 +52,24 @@ class Health:
         return True
 
     async def answers(self, deadline_s: float) -> bool:
-        """Whether Triton says within the deadline that it is ready."""
+        """Whether Triton reports within the deadline that it is ready."""
         try:
-            question = self._messages.ServerReadyRequest()
-            return bool((await self._stub.ServerReady(question, timeout=deadline_s)).ready)
+            request = self._messages.ServerReadyRequest()
+            return bool((await self._stub.ServerReady(request, timeout=deadline_s)).ready)
         except self._failure:
             return False
 
     async def engine_answers(self) -> bool:
-        """Whether the engine answers a request, be it with an error; waits until it does.
+        """Whether the engine answers a request, even with an error; waits until it does.
 
-        False if it takes none: that is said in its place, by Triton or by the thread that queues requests.
+        False if it takes no requests: Triton, or the thread that queues requests, says so in its place.
         """
-        from bento_trtllm.triton.wire.codec import question  # noqa: PLC0415  as above
+        from bento_trtllm.triton.wire.codec import probe  # noqa: PLC0415  as above
 
-        call = self._stub.ModelStreamInfer(iter([question()]), metadata=self._metadata)
+        call = self._stub.ModelStreamInfer(iter([probe()]), metadata=self._metadata)
         try:
             reply = await call.read()
-            # The end without a word is an answer too: Triton sends it when the engine has sent its own.
+            # An end without a response is an answer, too: Triton sends it when the engine has sent its own.
             ended = not isinstance(reply, self._messages.ModelStreamInferResponse)
             return ended or engine_errors.read(reply.error_message).code != UNAVAILABLE
         except self._failure:

@@ -1,7 +1,6 @@
 """The Triton model `tensorrt_llm` as a protobuf: the tensors of triton_models/shared/parameters.py in a configuration.
 
-"scalar" is a tensor that the engine sees without any dimension, "ragged" one that may be of another length in each
-request.
+A "scalar" tensor has no dimensions for the engine; a "ragged" one may differ in length between requests.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,12 +10,12 @@ from tritonclient.grpc import model_config_pb2 as pb
 from bento_trtllm.triton_models.shared.parameters import OUTPUTS as OUTPUT_TABLE
 from bento_trtllm.triton_models.shared.parameters import PARAMETERS, Parameter
 
-# BentoTRTLLM's value. It is only the tensors' limit: how many requests run at once is the engine's affair.
+# BentoTRTLLM's value. It only limits the tensors: how many requests run at once is up to the engine.
 MAX_BATCH_SIZE = 2048
 
 INT32, UINT64, FP32, BOOL, STRING = pb.TYPE_INT32, pb.TYPE_UINT64, pb.TYPE_FP32, pb.TYPE_BOOL, pb.TYPE_STRING
 TYPES: Mapping[str, int] = {"INT32": INT32, "UINT64": UINT64, "FP32": FP32, "BOOL": BOOL, "BYTES": STRING}
-"""By the names that requests have for them."""
+"""By their names in requests."""
 
 
 def tensor_in(
@@ -61,5 +60,5 @@ def _input(parameter: Parameter) -> pb.ModelInput:
 
 
 INPUTS = tuple(map(_input, PARAMETERS))
-"""All inputs of 1.x; an engine of another release has those that its dialect leaves."""
+"""All inputs of 1.x; an engine of another release has those that its dialect keeps."""
 OUTPUTS = tuple(tensor_out(output.tensor, TYPES[output.dtype], output.dims) for output in OUTPUT_TABLE)

@@ -1,12 +1,12 @@
-"""One stream's messages, taken from gRPC as they come and read in batches.
+"""One stream's messages, taken from gRPC as they arrive and read in batches.
 
-A message costs grpc-python some 40 µs whatever is done with it, so what can be saved is all that comes after:
-messages that have piled up become one batch of tokens, one decoding, one chunk to the client. A stream hands over a
-batch at once, but no sooner than its pace after the one before. The pace is for each stream that is open, so that one
-alone comes token by token, and many cost their gateway hardly more than the messages themselves.
+A message costs grpc-python some 40 µs whatever is done with it, so the savings are in what comes after: messages that
+have accumulated become one token batch, one decoding, one chunk to the client. A stream hands over a batch at once, but
+no sooner than a minimum interval after the previous one. The interval grows with the number of open streams, so that a
+single stream is passed on token by token, while many cost the gateway hardly more than the messages themselves.
 
-What piles up for a client that reads slowly is kept as numbers, 4 bytes a token (8 with log probabilities): at most the
-model's context, and nobody else waits for it.
+What accumulates for a client that reads slowly is kept as numbers, 4 bytes per token (8 with log probabilities): at
+most the model's context, and no other stream waits for it.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from bento_trtllm.generation.source import TokenBatch
 from bento_trtllm.triton.wire.codec import IDS, SCORES
 from bento_trtllm.triton_models.shared.pacing import Pace
 
-# A chunk costs the gateway some 200 µs, so all streams together take a third of a core and leave it room.
+# A chunk costs the gateway some 200 µs, so all streams together take a third of a core.
 PACE = Pace(stream_ms=0.6)
-# More messages than this are not kept as they came, some 400 bytes each.
+# No more messages than this are kept unread, at some 400 bytes each.
 MOST_MESSAGES = 64
-# A client that was slow gets the rest in chunks of some kilobytes, so that no more waits in its connection.
+# A client that was slow gets the rest in chunks of a few kilobytes, so that no more is buffered for its connection.
 MOST_TOKENS = 256
 FINAL = "triton_final_response"
 
@@ -35,7 +35,7 @@ Call: TypeAlias = "grpc.aio.UnaryStreamCall[bytes, bytes]"
 
 
 class Inbox:
-    """Collects what comes back on a call. `close` it, whatever happens."""
+    """Collects the responses to a call. Always `close` it."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Inbox:
         streams: Callable[[], int],
         alone: bool = False,
     ) -> None:
-        """`meaning` makes an error of the message with which Triton refuses or fails a request.
+        """`meaning` turns the message with which Triton refuses or fails a request into an error.
 
         `streams` counts all that are open, in every worker. `alone` says that the request asks for output_ids alone.
         """
@@ -60,21 +60,21 @@ class Inbox:
         self._arrived = asyncio.Event()
         self._final = self._gave = False
         self._error: GenerationError | None = None
-        """Why no more will come, unless the final response has."""
+        """Why no more will come, unless the final response has arrived."""
         self._collecting = asyncio.create_task(self._collect())
 
     @property
     def well(self) -> bool:
-        """Whether tokens have come, and no error."""
+        """Whether tokens have arrived, and no error."""
         return self._error is None and self._gave
 
     def close(self) -> None:
-        """Cancel the request, if it still runs."""
+        """Cancel the request, if it is still running."""
         self._collecting.cancel()
         self._call.cancel()
 
     async def batches(self) -> AsyncIterator[TokenBatch]:
-        """The tokens that have piled up, again and again; ends without an error only after Triton's final response."""
+        """Batches of the tokens that have accumulated; ends without an error only after Triton's final response."""
         loop = asyncio.get_running_loop()
         due = 0.0
         while True:
@@ -106,23 +106,24 @@ class Inbox:
         except grpc.aio.AioRpcError as error:
             self._end(f"The engine stopped answering: {error.details()}")
         except asyncio.CancelledError:
-            # What a call raises that the watch has cancelled; or this task's own end, which nobody waits for.
+            # Raised by a call that the watch has cancelled; or this task itself was cancelled, and nothing waits for
+            # it.
             self._end("The request was cancelled.")
 
     def _end(self, reason: str) -> None:
-        """Nothing more will come: for this reason, unless what has come says another."""
+        """Nothing more will come: for this reason, unless a message already gave another."""
         self._read()
         self._error = self._error or self._watch.why(reason)
         self._arrived.set()
 
     def _take(self) -> TokenBatch:
-        """The oldest tokens, as many as go into one chunk."""
+        """The oldest tokens, as many as fit into one chunk."""
         ids, self._ids = self._ids[:MOST_TOKENS], self._ids[MOST_TOKENS:]
         log_probs, self._log_probs = self._log_probs[:MOST_TOKENS], self._log_probs[MOST_TOKENS:]
         return TokenBatch(ids, log_probs)
 
     def _read(self) -> None:
-        """Take what the messages say: tokens (output_ids, int32 [1, 1, n]), an error, or that they are all."""
+        """Read the messages: tokens (output_ids, int32 [1, 1, n]), an error, or the final response."""
         messages, self._messages = self._messages, []
         for message in messages:
             reply = pb.ModelStreamInferResponse.FromString(message)
@@ -132,7 +133,7 @@ class Inbox:
             response = reply.infer_response
             contents = response.raw_output_contents
             ids = scores = b""
-            if self._alone:  # names cost a microsecond
+            if self._alone:  # looking at names costs a microsecond
                 ids = contents[0] if contents else b""
             else:
                 for output, raw in zip(response.outputs, contents, strict=False):
@@ -142,6 +143,6 @@ class Inbox:
                         scores = raw
             self._ids.frombytes(ids)
             if ids and scores:
-                # The latest, a float32 for each int32: TensorRT-LLM may send those before them again.
+                # The last ones, a float32 for each int32: TensorRT-LLM may repeat those of earlier tokens.
                 self._log_probs.frombytes(scores[-len(ids) :])
             self._final = response.parameters[FINAL].bool_param
