@@ -11,7 +11,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from bento_trtllm.triton.process.plain import plain
+from bento_trtllm.triton.process.safe_path import safe_path
 
 CONFIG = "config.pbtxt"
 ENGINE = "tensorrt_llm"
@@ -22,12 +22,12 @@ PATH_PARAMETERS = ("gpt_model_path", "tokenizer_dir", "xgrammar_tokenizer_info_p
 def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str], *, text: bool = True) -> Path:
     """Make a repository from a pack that Triton can load, and return its path.
 
-    The models' few small files are copied, and their configurations rewritten: paths are made absolute (or plain,
+    The models' few small files are copied, and their configurations rewritten: paths are made absolute (or safe,
     safe_path.py), and the parameters of `tensorrt_llm` in `overrides` are replaced. Without `text`, which only programs
     other than the service send to Triton, the engine is the only model.
     """
     repository = directory / "repository"
-    told = plain(packed, directory, "packed")
+    visible = safe_path(packed, directory, "packed")
     for source in sorted((packed / "repository").iterdir()):
         config = read_config(source)
         if not text and config.name != ENGINE:
@@ -38,7 +38,7 @@ def place_repository(packed: Path, directory: Path, overrides: Mapping[str, str]
         for name in PATH_PARAMETERS:
             if name in config.parameters:
                 relative = config.parameters[name].string_value
-                config.parameters[name].string_value = str(told / relative)
+                config.parameters[name].string_value = str(visible / relative)
         model = repository / source.name
         model.mkdir(parents=True)
         # Copied, since Python writes __pycache__ beside what it imports, and the store is only to be read.

@@ -19,8 +19,8 @@ from bento_trtllm.triton.process.door import LOOPBACK, Door
 from bento_trtllm.triton.process.launch import Launch, Launcher, Ports, Start, tritonserver
 from bento_trtllm.triton.process.log import TritonLog
 from bento_trtllm.triton.process.metrics import iterations, scrape
-from bento_trtllm.triton.process.plain import CWD, plain
 from bento_trtllm.triton.process.reaped import ReapedProcess
+from bento_trtllm.triton.process.safe_path import CWD, safe_path
 from bento_trtllm.triton.process.stall import LoadWatch, Vitals, hangs
 from bento_trtllm.triton.wire.probe import Health
 
@@ -204,13 +204,13 @@ class TritonServer:
         (cwd := self._folder / CWD).mkdir()
         repository = self.place(self._folder).absolute()
         if found.backends:
-            found = replace(found, backends=plain(found.backends, self._folder, "backends"))
+            found = replace(found, backends=safe_path(found.backends, self._folder, "backends"))
         self._models = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
         if not self._models:
             raise TritonError(f"{repository} is not a Triton model repository: pack the model again.")
         start = Start(
             installation=found,
-            repository=plain(repository, self._folder, "models"),
+            repository=safe_path(repository, self._folder, "models"),
             folder=self._folder,
             cwd=cwd,
             ports=ports,
