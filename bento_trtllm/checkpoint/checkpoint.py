@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint of one of the architectures: config.json, *.safetensors, tokenizer.json.
+"""A Hugging Face checkpoint of a supported architecture: config.json, *.safetensors, tokenizer.json.
 
 Nothing here loads a weight: names, types and shapes come from the shards' headers.
 """
@@ -21,7 +21,7 @@ from bento_trtllm.checkpoint.architectures.decoder import DecoderConfig
 from bento_trtllm.checkpoint.safetensors import Tensor, read_shards
 from bento_trtllm.errors import CheckpointError
 
-# What the service reads its tokenizer, chat templates and defaults from, as patterns; all but the first may be absent.
+# Patterns of the files with the tokenizer, chat templates and sampling defaults; all but the first may be absent.
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -43,9 +43,9 @@ _Kind = TypeVar("_Kind", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose needed tensors are all there, each in its shape and in a whole shard.
+    """A checkpoint in which every required tensor is present, with the right shape and in a complete shard.
 
-    `source` is the Hugging Face id or the directory as the user gave it; `revision` the commit of the former.
+    `source` is the Hugging Face id or the directory as the user gave it; `revision` is the commit of a Hugging Face id.
     """
 
     path: Path
@@ -54,14 +54,14 @@ class Checkpoint:
     revision: str | None
     tensors: dict[str, Tensor]
     eos_ids: tuple[int, ...]
-    """The tokens that end an answer; the first is the one that ends a chat's turn."""
+    """The end tokens; the first is the one that ends a chat's turn."""
     bos_id: int | None
     quantized: str | None = None
-    """How the weights are quantised already, in a few words; None if they are not."""
+    """How the weights are already quantised, in a few words; None if they are not."""
 
     @property
     def name(self) -> str:
-        """The last part of the source: what to call the model."""
+        """The last part of the source, used as the model's name."""
         return Path(self.source).resolve().name if self.revision is None else self.source.split("/")[-1]
 
     @property
@@ -71,7 +71,7 @@ class Checkpoint:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the tensors that are used."""
+        """The size in bytes of the tensors that are used."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @property
@@ -92,7 +92,7 @@ class Checkpoint:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256, in hexadecimal, of the names, sizes and contents of `files`, wherever they lie."""
+        """SHA-256, in hexadecimal, of the names, sizes and contents of `files`, wherever they are."""
         digest = hashlib.sha256()
         total = sum(file.stat().st_size for file in self.files)
         with tqdm(total=total, desc="checksum", unit="B", unit_scale=True, disable=None) as bar:
@@ -107,9 +107,9 @@ class Checkpoint:
 def read_checkpoint(path: Path, source: str, revision: str | None = None) -> Checkpoint:
     """Read and check the checkpoint in a directory.
 
-    Raises CheckpointError, in one sentence, for whatever is missing, damaged or of another architecture.
+    Raises CheckpointError, in one sentence, for anything missing, damaged or of another architecture.
     """
-    # Imported here: --help answers at once.
+    # Imported late so that --help answers at once.
     from bento_trtllm.text.ends import end_tokens  # noqa: PLC0415
 
     data = _read_json(path / "config.json", needed=True)
@@ -131,7 +131,7 @@ def read_checkpoint(path: Path, source: str, revision: str | None = None) -> Che
     name = path / "generation_config.json"
     generation = _parse(_Generation, _read_json(name), name)
     named = (*_ids(generation.eos_token_id), *_ids(config.eos_token_id))
-    # The tokenizer's may lie beyond the rows of the model, which never makes them then.
+    # The tokenizer's may be beyond the model's vocabulary, and are then never generated.
     eos_ids = tuple(i for i in end_tokens(path, named) if i in named or i < config.vocab_size)
     if not eos_ids:
         raise CheckpointError(f"{path} names no eos_token_id, so no answer would end: add it to config.json")

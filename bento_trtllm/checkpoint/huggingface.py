@@ -1,4 +1,4 @@
-"""Finding a checkpoint: a directory, or a Hugging Face id that is downloaded into Hugging Face's cache."""
+"""Finds a checkpoint: a directory, or a Hugging Face id, which is downloaded into Hugging Face's cache."""
 
 from pathlib import Path
 
@@ -20,9 +20,9 @@ FILES = ["config.json", prequantized.FILE, *TOKENIZER_FILES, "*.safetensors", "m
 
 
 def find_checkpoint(argument: str, revision: str | None = None) -> Checkpoint:
-    """The checked checkpoint of a directory or, where there is none of that name, of a Hugging Face id.
+    """The checked checkpoint of a directory or, if there is no such directory, of a Hugging Face id.
 
-    `revision` is a branch, a tag or a commit of the latter. Raises CheckpointError, in one sentence.
+    `revision` is a branch, a tag or a commit of a Hugging Face id. Raises CheckpointError, in one sentence.
     """
     path = Path(argument).expanduser()
     if path.is_dir():
@@ -34,13 +34,13 @@ def find_checkpoint(argument: str, revision: str | None = None) -> Checkpoint:
     if argument.startswith((".", "/", "~")) or argument.count("/") != 1 or argument.endswith("/"):
         raise CheckpointError(f"no such directory: {argument} (and a Hugging Face id has the form organization/name)")
     snapshot = _download(argument, revision)
-    # The cache names a snapshot by its commit.
+    # The cache names a snapshot after its commit.
     return read_checkpoint(snapshot, argument, snapshot.name)
 
 
 def _download(name: str, revision: str | None) -> Path:
     try:
-        # The subfolders of a repository hold the same weights in other formats.
+        # Subfolders of a repository hold the same weights in other formats.
         folder = snapshot_download(name, revision=revision, allow_patterns=FILES, ignore_patterns=["*/*.safetensors"])
         return Path(folder)
     except GatedRepoError as error:
@@ -57,12 +57,12 @@ def _download(name: str, revision: str | None) -> Path:
     except HFValidationError as error:
         raise CheckpointError(f"no such directory, and not a Hugging Face id either: {name}") from error
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        # The second is also what comes of the first where nothing is in the cache.
+        # If nothing is in the cache, the first error is raised as the second.
         cause = error if isinstance(error, HfHubHTTPError) else error.__cause__
         if isinstance(cause, HfHubHTTPError):
             status = cause.response.status_code
             way_out = "set HF_TOKEN to a valid token" if status in (401, 403) else "try again later"
-            raise CheckpointError(f"Hugging Face does not send {name} (HTTP {status}): {way_out}") from error
+            raise CheckpointError(f"Hugging Face refused {name} (HTTP {status}): {way_out}") from error
         raise CheckpointError(
             f"no such directory: {name}, and Hugging Face cannot be reached to download a model of that "
             "name: check the network, or name a directory"
@@ -70,5 +70,5 @@ def _download(name: str, revision: str | None) -> Path:
     except OSError:
         raise
     except Exception as error:
-        # The HTTP client's own, of a download that broke off: a proxy's, a timeout, a lost connection.
+        # The HTTP client's own errors when a download breaks off: a proxy, a timeout, a lost connection.
         raise CheckpointError(f"{name} could not be downloaded ({type(error).__name__}): try again") from error

@@ -1,10 +1,10 @@
-"""Whether a checkpoint's weights are quantised already, and how it says so.
+"""Whether a checkpoint's weights are already quantised, and how that is recorded.
 
     config.json            quantization_config, as transformers writes it (FP8, AWQ, GPTQ, bitsandbytes, …)
     hf_quant_config.json   beside it, as NVIDIA's ModelOpt writes it: {"quantization": {"quant_algo": "FP8", …}}
-    *.safetensors          weights of eight bits and fewer: F8_E4M3, I8, U8 (which also holds pairs of four), …
+    *.safetensors          weights of eight bits or fewer: F8_E4M3, I8, U8 (which also holds pairs of four), …
 
-https://nvidia.github.io/Model-Optimizer has the second; the types are safetensors' (safetensors/src/tensor.rs).
+https://nvidia.github.io/Model-Optimizer documents the second; the types are safetensors' (safetensors/src/tensor.rs).
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,13 +14,13 @@ from bento_trtllm.checkpoint.safetensors import Tensor
 
 FILE = "hf_quant_config.json"
 NARROW = ("F8_", "F6_", "F4", "I8", "U8")
-"""How the names of types begin that no unquantised Llama has."""
+"""Prefixes of the names of types that no unquantised Llama has."""
 
 
 def quantized_by(
     quantization_config: Mapping[str, Any] | None, modelopt: Mapping[str, Any], tensors: Iterable[Tensor]
 ) -> str | None:
-    """What shows that it is quantised, in a few words; None where nothing does. `modelopt` is FILE, or empty."""
+    """What shows that it is quantised, in a few words; None if nothing does. `modelopt` is FILE's content, or empty."""
     if quantization_config is not None:
         return str(quantization_config.get("quant_method", "by an unknown method"))
     quantization = modelopt.get("quantization")

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint's *.safetensors files, read from their headers alone.
+"""The tensors of a checkpoint's *.safetensors files, read from the headers only.
 
 A file is a little-endian u64 (the header's length in bytes), the header in JSON, and then the tensors' bytes,
 row-major and little-endian. See https://github.com/huggingface/safetensors#format.
@@ -18,7 +18,7 @@ from bento_trtllm.errors import CheckpointError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
-# BF16 has no numpy type: its raw bits stand for it.
+# numpy has no BF16: its raw bits are used instead.
 NUMPY_TYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -28,7 +28,7 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where one tensor lies.
+    """Where one tensor is stored.
 
     `dtype` is safetensors' name (BF16, F16, F32, F8_E4M3, …); `offset` is in bytes from the start of `shard`.
     """
@@ -40,7 +40,7 @@ class Tensor:
     nbytes: int
 
     def open(self) -> NDArray[Any]:
-        """The tensor as a read-only memory map of `shape`; a BF16 one as its raw bits, uint16.
+        """The tensor as a read-only memory map of `shape`; BF16 as raw bits, uint16.
 
         Raises KeyError for a dtype that is not in NUMPY_TYPES.
         """
@@ -62,7 +62,7 @@ _Header = TypeAdapter(dict[str, _Entry])
 
 
 def read_shard(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file by name. Raises CheckpointError where the file is not whole."""
+    """The tensors of one file by name. Raises CheckpointError if the file is not complete."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -89,10 +89,9 @@ def read_shard(path: Path) -> dict[str, Tensor]:
 
 
 def read_shards(directory: Path) -> dict[str, Tensor]:
-    """Every tensor of a checkpoint by name, from model.safetensors or from the shards its index names.
+    """Every tensor of a checkpoint by name, from model.safetensors or from the shards that its index names.
 
-    Raises CheckpointError where a shard is missing, is not whole, or lacks a tensor that the index places
-    in it.
+    Raises CheckpointError if a shard is missing, incomplete, or lacks a tensor that the index places in it.
     """
     if (directory / SINGLE).is_file():
         return read_shard(directory / SINGLE)

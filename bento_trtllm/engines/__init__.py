@@ -1,4 +1,4 @@
-"""The engines by name. Naming one imports nothing: each brings libraries of its own."""
+"""The engines by name. They are imported on use, since each has libraries of its own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sides:
-    """Where the two sides of an engine are: what packs it, with which options, and what runs it."""
+    """Import paths of an engine's two sides: the options and class that pack it, and the class that runs it."""
 
     options: str
     engine: str
@@ -43,13 +43,13 @@ ENGINES: Mapping[str, Sides] = {
 
 
 def options_of(name: str) -> "type[EngineOptions]":
-    """What pack_model.py takes for the engine of that name, which must be in ENGINES."""
+    """The options of pack_model.py for the engine with that name, which must be in ENGINES."""
     options: type[EngineOptions] = resolve_name(ENGINES[name].options)
     return options
 
 
 def make_engine(name: str, **values: object) -> "Engine":
-    """The engine of that name, which must be in ENGINES, with the options that are given; None is not given.
+    """The engine with that name, which must be in ENGINES, with the given options; None means not given.
 
     Raises EngineError for options that it does not have, or that do not go together.
     """
@@ -58,7 +58,7 @@ def make_engine(name: str, **values: object) -> "Engine":
 
 
 def make_runtime(manifest: "Manifest") -> "Runtime":
-    """What runs a packed model. Raises EngineError for one of an engine that is not here."""
+    """What runs a pack. Raises EngineError if this version does not have its engine."""
     if manifest.engine not in ENGINES:
         raise EngineError(f"the packed model is for the engine {manifest.engine}, which this version does not have")
     runtime: Runtime = resolve_name(ENGINES[manifest.engine].runtime)(manifest)

@@ -1,4 +1,4 @@
-"""What an engine is when it is packed: a checkpoint is prepared, planned and built into files. runtime.py runs them."""
+"""The build side of an engine: prepares a checkpoint, plans, and builds files. runtime.py is the run side."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from bento_trtllm.triton.wire.dialects import DIALECTS, Dialect
 
 
 class Plan(TypedDict):
-    """An engine that would be built: `files` gives sizes in bytes, `settings` whatever else shapes it."""
+    """An engine that would be built: `files` are sizes in bytes, `settings` whatever else shapes it."""
 
     name: str
     precision: str
@@ -25,7 +25,7 @@ class Plan(TypedDict):
 
 
 class ManifestPart(TypedDict):
-    """What an engine knows of manifest.json; manifest.py says what each is."""
+    """An engine's part of manifest.json; manifest.py explains the fields."""
 
     engine: str
     precision: str
@@ -38,9 +38,9 @@ class ManifestPart(TypedDict):
 
 
 def weights_fault(checkpoint: Checkpoint, instead: str) -> str | None:
-    """Why an engine that makes its own precision cannot start from these weights; None if it can.
+    """Why an engine that converts weights itself cannot start from these; None if it can.
 
-    `instead` is the option that does to the original checkpoint what was done to this one.
+    `instead` is the option that quantises the original checkpoint in a similar way.
     """
     if checkpoint.quantized:
         return f"is quantised already ({checkpoint.quantized}): pack the original checkpoint, with {instead}"
@@ -50,7 +50,7 @@ def weights_fault(checkpoint: Checkpoint, instead: str) -> str | None:
 
 
 class Build(ABC):
-    """One checkpoint that an engine can run, and all that becomes of it. Nothing is written before `write`."""
+    """One checkpoint that an engine can run, and what is made from it. Nothing is written before `write`."""
 
     dialect: Dialect = DIALECTS["1.x"]
     """How the Triton models name their tensors."""
@@ -60,14 +60,14 @@ class Build(ABC):
 
     @abstractmethod
     def plan(self) -> Plan:
-        """What write would write."""
+        """What `write` would write."""
 
     @abstractmethod
     def write(self, directory: Path, workspace: Path) -> None:
-        """Write the engine's files into an empty directory that exists; `workspace` may keep finished steps.
+        """Write the engine's files into an existing empty directory; `workspace` may keep finished steps.
 
-        Raises CheckpointError for a weight that the precision cannot hold, EngineError where building fails,
-        and OSError where the disk does.
+        Raises CheckpointError for a weight that the precision cannot represent, EngineError if building fails, and
+        OSError if the disk does.
         """
 
     @abstractmethod
@@ -76,14 +76,14 @@ class Build(ABC):
 
     @abstractmethod
     def model_sources(self) -> list[Path]:
-        """The Python files of that Triton model; none where a C++ backend runs it."""
+        """The Python files of that Triton model; none if a C++ backend runs it."""
 
     @abstractmethod
     def manifest_part(self) -> ManifestPart:
-        """What the service, and whoever packs again, must know of the engine."""
+        """What the service, and whoever packs again, must know about the engine."""
 
     def launch(self) -> list[list[str]] | None:
-        """What would be started, a command a rank; None where that is nothing but a tritonserver."""
+        """What would be started, one command per rank; None if it is just a tritonserver."""
         return None
 
 
@@ -95,20 +95,20 @@ class Engine(ABC):
     @classmethod
     @abstractmethod
     def make(cls, values: Mapping[str, object]) -> Self:
-        """With the options that are given; None is not given. Raises EngineError for what cannot be."""
+        """Make it with the given options; None means not given. Raises EngineError for invalid ones."""
 
     def check_machine(self) -> None:
-        """Raise EngineError if the engine cannot be built here; nothing to be asked of the checkpoint yet."""
+        """Raise EngineError if the engine cannot be built here, before the checkpoint is looked at."""
         return
 
     @abstractmethod
     def prepare(self, checkpoint: Checkpoint) -> Build:
-        """What becomes of a checkpoint.
+        """The build of a checkpoint.
 
-        Raises CheckpointError for what this engine cannot run, or would run wrongly, EngineError for options that
-        do not fit it.
+        Raises CheckpointError for one that this engine cannot run, or would run wrongly, and EngineError for options
+        that do not fit it.
         """
 
     def serve_command(self, tag: str) -> str:
-        """What to type to serve the packed model."""
+        """The command that serves the pack."""
         return f"scripts/serve --model {tag}"

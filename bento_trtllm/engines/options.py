@@ -1,4 +1,4 @@
-"""What can be said of an engine when it is packed: for each a pydantic model, of which pack_model.py makes options."""
+"""An engine's packing options: one pydantic model per engine, which pack_model.py turns into command-line options."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ class EngineOptions(BaseModel):
 
     @classmethod
     def make(cls, **values: Any) -> Self:
-        """Options from what was given; None is not given. Raises EngineError."""
+        """Make options from what was given; None means not given. Raises EngineError."""
         try:
             return cls(**{name: value for name, value in values.items() if value is not None})
         except ValidationError as error:

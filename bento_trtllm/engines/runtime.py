@@ -1,4 +1,4 @@
-"""What a packed engine is while it runs: how it is started, and what a request must know of it."""
+"""The run side of an engine: how it is started, and what requests must know about it."""
 
 from abc import ABC
 from collections.abc import Mapping
@@ -13,35 +13,35 @@ from bento_trtllm.triton.wire.dialects import RENAMED
 
 
 class Runtime(ABC):
-    """One packed model, by the engine that runs it."""
+    """One pack, and the engine that runs it."""
 
     gpu: ClassVar[bool] = False
     """Whether it computes on GPUs."""
     requested: ClassVar[tuple[str, ...]]
     """Outputs that every request must ask for."""
     bans_first_end_only: ClassVar[bool] = False
-    """Whether `min_tokens` keeps the first end token alone out of an answer's first tokens, rather than all of them."""
+    """Whether `min_tokens` bans only the first end token from an answer's first tokens, rather than all of them."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
 
     @property
     def ranks(self) -> int:
-        """Processes of Triton that the engine takes."""
+        """The number of Triton processes that the engine needs."""
         return 1
 
     @property
     def launcher(self) -> Launcher:
-        """How Triton is started with it."""
+        """How Triton is started for it."""
         return launcher(self.ranks)
 
     @property
     def renamed(self) -> Mapping[str, str]:
-        """What the engine calls tensors of the 1.x dialect otherwise."""
+        """The engine's names for tensors, where they differ from the 1.x dialect."""
         return RENAMED[self.manifest.dialect]
 
     def check_machine(self) -> None:
-        """Raise EngineError, in one sentence, where this machine cannot run the engine."""
+        """Raise EngineError, in one sentence, if this machine cannot run the engine."""
         return
 
     def check_room(self, parameters: Mapping[str, str]) -> None:
@@ -49,7 +49,7 @@ class Runtime(ABC):
         return
 
     def parameters(self, settings: Settings, packed: Mapping[str, str]) -> dict[str, str]:
-        """The parameters of the Triton model `tensorrt_llm`, given those that it was packed with.
+        """The parameters of the Triton model `tensorrt_llm`, based on those that it was packed with.
 
         Raises EngineError, in one sentence, for settings that the engine ignores or must not have.
         """
@@ -67,5 +67,5 @@ class Runtime(ABC):
         return settings.parameters(self.manifest.engine, given=True)
 
     def longest_prompt(self, parameters: Mapping[str, str]) -> int:
-        """Tokens that a prompt may have with these parameters: with a token of the answer they fill the context."""
+        """The most tokens that a prompt may have with these parameters: they leave room for one token of the answer."""
         return self.manifest.context_length - 1

@@ -35,10 +35,10 @@ class TokenCounts:
 
 @dataclass(frozen=True)
 class Finish:
-    """The last item of a stream that ended well.
+    """The last item of a stream that ended without an error.
 
-    `stop` is the text or the token that was asked to end it, if one did; `ids` are the tokens left over: an end token,
-    unless the engine keeps that.
+    `stop` is the requested text or token that ended it, if one did; `ids` are the remaining tokens: an end token, if
+    the engine sends it.
     """
 
     reason: FinishReason

@@ -1,8 +1,8 @@
-"""Names and addresses of the internet, as texts that every checker accepts.
+"""Internet names and addresses, as texts that every validator accepts.
 
-What no one means is left out where it would take a grammar many times as large: a label of a host's name has no two
-hyphens in a row, the first at most 63 characters and the others 30, and there are at most 7, in an email 5. So no name
-has over 253 characters, and no email over 254.
+What is never used in practice is left out where it would make the grammar many times larger: a label of a host name has
+no two hyphens in a row, the first label has at most 63 characters and the others 30, and there are at most 7 labels, in
+an email 5. So no host name has over 253 characters, and no email over 254.
 """
 
 from bento_trtllm.grammar.expressions import EMPTY, Expression, Repeat, Rule, characters, choice, sequence
@@ -32,10 +32,10 @@ def ipv4(rules: Rules) -> Expression:
 
 
 def ipv6(rules: Rules) -> Expression:
-    """2001:db8::1, all of RFC 4291: groups that `::` leaves out, and an IPv4 address at the end."""
+    """2001:db8::1, all of RFC 4291: including `::` for omitted groups, and an IPv4 address at the end."""
     group = rules.rule("group", sequence(HEX, Repeat(HEX, 0, 3)))
     last = ipv4(rules)
-    # `tail` so many groups at the most, after `::`; some of them in `some`.
+    # `tail` is at most this many groups, after `::`; `some` is at least one of them.
     tail: Expression = EMPTY
     tails = [tail]
     some: Expression = EMPTY
@@ -43,7 +43,7 @@ def ipv6(rules: Rules) -> Expression:
         one = group if left == 1 else sequence(group, choice("", sequence(":", some)))
         some = rules.rule(f"groups{left}", choice(one, last) if left > 1 else one)
         tails.append(choice("", some))
-    # `head` what comes after so many groups and a colon.
+    # `head` is what comes after this many groups and a colon.
     head: Expression = group
     for before in reversed(range(GROUPS - 1)):
         short = sequence("::", tails[GROUPS - 2 - before])
@@ -62,7 +62,7 @@ def hostname(rules: Rules) -> Expression:
 
 
 def email(rules: Rules) -> Expression:
-    """john.doe@example.com: without quotes and comments, at a host whose last label is of letters."""
+    """john.doe@example.com: without quotes and comments, at a host whose last label consists of letters."""
     character = rules.rule("atom", characters(*LOCAL))
     local = _dotted(rules, "local", character, ".", LOCAL_LENGTH)
     label = _label(rules, LABEL)
@@ -71,7 +71,7 @@ def email(rules: Rules) -> Expression:
 
 
 def uri(rules: Rules) -> Expression:
-    """https://user@example.com:80/path?query#fragment, mailto:a@example.com, urn:isbn:0: RFC 3986 but for IPvFuture."""
+    """https://user@example.com:80/path?query#fragment, mailto:a@example.com, urn:isbn:0: RFC 3986 except IPvFuture."""
     encoded = rules.rule("encoded", sequence("%", HEX, HEX))
     scheme = sequence(characters(*LETTERS), Repeat(characters(*LETTERS, "09", *"+-."), 0, 31))
 
@@ -102,7 +102,7 @@ def _label(rules: Rules, most: int) -> Expression:
 
 
 def _dotted(rules: Rules, name: str, character: Rule, between: str, most: int) -> Expression:
-    """Up to so many characters, with a sign between two of them here and there; each rule by how many may come yet."""
+    """Up to this many characters, with single signs between some; a rule per number of characters still to come."""
     after: list[Expression] = [EMPTY]
     for left in range(1, most):
         options: list[Expression | str] = ["", sequence(character, after[left - 1])]

@@ -1,4 +1,4 @@
-"""What a schema says of arrays."""
+"""A schema's keywords for arrays."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,14 +10,14 @@ from bento_trtllm.grammar.limits import counts
 
 Inner = Callable[[Any, str], Expression]
 Spelled = Callable[[Any], list[str] | None]
-# Values of which each may come once: there is a rule for each set of those that came.
+# The most values for uniqueItems: there is a rule for each subset of values already used.
 MAX_UNIQUE = 7
 
 
 def array(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: Inner, spelled: Spelled) -> Expression:
     """The arrays that a schema's keywords allow.
 
-    `inner` makes the expression of a schema within, `spelled` gives all its values as JSON, if they are spelled out.
+    `inner` makes the expression of a subschema; `spelled` gives all values of a subschema as JSON, if it lists them.
     Raises GrammarError.
     """
     least, most = counts(schema, "Items", at)
@@ -26,7 +26,7 @@ def array(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: In
     if items is False:
         most = len(first) if most is None else min(most, len(first))
     if most is not None and most < least:
-        raise GrammarError(f"{at}/minItems allows no array beside what else stands there")
+        raise GrammarError(f"{at}/minItems allows no array together with the keywords beside it")
     if schema.get("uniqueItems") and (most is None or most > 1):
         texts = None if first else spelled(items)
         if texts is None or len(texts) > MAX_UNIQUE:
@@ -53,7 +53,7 @@ def _unique(rules: Rules, name: str, texts: list[str], least: int, most: int | N
         raise GrammarError(f"{at}/minItems asks for more items than there are values")
     longest = count if most is None else min(most, count)
     after: dict[int, Expression] = {}
-    # A set is a number, by its bits. Larger ones first: rules refer to them.
+    # A set is a bit mask. Larger sets first, since rules refer to them.
     for taken in sorted(range(2**count), key=int.bit_count, reverse=True):
         had = taken.bit_count()
         if had > longest:

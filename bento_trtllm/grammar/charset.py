@@ -1,4 +1,4 @@
-"""Sets of characters, and how one of a set is written within a JSON string."""
+"""Sets of characters, and how a character of a set is written within a JSON string."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ SURROGATES: Ranges = ((0xD800, 0xDFFF),)
 
 @dataclass(frozen=True)
 class CharacterSet:
-    """Ranges of code points, both ends included, in order and with gaps between them."""
+    """Ranges of code points, both ends included, sorted and with gaps between them."""
 
     ranges: Ranges
 
     @classmethod
     def of(cls, ranges: Iterable[tuple[int, int]]) -> "CharacterSet":
-        """Of ranges in any order."""
+        """From ranges in any order."""
         joined: list[tuple[int, int]] = []
         for low, high in sorted(ranges):
             if joined and low <= joined[-1][1] + 1:
@@ -41,13 +41,13 @@ class CharacterSet:
         return any(low <= ord(character) <= high for low, high in self.ranges)
 
     def bare(self) -> Expression | None:
-        """One of them as it is, in a text that is no JSON; None if the set has none that a text can have."""
+        """One of them unescaped, for a text outside JSON; None if the set has no character that a text can contain."""
         return _one(~(~self | CharacterSet(SURROGATES)))
 
     def written(self, rules: Rules) -> Expression | None:
-        """One of them within a JSON string; None if the set has none that a text can have.
+        """One of them within a JSON string; None if the set has no character that a text can contain.
 
-        `<` can be an escape always and, where it stands beside others, itself: see `dumps`.
+        `<` can always be written as an escape and, in a set with other characters, also as itself: see `dumps`.
         """
         alone = self == CharacterSet.of([(ord("<"), ord("<"))])
         raw = ~(~self | UNWRITTEN | (ANGLE if alone else CharacterSet(())))
@@ -62,13 +62,13 @@ class CharacterSet:
 
 
 def _one(raw: CharacterSet) -> Expression | None:
-    """One of a set as it is."""
+    """One character of a set, unescaped."""
     if len(raw.ranges) == 1 and raw.ranges[0][0] == raw.ranges[0][1]:
         return Literal(chr(raw.ranges[0][0]))
     if not raw.ranges:
         return None
-    # What lacks few is written by those. No text has surrogates, and xgrammar (OpenVINO GenAI 2026.4.1) fails on
-    # negated classes of others than ASCII.
+    # A set that lacks only a few characters is written negated. No text has surrogates, and xgrammar (OpenVINO GenAI
+    # 2026.4.1) fails on negated classes with characters beyond ASCII.
     lacking = ~(raw | CharacterSet(SURROGATES))
     negated = bool(lacking.ranges) and lacking.ranges[-1][1] < 0x80
     shown = (lacking if negated else raw).ranges
@@ -76,7 +76,7 @@ def _one(raw: CharacterSet) -> Expression | None:
 
 
 def _within(ranges: Ranges) -> Ranges:
-    """The part of ranges in which characters are escaped."""
+    """The part of the ranges whose characters are escaped."""
     return tuple((low, min(high, ESCAPED[-1])) for low, high in ranges if low <= ESCAPED[-1])
 
 

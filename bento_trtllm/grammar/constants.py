@@ -1,4 +1,4 @@
-"""Values that a schema spells out, and which of them what stands beside them allows."""
+"""Values that a schema lists (const, enum), and which of them the keywords beside them allow."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ def spelled_out(schema: Mapping[str, Any], at: str) -> list[str]:
 
 
 def _grammar(schema: Mapping[str, Any], at: str) -> Grammar:
-    """Of strings."""
+    """For strings."""
     rules = Rules()
     whole = string(rules, schema, at)
     return Grammar({ROOT: whole, **rules.rules})

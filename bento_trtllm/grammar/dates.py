@@ -1,7 +1,7 @@
-"""Dates, times and durations of RFC 3339, as texts that every checker accepts.
+"""Dates, times and durations of RFC 3339, as texts that every validator accepts.
 
-All dates from year 1 on, leap years as they are. Of two ways to write a thing one is taken: T and Z in capitals. No
-leap seconds, which Python and JavaScript have none of.
+All dates from year 1 on, with correct leap years. Where there are two ways to write something, one is used: T and Z in
+capitals. No leap seconds, which Python and JavaScript do not have.
 """
 
 from bento_trtllm.grammar.expressions import Expression, Repeat, characters, choice, sequence
@@ -14,7 +14,7 @@ YEAR = choice(
     sequence("00", POSITIVE, DIGIT),
     sequence("000", POSITIVE),
 )
-# Multiples of four of two digits, 00 left out.
+# Two-digit multiples of four, except 00.
 FOURS = choice(
     sequence("0", characters("4", "8")),
     sequence(characters("2", "4", "6", "8"), characters("0", "4", "8")),
@@ -22,7 +22,7 @@ FOURS = choice(
 )
 LEAP_YEAR = choice(sequence(DIGIT, DIGIT, FOURS), sequence(FOURS, "00"))
 TO_28 = choice(sequence("0", POSITIVE), sequence("1", DIGIT), sequence("2", characters("08")))
-# But for February's 29th.
+# Except February 29.
 MONTH_AND_DAY = choice(
     sequence(choice(sequence("0", POSITIVE), sequence("1", characters("02"))), "-", TO_28),
     sequence(choice(sequence("0", characters("1", "39")), sequence("1", characters("02"))), "-", choice("29", "30")),
@@ -30,7 +30,7 @@ MONTH_AND_DAY = choice(
 )
 HOUR = choice(sequence(characters("01"), DIGIT), sequence("2", characters("03")))
 SIXTY = sequence(characters("05"), DIGIT)
-# Digits of a second's fraction, of the larger units of a duration, and of its smaller ones: what languages have.
+# Digits of a second's fraction, and of a duration's larger and smaller units: what programming languages support.
 NANO, DAYS, SECONDS = 9, 6, 9
 
 
@@ -52,7 +52,7 @@ def date_time(rules: Rules) -> Expression:
 
 
 def duration(rules: Rules) -> Expression:
-    """P1Y2M3DT4H5M6S, or P7W. As RFC 3339's appendix A has it: no unit is left out between two, none has a fraction."""
+    """P1Y2M3DT4H5M6S, or P7W, as in RFC 3339's appendix A: no unit is left out in between, none has a fraction."""
     more = choice("", sequence("T", rules.rule("hours", _units("HMS", SECONDS))))
     return rules.rule(
         "duration",
@@ -68,7 +68,7 @@ def duration(rules: Rules) -> Expression:
 
 
 def _units(units: str, digits: int) -> Expression:
-    """Counts of units that follow each other, from any to any later one."""
+    """Counts of consecutive units, from any unit to any later one."""
     runs: list[Expression] = []
     after: Expression = sequence()
     for unit in reversed(units):

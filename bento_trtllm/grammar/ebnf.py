@@ -1,12 +1,13 @@
-"""A grammar as both engines take it: xgrammar's EBNF.
+"""A grammar in the form that both engines take: xgrammar's EBNF.
 
-Repetition is a chain of rules, each of which names the next at its end, never `*` or `{m,n}`: measured with OpenVINO
-GenAI 2026.4.1, a string of `char{0,1024}` takes 100 ms a token, and as a chain of rules the time of a plain token. The
-rules of a chain are named by how many items may still come, so that all strings of a grammar share one.
+A repetition is written as a chain of rules, each of which refers to the next at its end, never as `*` or `{m,n}`:
+measured with OpenVINO GenAI 2026.4.1, a string of `char{0,1024}` takes 100 ms a token, and as a chain of rules no
+longer than an unguided token. The rules of a chain are named after how many items may still come, so that all strings
+of a grammar share one chain.
 
-What an engine pays for a grammar, measured with a vocabulary of 128,256: 11 ms for each place in a chain of any
-characters, at which it looks at every token, and next to nothing for a place that few characters fit; 0.6 kB of memory
-for each character of EBNF.
+What a grammar costs an engine, measured with a vocabulary of 128,256: 11 ms for each place in a chain that allows any
+character, where it has to check every token, and next to nothing for a place that allows few characters; 0.6 kB of
+memory for each character of EBNF.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,14 +24,14 @@ from bento_trtllm.grammar.expressions import (
     Within,
 )
 
-# Longer counts are left open for the engine, and enforced by generation/output.py, which ends the answer.
+# The engine does not enforce longer counts; generation/output.py does, by ending the answer.
 MAX_GUIDED_COUNT = 128
-# What a grammar may cost an engine: characters of EBNF, and places of any character, of which one chain has up to 128.
+# Limits on what a grammar costs an engine: characters of EBNF, and places of any character, up to 128 in a chain.
 MAX_CHARACTERS, MAX_PLACES = 65_536, 256
 
 
 class GuideTooLarge(Exception):
-    """Says which bound was passed; `rule` is the largest one."""
+    """Says which limit was exceeded; `rule` is the largest rule."""
 
     def __init__(self, message: str, rule: str) -> None:
         super().__init__(message)
@@ -48,7 +49,7 @@ def write(rules: Mapping[str, Expression]) -> str:
 class _Writer:
     def __init__(self) -> None:
         self.rules: dict[str, str] = {}
-        # By the id of an item: the name of its chain, and how far the chain is written.
+        # By the id of an item: the name of its chain, and how much of the chain is written.
         self._chains: dict[int, str] = {}
         self._written: dict[str, int] = {}
         self._characters = 0
@@ -59,7 +60,7 @@ class _Writer:
         """Write a rule. Raises GuideTooLarge."""
         before = self._characters
         self._write(name, self._text(rule))
-        # With its chains, as far as they are new.
+        # Including its chains, if they are new.
         self._largest = max(self._largest, (self._characters - before, name))
         if self._characters > MAX_CHARACTERS:
             raise GuideTooLarge(f"its grammar has over {MAX_CHARACTERS} characters", self._largest[1])
@@ -86,7 +87,7 @@ class _Writer:
         return " ".join(self._atoms(expression)) or '""'
 
     def _atoms(self, expression: Expression) -> list[str]:
-        """One after the other, each as it can stand among others."""
+        """One after the other, each in parentheses if it needs them."""
         if isinstance(expression, Within):
             return self._atoms(expression.item)
         if isinstance(expression, Concatenation):
@@ -97,7 +98,7 @@ class _Writer:
         return [f"({text})"] if isinstance(expression, Choice) else [text]
 
     def _repeat(self, repeat: Repeat) -> list[str]:
-        """The items that must come, and the chain of those that may."""
+        """The required items, and the chain of optional ones."""
         item, least, most = repeat.item, repeat.least, repeat.most
         options = item.options if isinstance(item, Choice) else (item,)
         wide = any(isinstance(option, Characters) and option.wide for option in options)
@@ -122,7 +123,7 @@ class _Writer:
 
 
 def _flat(choice: Choice) -> Iterator[Expression]:
-    """The options of a choice, and of those that are choices themselves."""
+    """The options of a choice, with nested choices flattened."""
     for option in choice.options:
         if isinstance(option, Choice):
             yield from _flat(option)
@@ -131,10 +132,10 @@ def _flat(choice: Choice) -> Iterator[Expression]:
 
 
 def _options(options: list[list[str]]) -> str:
-    """One of these; what several begin with is written once, and short ones come first.
+    """One of these; a common beginning is written once, and short options come first.
 
-    Where six times `[0-9]` stands beside three times `[0-9]`, the xgrammar of OpenVINO GenAI 2026.4.1 takes more digits
-    than either has, without end.
+    If six times `[0-9]` is an alternative to three times `[0-9]`, the xgrammar of OpenVINO GenAI 2026.4.1 accepts more
+    digits than either allows, without end.
     """
     groups: dict[str, list[list[str]]] = {}
     for option in sorted(options, key=len):

@@ -1,4 +1,4 @@
-"""How a text that follows a grammar can be ended at once, wherever it stands."""
+"""Finds the shortest valid end of a text that follows a grammar, from any point in it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,42 +17,42 @@ from bento_trtllm.grammar.expressions import (
 )
 from bento_trtllm.grammar.grammar import ROOT, Grammar
 
-# What is still to come: the next, what comes after it, the length of the shortest text of both, and the last place in
-# the text at which they may stand for each Within to be kept. As a linked list: stacks share their ends.
+# What is still to come: the next expression, the rest, the length of the shortest text of both, and the last place in
+# the text where they may begin so that every Within is kept. A linked list: stacks share their tails.
 Stack: TypeAlias = "tuple[Expression | Fence, Stack, int, float] | None"
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Where a Within ends: not after this place in the text."""
+    """The end of a Within: not after this place in the text."""
 
     place: int
 
 
 class Mark(NamedTuple):
-    """A place in the text, and what may come there."""
+    """A place in the text, and what may come next."""
 
     place: int
     stacks: list[Stack]
 
 
-# Stacks whose shortest texts are kept at the most; a text has at most MAX_SHORTEST characters.
+# The most stacks whose shortest texts are cached; a text has at most MAX_SHORTEST characters.
 MAX_KEPT = 256
 
 
 class Ending:
     """Follows a text character by character, and knows the shortest text that completes it.
 
-    A set of stacks, as a nondeterministic automaton has it; the grammars of JSON leave few of them open. Equal
-    stacks are one object, so that comparing them takes no walk down their depth.
+    It keeps a set of stacks, like a nondeterministic pushdown automaton; grammars for JSON leave few of them open.
+    Equal stacks are one object, so that comparing them does not depend on their depth.
     """
 
     def __init__(self, grammar: Grammar) -> None:
         self._grammar = grammar
         self._made: dict[tuple[Expression | Fence, int], Stack] = {}
-        # How many characters were fed.
+        # The number of characters fed.
         self._place = 0
-        # By the id of a stack: what ends it is asked for after each token, and most of it stays as it was.
+        # By the id of a stack: its shortest text is needed after each token, and most of it stays the same.
         self._texts: dict[int, str] = {}
         self._stacks = self._open([self._push(Rule(ROOT), None)])
 
@@ -74,11 +74,11 @@ class Ending:
         return bool(self._stacks)
 
     def mark(self) -> Mark:
-        """This place in the text, for `back`."""
+        """This point in the text, for `back`."""
         return Mark(self._place, self._stacks)
 
     def back(self, mark: Mark) -> None:
-        """Return to an earlier place."""
+        """Return to an earlier point."""
         self._place, self._stacks = mark
 
     @property
@@ -93,7 +93,7 @@ class Ending:
 
     @property
     def left(self) -> int:
-        """The length of the shortest text that completes what was fed, in characters."""
+        """The length in characters of the shortest text that completes what was fed."""
         return min(map(_size, self._stacks), default=0)
 
     def shortest(self) -> str:
@@ -112,7 +112,7 @@ class Ending:
         return text
 
     def _open(self, stacks: Iterable[Stack]) -> list[Stack]:
-        """The same stacks with a character or a literal on top of each."""
+        """The same stacks, expanded until each has a character or a literal on top."""
         todo = list(stacks)
         ready: dict[int, Stack] = {}
         while todo:

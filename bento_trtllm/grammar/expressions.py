@@ -1,4 +1,4 @@
-"""What rules of a grammar are made of."""
+"""The expressions that a grammar's rules are made of."""
 
 from dataclasses import dataclass
 from itertools import chain
@@ -14,7 +14,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Characters:
-    """One character out of ranges, or one out of all others."""
+    """One character in these ranges, or one outside them."""
 
     ranges: tuple[tuple[str, str], ...]
     negated: bool = False
@@ -25,7 +25,7 @@ class Characters:
 
     @property
     def wide(self) -> bool:
-        """Whether they are more than hexadecimal digits: so many that an engine looks at many tokens for them."""
+        """Whether there are more than hexadecimal digits: so many that an engine has to check many tokens."""
         return self.negated or sum(ord(high) - ord(low) + 1 for low, high in self.ranges) > 24
 
     @property
@@ -38,14 +38,14 @@ class Characters:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Whatever the rule of this name says."""
+    """The expression of the rule with this name."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Concatenation:
-    """One after the other; none at all is the empty text."""
+    """One after the other; without items, the empty text."""
 
     parts: tuple["Expression", ...]
 
@@ -59,7 +59,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """An item, not empty, from `least` to `most` times in a row; None is without end."""
+    """An item, not empty, repeated from `least` to `most` times; None means any number."""
 
     item: "Expression"
     least: int
@@ -68,7 +68,7 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Within:
-    """An item whose text has at most so many characters; there is one that has. The engine's form leaves it open."""
+    """An item whose text has at most this many characters; it has such a text. Engines do not enforce this."""
 
     item: "Expression"
     most: int

@@ -1,4 +1,4 @@
-"""String formats of JSON Schema, each as texts that every checker accepts, and all that people write."""
+"""String formats of JSON Schema: only texts that every validator accepts, and all that people write."""
 
 from collections.abc import Callable
 
@@ -33,5 +33,5 @@ FORMATS: dict[str, Callable[[Rules], Expression]] = {
     "email": addresses.email,
     "uri": addresses.uri,
 }
-# They say who reads a string, and nothing about what is in it (OpenAPI's, pydantic's).
+# They say how a string is used, and nothing about its content (OpenAPI's, pydantic's).
 SAY_NOTHING = {"password", "binary", "path", "file-path", "directory-path"}

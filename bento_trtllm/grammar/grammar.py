@@ -1,6 +1,6 @@
 """Grammars: rules made of expressions, and the shortest text of each.
 
-What follows a text in Python (ending.py) reads the same rules as the engines do, whose form of them is in ebnf.py.
+ending.py, which follows a text in Python, reads the same rules as the engines, whose form is written by ebnf.py.
 """
 
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ ROOT = "root"
 
 
 class GrammarError(BentoTRTLLMError):
-    """What was asked for cannot be put into a grammar."""
+    """The request cannot be expressed as a grammar."""
 
 
 # The longest text that a grammar may force on an answer, in characters. It is written, counted in tokens and followed
-# while others wait; what people ask for is far below.
+# while other requests wait; real schemas need far less.
 MAX_SHORTEST = 8192
-# The size of what has no finite text.
+# The size of an expression without a finite text.
 ENDLESS = 2**40
 
 
 class Grammar:
-    """Rules by name, the text of the first of which, ROOT, is what may be written; `ebnf` is the engines' form of them.
+    """Rules by name; an answer is a text of the first one, ROOT. `ebnf` is the engines' form of them.
 
-    `places` says where in a schema a rule comes from. Raises GrammarError if there is no finite text of that kind, if
-    none has at most MAX_SHORTEST characters, or if the rules are more than an engine should compile.
+    `places` says where in a schema a rule comes from. Raises GrammarError if ROOT has no finite text, or none of at
+    most MAX_SHORTEST characters, or if the rules are more than an engine should compile.
     """
 
     def __init__(self, rules: Mapping[str, Expression], places: Mapping[str, str] | None = None) -> None:
@@ -46,12 +46,13 @@ class Grammar:
             raise GrammarError(f"it is too large: {error}{f', most in {where}' if where else ''}") from error
 
     def _too_long(self, size: int, places: Mapping[str, str]) -> str:
-        """Which part has no short text: the least one, so that nobody has to look for it in what is around it."""
+        """Names the part that has no short text: the smallest such part, so that it is easy to find."""
         found = [
             (long, place) for name, place in places.items() if MAX_SHORTEST < (long := self.size(Rule(name))) < ENDLESS
         ]
         size, place = min(found, default=(size, ""))
-        return f"it is too large: the shortest text of {place or 'it'} has {size} characters, at most {MAX_SHORTEST} go"
+        return f"it is too large: the shortest text of {place or 'it'} has {size} characters, at most {MAX_SHORTEST} "
+        "are supported"
 
     @property
     def least(self) -> int:
@@ -59,7 +60,7 @@ class Grammar:
         return self.size(Rule(ROOT))
 
     def size(self, expression: Expression) -> int:
-        """How many characters the shortest text of an expression has, which is of this grammar, or the rest of one."""
+        """The length of the shortest text of an expression of this grammar, or of the rest of one."""
         if isinstance(expression, Literal):
             return len(expression.text)
         if isinstance(expression, Repeat):

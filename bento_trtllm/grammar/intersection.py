@@ -1,4 +1,4 @@
-"""What two schemas allow together, as one schema."""
+"""The intersection of schemas, as one schema."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,11 +13,11 @@ MAX_STEPS = 100
 
 
 class NothingLeft(GrammarError):
-    """No value satisfies both."""
+    """No value satisfies both schemas."""
 
 
 def conjuncts(schema: Any) -> list[Any]:
-    """The schemas that a schema is made of by allOf, each once, with what stands beside it; references left alone."""
+    """The schemas that allOf combines, each once, and the keywords beside it; references are not resolved."""
     if not isinstance(schema, Mapping) or "allOf" not in schema:
         return [schema]
     beside = {key: value for key, value in schema.items() if key != "allOf"}
@@ -30,7 +30,7 @@ def conjuncts(schema: Any) -> list[Any]:
 def together(schemas: Sequence[Any], find: Find, at: str) -> Schema:
     """One schema for what all of them allow, without `$ref` and allOf of its own.
 
-    Raises NothingLeft, or GrammarError for what cannot be put together, naming the keyword.
+    Raises NothingLeft, or GrammarError for what cannot be combined, naming the keyword.
     """
     whole: dict[str, Any] = {}
     todo = list(reversed(schemas))
@@ -46,13 +46,13 @@ def together(schemas: Sequence[Any], find: Find, at: str) -> Schema:
             continue
         rest = said(schema, at)
         target = rest.pop("$ref", None)
-        # A schema twice is the schema once.
+        # A schema that occurs twice counts once.
         if target is not None and target not in seen:
             seen.append(target)
             if len(seen) > MAX_STEPS:
                 raise GrammarError(f"{at}/$ref leads through over {MAX_STEPS} others")
             if (found := find(target)) is None:
-                raise GrammarError(f"{at}/$ref leads nowhere: {target[:80]}")
+                raise GrammarError(f"{at}/$ref refers to nothing: {target[:80]}")
             todo.append(found)
         whole = _merged(whole, rest, at)
     return whole
@@ -91,7 +91,7 @@ INNER = {"items", "additionalProperties"}
 
 
 def _both(one: Any, other: Any) -> Any:
-    """Lazily: what stands within may lead back here."""
+    """Lazily, since a subschema may lead back here."""
     parts = conjuncts({"allOf": [one, other]})
     return parts[0] if len(parts) == 1 else {"allOf": parts}
 
@@ -106,7 +106,7 @@ def _types(one: Any, other: Any, at: str) -> list[str] | str:
 
 
 def _properties(one: Schema, other: Schema, at: str) -> dict[str, Any]:
-    """Those of both; what only one has is an additional one for the other."""
+    """The properties of both; one that only one schema names is an additional property for the other."""
     merged: dict[str, Any] = {}
     sides = [(side.get("properties", {}), side.get("additionalProperties", True)) for side in (one, other)]
     for name in dict.fromkeys([*sides[0][0], *sides[1][0]]):
@@ -120,7 +120,7 @@ def _properties(one: Schema, other: Schema, at: str) -> dict[str, Any]:
 
 
 def _constants(merged: dict[str, Any], one: Schema, other: Schema, at: str) -> dict[str, Any]:
-    """The values that both spell out."""
+    """The values that both list."""
     spelled = [
         [side["const"]] if key == "const" else side["enum"]
         for side in (one, other)

@@ -1,20 +1,21 @@
-"""JSON values as rules: written on one line, without room for endless whitespace or digits."""
+"""JSON values as rules: on one line, with no room for endless whitespace or digits."""
 
 import json
 from collections.abc import Callable, Hashable
 
 from bento_trtllm.grammar.expressions import Expression, Repeat, Rule, characters, choice, sequence
 
-# All integers that a double holds have at most so many digits.
+# A double represents all integers of up to this many digits.
 DIGITS = 15
-# Nobody means a deeper one, and a small model would go on opening brackets.
+# Nobody needs deeper nesting, and a small model would keep opening brackets.
 DEPTH = 8
 
 
 def dumps(value: object) -> str:
-    """A value as JSON. Raises ValueError for what JSON has no form for.
+    """A value as JSON. Raises ValueError for what JSON cannot represent.
 
-    `<` is an escape: an engine would take the text of a control token, as `<|eot_id|>`, for the token, and end there.
+    `<` is escaped: an engine would take the text of a control token, such as `<|eot_id|>`, for the token, and end
+    there.
     """
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
@@ -22,8 +23,8 @@ def dumps(value: object) -> str:
 PLAIN = characters("\x00\x1f", '"', "\\", negated=True)
 DIGIT = characters("09")
 HEX = characters("09", "af", "AF")
-# One character within a string. Of the escapes by number only those of control characters, which have no other form:
-# anything else can be written as it is, and half a surrogate pair would be no text.
+# One character within a string. Of the numeric escapes only those of control characters, which have no other form:
+# anything else can be written unescaped, and a lone surrogate would not be valid text.
 ESCAPE = sequence(
     "\\", choice(characters('"', "\\", "/", "b", "f", "n", "r", "t"), sequence("u00", characters("01"), HEX))
 )
@@ -31,14 +32,14 @@ CHARACTER = choice(PLAIN, Rule("escape"))
 
 
 class Rules:
-    """Rules in the making. Each method writes what it needs, once, and returns an expression for it."""
+    """Rules being written. Each method writes the rules that it needs, once, and returns an expression."""
 
     def __init__(self) -> None:
         self.rules: dict[str, Expression] = {}
         self.places: dict[str, str] = {}
-        """Where in a schema a rule comes from, as far as it comes from one place."""
+        """Where in a schema a rule comes from, if it comes from a single place."""
         self.multiples = 0
-        """How many numbers were written out, since there is no other way to write them."""
+        """How many numbers were listed one by one, since there is no other way to write them."""
         self._made: dict[Hashable, Expression] = {}
 
     def rule(self, name: str, expression: Expression, place: str | None = None) -> Rule:
@@ -49,17 +50,17 @@ class Rules:
         return Rule(name)
 
     def once(self, key: Hashable, make: Callable[[], Expression]) -> Expression:
-        """What was made for a key, or is made now: the same object, so that its repetitions share one chain."""
+        """The object for a key, made on first use: always the same object, so that its repetitions share one chain."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
     def escape(self) -> None:
-        """Write what CHARACTER refers to."""
+        """Write the rules that CHARACTER refers to."""
         self.rules["escape"] = ESCAPE
 
     def string(self, shortest: int = 0, longest: int | None = None) -> Expression:
-        """A string of so many characters."""
+        """A string with that many characters."""
         self.escape()
         return sequence('"', Repeat(CHARACTER, shortest, longest), '"')
 
@@ -91,14 +92,14 @@ class Rules:
     def map(
         self, value: Expression, key: Expression | None = None, shortest: int = 0, longest: int | None = None
     ) -> Expression:
-        """An object of so many pairs, with any keys or such ones and such values."""
+        """An object with that many pairs, with any keys, or with these keys and values."""
         pair = sequence(self.string() if key is None else key, ": ", value)
         more = Repeat(sequence(", ", pair), max(shortest - 1, 0), None if longest is None else longest - 1)
         filled = sequence("{", pair, more, "}")
         return filled if shortest else choice("{}", filled)
 
     def value(self, depth: int = DEPTH) -> Rule:
-        """Any JSON value, nested so deep."""
+        """Any JSON value, nested up to this depth."""
         name = f"value{depth}"
         if name not in self.rules:
             simple = [self.string(), self.number(), "true", "false", "null"]
@@ -107,5 +108,5 @@ class Rules:
         return Rule(name)
 
     def object(self, depth: int = DEPTH) -> Rule:
-        """Any JSON object, nested so deep."""
+        """Any JSON object, nested up to this depth."""
         return self.rule(f"object{depth}", self.map(self.value(depth - 1)))

@@ -1,4 +1,4 @@
-"""How many characters, items or properties a schema asks for."""
+"""The minimum and maximum number of characters, items or properties that a schema sets."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ MAX_COUNT = 10_000
 
 
 def counts(schema: Mapping[str, Any], what: str, at: str) -> tuple[int, int | None]:
-    """minLength and maxLength, or the same of Items or Properties. Raises GrammarError."""
+    """minLength and maxLength, or the same for Items or Properties. Raises GrammarError."""
     low, high = int(schema.get(f"min{what}", 0)), schema.get(f"max{what}")
     high = None if high is None else int(high)
     for key, value in ((f"min{what}", low), (f"max{what}", high)):

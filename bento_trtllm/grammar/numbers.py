@@ -1,7 +1,7 @@
 """Numbers between two bounds, as expressions over their digits.
 
-A number has at most DIGITS digits, before and behind the point together: as many as a double tells apart, so that
-what is below a bound as it is written is below it as a double too. Within bounds it is written without an exponent.
+A number has at most DIGITS digits, before and after the point together: as many as a double can distinguish, so that a
+number that is below a bound as text is also below it as a double. Numbers with bounds are written without an exponent.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,13 +16,13 @@ from bento_trtllm.grammar.texts import one_of
 
 ZERO = Literal("0")
 LIMIT = 10**DIGITS
-# Multiples of what is no power of ten are written out, if they are so few in a whole grammar.
+# Multiples of a step that is not a power of ten are listed, if a whole grammar has at most this many.
 MAX_MULTIPLES = 1000
 
 
 @dataclass(frozen=True)
 class Range:
-    """What lies between two numbers; None is open. `over` and `under` say that the number itself does not count."""
+    """A range between two numbers; None is open. `over` and `under` say that the bound itself is excluded."""
 
     low: Fraction | None = None
     high: Fraction | None = None
@@ -30,7 +30,7 @@ class Range:
     under: bool = False
 
     def multiples(self, step: Fraction) -> tuple[int, int]:
-        """The first and the last multiple of a step in the range, as counts of steps. Open ends stop at LIMIT."""
+        """The first and last multiple of a step in the range, in steps. Open ends stop at LIMIT."""
         p, q = step.numerator, step.denominator
         first, last = -((LIMIT * q - 1) // p), (LIMIT * q - 1) // p
         if self.low is not None:
@@ -42,19 +42,19 @@ class Range:
         return first, last
 
     def has(self, value: Fraction) -> bool:
-        """Whether a number is in it."""
+        """Whether a number is in the range."""
         above = self.low is None or value > self.low or (value == self.low and not self.over)
         return above and (self.high is None or value < self.high or (value == self.high and not self.under))
 
 
 def exact(number: float) -> Fraction:
-    """A JSON number as it was written."""
+    """A JSON number, exactly as it was written."""
     return Fraction(number) if isinstance(number, int) else Fraction(str(number))
 
 
 def read_range(schema: Mapping[str, Any]) -> Range:
-    """minimum, maximum, exclusiveMinimum and exclusiveMaximum together."""
-    # The greatest wins, and of equal ones the one that leaves out more.
+    """Combines minimum, maximum, exclusiveMinimum and exclusiveMaximum."""
+    # The greatest bound wins, and of equal ones the exclusive one.
     lows = [(exact(schema[key]), key != "minimum") for key in ("minimum", "exclusiveMinimum") if key in schema]
     highs = [(exact(schema[key]), key == "maximum") for key in ("maximum", "exclusiveMaximum") if key in schema]
     low, over = max(lows, default=(None, False))
@@ -87,7 +87,7 @@ def numeric(rules: Rules, kind: str, schema: Mapping[str, Any], at: str) -> Expr
 
 
 def integers(low: int, high: int) -> list[Expression]:
-    """Every integer from low to high, both included, of at most DIGITS digits; none if there is none."""
+    """Every integer from low to high, both included, of at most DIGITS digits; empty if there is none."""
     return [option for _, option in _integers(low, high, DIGITS)]
 
 
@@ -99,7 +99,7 @@ def _integers(low: int, high: int, digits: int) -> Iterator[tuple[bool, Expressi
         for length in range(len(str(least)), digits + 1):
             first, last = max(least, 10 ** (length - 1)), min(most, 10**length - 1)
             if first == 10 ** (length - 1) and most >= 10**digits - 1:
-                # All that are left, in one.
+                # All remaining lengths in one expression.
                 yield False, sequence(sign, characters("19"), Repeat(DIGIT, length - 1, digits - 1))
                 break
             if first <= last:
@@ -107,7 +107,7 @@ def _integers(low: int, high: int, digits: int) -> Iterator[tuple[bool, Expressi
 
 
 def decimals(rules: Rules, within: Range, places: int) -> list[Expression]:
-    """Every decimal in a range, with so many places behind the point at the most."""
+    """Every decimal in a range, with at most this many decimal places."""
     positive = list(_magnitudes(rules, within, places))
     if within.low is not None and within.low >= 0:
         return positive
@@ -121,7 +121,7 @@ def decimals(rules: Rules, within: Range, places: int) -> list[Expression]:
 
 
 def _magnitudes(rules: Rules, within: Range, places: int) -> Iterator[Expression]:
-    """The decimals from 0 up, by how many digits they have before the point."""
+    """The decimals from 0 up, by the number of digits before the point."""
     for length in range(1, DIGITS + 1):
         behind = min(places, DIGITS - length)
         unit = 10**behind
@@ -153,9 +153,9 @@ def _padded(number: int, places: int) -> str:
 
 
 def _fraction(low: str, high: str, places: int) -> Expression:
-    """A point and digits from low to high, which have as many digits as there are places, or are open if empty.
+    """A point and digits from low to high, which have as many digits as there are places; an empty bound is open.
 
-    And nothing at all, if 0 is one of them.
+    Also the empty text, if 0 is in the range.
     """
     if not places:
         return EMPTY
@@ -164,7 +164,7 @@ def _fraction(low: str, high: str, places: int) -> Expression:
 
 
 def _digits(low: str, high: str, left: int, *, begun: bool = True) -> Expression:
-    """Digits of a fraction, which may end as soon as it is not below `low`."""
+    """Digits of a fraction, which may end as soon as they are not below `low`."""
     low, high = (low if low.strip("0") else ""), (high if high.strip("9") else "")
     if not (low or high):
         return Repeat(DIGIT, 0 if begun else 1, left) if left else EMPTY
@@ -187,7 +187,7 @@ def _digits(low: str, high: str, left: int, *, begun: bool = True) -> Expression
 
 
 def same_length(low: str, high: str) -> Expression:
-    """The numbers from low to high, which have as many digits, leading zeros included."""
+    """The numbers from low to high, which have the same number of digits, including leading zeros."""
     if not low:
         return sequence()
     if low[0] == high[0]:
@@ -218,7 +218,7 @@ def _power_of_ten(step: Fraction) -> int | None:
 
 
 def _few(rules: Rules, within: Range, step: Fraction, at: str) -> list[Expression]:
-    """Multiples, written out."""
+    """Multiples, listed."""
     refusal = f"{at}/multipleOf is enforced for powers of ten, and for at most {MAX_MULTIPLES} multiples within bounds"
     if within.low is None or within.high is None:
         raise GrammarError(refusal)
@@ -233,7 +233,7 @@ def _few(rules: Rules, within: Range, step: Fraction, at: str) -> list[Expressio
 
 
 def decimal_text(value: Fraction) -> str:
-    """A finite decimal without an exponent, and without zeros at its end."""
+    """A finite decimal without an exponent or trailing zeros."""
     places = 0
     while (scaled := abs(value) * 10**places).denominator != 1:
         places += 1

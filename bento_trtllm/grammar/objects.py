@@ -1,4 +1,4 @@
-"""What a schema says of objects: their properties, in the order of the schema and no others."""
+"""A schema's keywords for objects: their properties, in the order of the schema and no others."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,15 +9,15 @@ from bento_trtllm.grammar.json import Rules, dumps
 from bento_trtllm.grammar.limits import counts
 
 Inner = Callable[[Any, str], Expression]
-# Properties that may be left out, of one object: an engine's time for them grows with their square (OpenVINO GenAI
-# 2026.4.1: 50 ms for 200, 45 s for 900).
+# The most optional properties of one object: an engine's time grows with their square (OpenVINO GenAI 2026.4.1: 50 ms
+# for 200, 45 s for 900).
 MAX_OPTIONAL = 200
-# Properties that are counted, where minProperties or maxProperties say more than `required` does.
+# The most properties that are counted, if minProperties or maxProperties restrict more than `required` does.
 MAX_COUNTED = 16
 
 
 def object_(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: Inner) -> Expression:
-    """The objects that a schema's keywords allow. `inner` makes the expression of a schema within, at a place.
+    """The objects that a schema's keywords allow. `inner` makes the expression of a subschema at a place.
 
     Raises GrammarError.
     """
@@ -27,24 +27,24 @@ def object_(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: 
     least, most = counts(schema, "Properties", at)
     missing = [key for key in required if key not in properties]
     if missing and further is False:
-        raise GrammarError(f"{at}/required names {missing[0]}, which is no property")
+        raise GrammarError(f"{at}/required names {missing[0]}, which is not among the properties")
     if not properties and not required:
         return _map(rules, name, schema, at, inner)
     for word in ("propertyNames", "patternProperties"):
         if word in schema:
             raise GrammarError(f"{at}/{word} is not supported beside properties")
-    # What is never allowed is left out.
+    # Properties that are never allowed are left out.
     allowed = {key: part for key, part in properties.items() if part is not False}
     if lost := [key for key in required if properties.get(key) is False]:
-        raise GrammarError(f"{at}/required names {lost[0]}, which is allowed no value")
+        raise GrammarError(f"{at}/required names {lost[0]}, which allows no value")
     pairs = [
         (key in required, sequence(f"{dumps(key)}: ", inner(part, f"{at}/properties/{key}")))
         for key, part in [*allowed.items(), *((key, further) for key in missing)]
     ]
     if len(pairs) - len(required) > MAX_OPTIONAL:
         raise GrammarError(
-            f"it is too large: {at}/properties has {len(pairs) - len(required)} that may be left out, and at most "
-            f"{MAX_OPTIONAL} go: require some, as OpenAI does with all"
+            f"it is too large: {at}/properties has {len(pairs) - len(required)} optional ones, and at most "
+            f"{MAX_OPTIONAL} are supported: require some, as OpenAI requires all"
         )
     if least > len(pairs):
         raise GrammarError(f"{at}/minProperties is over {len(pairs)}, which are all that are named")
@@ -57,14 +57,14 @@ def object_(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: 
     counted = max(least, most or 0, 1)
     if counted > MAX_COUNTED:
         key = "minProperties" if least == counted else "maxProperties"
-        raise GrammarError(f"{at}/{key} is enforced up to {MAX_COUNTED} beside properties that may be left out")
+        raise GrammarError(f"{at}/{key} is enforced up to {MAX_COUNTED} beside optional properties")
     return sequence("{", _pairs(rules, name, pairs, least, most, counted, f"{at}/properties"))
 
 
 def _map(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: Inner) -> Expression:
-    """Any names, unless propertyNames says which, or patternProperties, beside which no others are written.
+    """Any names, unless propertyNames restricts them, or patternProperties, beside which no others are written.
 
-    One may come twice, and counts once: so only some counts hold.
+    A name may occur twice and counts once, so only some counts can be enforced.
     """
     least, most = counts(schema, "Properties", at)
     further = schema.get("additionalProperties", True)
@@ -99,9 +99,10 @@ def _pairs(
     counted: int,
     at: str,
 ) -> Expression:
-    """The rest of an object after its brace: pairs in order, those that are not required left out or not.
+    """The rest of an object after its brace: pairs in order, optional ones written or left out.
 
-    Rules by how many were written before, up to `counted`: so that a comma stands between two, and both counts hold.
+    There is a rule for each number of pairs already written, up to `counted`, so that commas are right and both counts
+    hold.
     """
     reached = [{0}]
     for required, _ in pairs:

@@ -1,4 +1,4 @@
-"""The characters of a regular expression as they are read: escapes, and classes of them."""
+"""Reads the characters of a regular expression: escapes and classes."""
 
 import re
 from typing import NoReturn
@@ -11,7 +11,7 @@ CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "v": "\v"}
 
 
 class PatternReader:
-    """A pattern, and how far it is read. Each method raises GrammarError for what is not supported."""
+    """A pattern, and the position in it. Each method raises GrammarError for what is not supported."""
 
     def __init__(self, pattern: str, at: str) -> None:
         self.pattern = pattern
@@ -58,7 +58,7 @@ class PatternReader:
                         self.refuse("a range that ends before it begins")
                     low = CharacterSet(((first, last),))
                 else:
-                    # Beside a class as \w the hyphen is itself.
+                    # Next to a class such as \w, a hyphen is literal.
                     low = low | single("-") | high
             whole = whole | low
         return ~whole if negated else whole
@@ -68,7 +68,7 @@ class PatternReader:
         return self.escape(within=True) if character == "\\" else single(character)
 
     def escape(self, *, within: bool) -> CharacterSet:
-        """What stands for itself or for others behind a backslash."""
+        """The character or class that follows a backslash."""
         character = self.one()
         if character in CLASSES:
             return CLASSES[character]

@@ -1,4 +1,4 @@
-"""Regular expressions of ECMA-262, as JSON Schema's `pattern` has them, as expressions over a JSON string's inside.
+"""ECMA-262 regular expressions, as used by JSON Schema's `pattern`, as expressions for the content of a JSON string.
 
 The subset: characters and escapes for them, `.`, classes, \\d \\w \\s and their opposites, groups, `|`, `* + ? {m,n}`
 (lazy ones too: they mean the same texts), and `^` and `$` at the ends of an alternative. Anything else is refused by
@@ -18,7 +18,7 @@ from bento_trtllm.grammar.sizes import can_be_empty
 
 MAX_DEPTH = 32
 QUANTIFIER = re.compile(r"\{([0-9]{1,9})(?:(,)([0-9]{1,9})?)?\}")
-# Openings of groups that are but groups, and of what is not supported. (?P<name> is Python's word for (?<name>.
+# Openings of plain groups, and of what is not supported. (?P<name> is Python's form of (?<name>.
 PLAIN_GROUP = re.compile(r"\(\?:|\(\?P?<[A-Za-z_$][\w$]*>|\((?!\?)")
 REFUSED_GROUPS = {
     "(?=": "lookahead",
@@ -31,7 +31,7 @@ REFUSED_GROUPS = {
 
 
 class Pattern(NamedTuple):
-    """The strings that match, without their quotes; `run` if they are nothing but a Repeat of one set of characters."""
+    """The matching strings, without quotes; `run` if they are just a Repeat of one set of characters."""
 
     expression: Expression
     run: bool
@@ -44,7 +44,7 @@ class _Branch(NamedTuple):
 
 
 def parse(rules: Rules, pattern: str, at: str) -> Pattern:
-    """The strings in which a pattern is found. Raises GrammarError, naming what is not supported."""
+    """The strings that contain a match. Raises GrammarError, naming what is not supported."""
     parser = _Parser(rules, pattern, at)
     branches = parser.alternatives(0)
     if parser.rest:
@@ -66,7 +66,7 @@ def parse(rules: Rules, pattern: str, at: str) -> Pattern:
 
 
 def whole(rules: Rules, pattern: str) -> Expression:
-    """The texts that a pattern matches from end to end, as they are. Raises GrammarError, as `parse`."""
+    """The texts that a pattern matches as a whole, unescaped. Raises GrammarError like `parse`."""
     parser = _Parser(rules, pattern, "", bare=True)
     branches = parser.alternatives(0)
     if parser.rest:
@@ -139,11 +139,11 @@ class _Parser(PatternReader):
         return single(character)
 
     def _braces(self, at: int) -> bool:
-        """Whether a quantifier begins with this brace: it is itself otherwise."""
+        """Whether this brace begins a quantifier; otherwise it is literal."""
         return bool(QUANTIFIER.match(self.pattern, at)) or self.pattern.startswith("{,", at)
 
     def _quantified(self, group: Expression, characters: CharacterSet | None) -> Expression:
-        """A group or a set, as often as what comes next says."""
+        """A group or a set, repeated as the quantifier after it says."""
         count = self._count()
         if characters is None:
             return self._repeated(group, *count, named=True) if count else group
@@ -155,7 +155,7 @@ class _Parser(PatternReader):
             if isinstance(repeat, Repeat):
                 self.runs[id(repeat)] = repeat
             return repeat
-        # As a rule it is one place for an engine, however often it stands in the pattern.
+        # As a rule of its own it counts once for an engine, however often it occurs in the pattern.
         return inside if isinstance(inside, Literal) else self._named(inside)
 
     def _written(self, characters: CharacterSet) -> Expression | None:
@@ -185,7 +185,7 @@ class _Parser(PatternReader):
         return item if least == most == 1 else Repeat(item, least, most)
 
     def _count(self) -> tuple[int, int | None] | None:
-        """The quantifier that comes next."""
+        """The next quantifier."""
         found: tuple[int, int | None] | None = None
         if match := QUANTIFIER.match(self.pattern, self.next):
             self.next = match.end()
@@ -201,12 +201,12 @@ class _Parser(PatternReader):
         if found:
             self.take("?")
             if self.peek("*") or self.peek("+") or self.peek("?") or QUANTIFIER.match(self.pattern, self.next):
-                self.refuse(f"{self.pattern[self.next]} behind a repetition")
+                self.refuse(f"{self.pattern[self.next]} after a repetition")
         return found
 
 
 def _joined(parts: list[Expression]) -> Expression:
-    """One after the other; what has one text is one literal."""
+    """One after the other; adjacent single texts become one literal."""
     joined: list[Expression] = []
     for part in parts:
         if isinstance(part, Concatenation) and not part.parts:

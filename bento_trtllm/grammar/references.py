@@ -1,4 +1,4 @@
-"""Where references within a schema document lead to: JSON Pointers (RFC 6901), `$anchor`, and `$id` (RFC 3986)."""
+"""Resolves references within a schema document: JSON Pointers (RFC 6901), `$anchor`, and `$id` (RFC 3986)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from bento_trtllm.grammar.shape import NAMED, ONE, SEVERAL
 
 
 def find(document: Any, pointer: str) -> Any:
-    """The part of a document that a pointer (`#/$defs/name`) leads to; None if there is none."""
+    """The part of a document that a pointer (`#/$defs/name`) refers to; None if there is none."""
     if pointer != "#" and not pointer.startswith("#/"):
         return None
     node = document
@@ -25,9 +25,9 @@ def find(document: Any, pointer: str) -> Any:
 
 
 def with_pointers(document: Any) -> Any:
-    """The same document, in which `$ref` to an anchor or an address of its own is a pointer from its root.
+    """The same document, with each `$ref` to one of its anchors or addresses as a pointer from its root.
 
-    What leads out of it stays as it is.
+    References out of the document stay as they are.
     """
     if not isinstance(document, Mapping):
         return document
@@ -41,7 +41,7 @@ def _base(schema: Mapping[str, Any], base: str) -> str:
     own = schema.get("$id")
     try:
         return urldefrag(urljoin(base, own))[0] if isinstance(own, str) else base
-    except ValueError:  # no address at all
+    except ValueError:  # not an address at all
         return base
 
 
@@ -70,7 +70,7 @@ def _replaced(schema: Any, base: str, places: Mapping[str, str]) -> Any:
         if len(path) == 1:
             made[path[0]] = new
             continue
-        # Where the part is one of several, they are copied the first time.
+        # Containers of a changed part are copied the first time.
         if made[path[0]] is schema[path[0]]:
             several = schema[path[0]]
             made[path[0]] = dict(several) if isinstance(several, Mapping) else list(several)

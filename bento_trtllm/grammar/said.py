@@ -1,4 +1,4 @@
-"""What a schema says of values, without what it tells people and programs that read it."""
+"""A schema's assertions, which restrict values, without its annotations, which do not."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ ANNOTATIONS = {
     *("$schema", "$id", "$anchor", "$comment", "$defs", "definitions"),
     *("discriminator", "example", "externalDocs", "xml"),  # OpenAPI's
 }
-# What these say of a value is nothing.
+# Annotations: these do not restrict values.
 VACUOUS: dict[str, tuple[Any, ...]] = {
     "uniqueItems": (False,),
     "nullable": (False,),
@@ -22,11 +22,13 @@ VACUOUS: dict[str, tuple[Any, ...]] = {
 def said(schema: Mapping[str, Any], at: str = "") -> dict[str, Any]:
     """The keywords that a value has to satisfy. Raises GrammarError for `nullable: true`.
 
-    That is OpenAPI 3.0's word for a null that is allowed too, and JSON Schema has no such word: with null an answer
-    would not satisfy the schema, and without it OpenAPI's meaning would be lost.
+    That is OpenAPI 3.0's way to allow null, and not part of JSON Schema: a null would not satisfy the schema, and
+    without null OpenAPI's meaning would be lost.
     """
     if schema.get("nullable") is True:
-        raise GrammarError(f'{at}/nullable is no keyword of JSON Schema: write "type": ["string", "null"] or the like')
+        raise GrammarError(
+            f'{at}/nullable is not a keyword of JSON Schema: write "type": ["string", "null"] or the like'
+        )
     return {
         key: value
         for key, value in schema.items()

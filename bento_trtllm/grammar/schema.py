@@ -1,8 +1,8 @@
-"""JSON Schema to a grammar whose every text is valid, and that has a text for every value a schema allows.
+"""Compiles JSON Schema to a grammar whose every text is valid, with a text for every value that the schema allows.
 
-A keyword that the grammar would not enforce is refused by name, never ignored; what only tells people and programs
-something is passed over. What a schema leaves open is written in one way: properties in the order of the schema and no
-others, no spaces but after `,` and `:`.
+A keyword that the grammar would not enforce is refused by name, never ignored; annotations, which do not restrict
+values, are skipped. What a schema leaves open is written in one way: properties in the order of the schema and no
+others, no spaces except after `,` and `:`.
 """
 
 import json
@@ -39,22 +39,22 @@ KEYWORDS = {
     "boolean": set[str](),
     "null": set[str](),
 }
-# Each says nothing of values of the other types.
+# None of them restricts values of the other types.
 OF_ANY = set[str]().union(*KEYWORDS.values())
-# Schemas of one document that are put together from several.
+# The most schemas of one document that are combined from several.
 MAX_COMBINED = 500
 
 Schema = Mapping[str, Any] | bool
 
 
 def compile_schema(schema: Schema) -> Grammar:
-    """The grammar of a JSON Schema. Raises GrammarError, naming the keyword and where it stands."""
+    """The grammar of a JSON Schema. Raises GrammarError, which names the keyword and its place."""
     check_size(schema)
     return make_grammar(lambda rules: SchemaRules(rules, schema).root())
 
 
 def make_grammar(root: Callable[[Rules], Expression]) -> Grammar:
-    """The grammar of what `root` writes into rules. Raises GrammarError."""
+    """The grammar of the rules that `root` writes. Raises GrammarError."""
     rules = Rules()
     first = root(rules)
     return Grammar({ROOT: first, **rules.rules}, rules.places)
@@ -69,12 +69,12 @@ class SchemaRules:
         self._document = with_pointers(document)
         self._prefix = prefix
         self._count = 0
-        # Schemas that stand in a rule of their own: by what they refer to, or by what they are put together from.
+        # Schemas with a rule of their own: by what they refer to, or by what they are combined from.
         self._apart: dict[str, Rule] = {}
         self._combined = 0
-        # Those that are not written yet: not at once, so that no chain of them is too deep.
+        # Those that are not written yet: they are deferred, so that no chain of them is too deep.
         self._unwritten: list[tuple[str, Any, str]] = []
-        # What each of them may begin with without a character of its own.
+        # The others that each of them may begin with, before writing any character.
         self._heads: dict[str, list[str]] = {}
         self._head: list[str] = []
         self._places: dict[str, str] = {}
@@ -90,7 +90,7 @@ class SchemaRules:
         return whole
 
     def _check_heads(self) -> None:
-        """Refuse references that lead back to themselves with no character written since."""
+        """Refuse references that lead back to themselves without writing a character."""
         done: set[str] = set()
         for start in self._heads:
             path = {start: iter(self._heads[start])}
@@ -106,7 +106,7 @@ class SchemaRules:
                     path[following] = iter(self._heads[following])
 
     def expression(self, schema: Schema, at: str) -> Expression:
-        """The values that a part of the document allows; `at` says where it stands."""
+        """The values that a part of the document allows; `at` is its place."""
         if schema is True:
             return self._rules.value()
         if not isinstance(schema, Mapping):
@@ -173,7 +173,7 @@ class SchemaRules:
         return find(self._document, target) if target.startswith("#") else None
 
     def _whole(self, schema: Mapping[str, Any], at: str) -> Expression:
-        """Of references, allOf, and what stands beside them."""
+        """For references, allOf, and the keywords beside them."""
         parts = conjuncts(schema)
         if len(parts) > 1:
             return self._ruled(json.dumps(parts), lambda: together(parts, self._find, at), at)
@@ -190,7 +190,7 @@ class SchemaRules:
             raise GrammarError(f"{at}/$ref leads out of the schema, and other documents are not fetched: {target[:80]}")
         found = find(self._document, target)
         if found is None:
-            raise GrammarError(f"{at}/$ref leads nowhere: {target[:80]}")
+            raise GrammarError(f"{at}/$ref refers to nothing: {target[:80]}")
         return self._ruled(target, lambda: found, target)
 
     def _ruled(self, key: str, schema: Callable[[], Any], at: str) -> Rule:
@@ -207,7 +207,7 @@ class SchemaRules:
         return self._apart[key]
 
     def _options(self, key: str, schema: Mapping[str, Any], at: str) -> Expression:
-        """anyOf or oneOf, and what stands beside it: that holds for each option."""
+        """anyOf or oneOf, and the keywords beside it, which apply to each option."""
         options: Sequence[Any] = schema[key]
         at = f"{at}/{key}"
         if beside := {other: value for other, value in schema.items() if other != key}:
@@ -221,7 +221,7 @@ class SchemaRules:
         return choice(*(self.expression(option, f"{at}/{i}") for i, option in enumerate(options)))
 
     def _with(self, beside: Mapping[str, Any], options: Sequence[Any], at: str) -> list[Any]:
-        """Options put together with what stands beside them, as far as that leaves a value."""
+        """Options combined with the keywords beside them; options that allow no value then are dropped."""
         left = []
         for i, option in enumerate(options):
             try:
@@ -232,5 +232,5 @@ class SchemaRules:
                 continue
             left.append(whole)
         if not left:
-            raise NothingLeft(f"{at} allows nothing together with what stands beside it")
+            raise NothingLeft(f"{at} allows nothing together with the keywords beside it")
         return left

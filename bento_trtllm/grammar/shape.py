@@ -1,6 +1,6 @@
-"""Whether a JSON Schema is one: each keyword of the type that JSON Schema gives it (2020-12, its meta-schemas).
+"""Checks that a JSON Schema is well-formed: each keyword's value has the right type (2020-12, its meta-schemas).
 
-What a keyword means, and whether it is supported, is for schema.py to say.
+What a keyword means, and whether it is supported, is up to schema.py.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ Check = Callable[[Any], bool]
 
 
 def check_shape(schema: Any, at: str = "") -> None:
-    """Raises GrammarError, which names the keyword and where it stands."""
+    """Raises GrammarError, which names the keyword and its place."""
     if isinstance(schema, bool):
         return
     if not isinstance(schema, Mapping):

@@ -1,19 +1,19 @@
-"""How large a schema may be, found by a walk that ends where it is too large."""
+"""Limits the size of a schema, by a walk that ends as soon as it is too large."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bento_trtllm.grammar.grammar import GrammarError
 
-# Of a whole schema: characters of names and values, and how many objects, arrays and values it has. What pydantic makes
-# of large models has some 10,000 characters.
+# Limits for a whole schema: characters of names and values, and the number of objects, arrays and values. The schemas
+# that pydantic makes of large models have some 10,000 characters.
 MAX_CHARACTERS, MAX_PARTS = 65_536, 10_000
-# Objects and arrays within each other. Recursion by $ref needs none.
+# Nesting of objects and arrays. Recursion by $ref needs none.
 MAX_DEPTH = 64
 
 
 def check_size(schema: object) -> None:
-    """Raise GrammarError, which names the part that is too large, or that holds what is no text."""
+    """Raise GrammarError, which names the part that is too large or contains invalid text."""
     try:
         _Walk().enter(schema, "", 0)
     except _Full as full:
@@ -21,7 +21,7 @@ def check_size(schema: object) -> None:
 
 
 def _whole(text: str) -> bool:
-    """Whether a text can be sent."""
+    """Whether a text can be encoded."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -35,11 +35,11 @@ class _Walk:
         self._parts = 0
 
     def enter(self, value: Any, at: str, depth: int) -> None:
-        """Count a part of the schema, and what is in it."""
+        """Count a part of the schema, and everything in it."""
         self._parts += 1
         texts = [value] if isinstance(value, str) else value if isinstance(value, Mapping) else ()
         if not all(text.isascii() or _whole(text) for text in texts):
-            raise GrammarError(f"{at or 'the schema'} has half of a surrogate pair, which is no character")
+            raise GrammarError(f"{at or 'the schema'} has half of a surrogate pair, which is not a character")
         if isinstance(value, str | int | float):
             self._characters += len(value) if isinstance(value, str) else 8
         if self._characters > MAX_CHARACTERS:
@@ -61,7 +61,7 @@ class _Walk:
             for key, item in items:
                 self.enter(item, f"{at}/{key}", depth + 1)
         except _Full as full:
-            # What holds most of it is named, and not the place where the count ran out.
+            # Name the part that holds most of it, not the place where the limit was reached.
             most = self._characters - before[0] > MAX_CHARACTERS // 2 or self._parts - before[1] > MAX_PARTS // 2
             if full.place is None and most:
                 full.place = at

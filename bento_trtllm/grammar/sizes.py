@@ -1,4 +1,4 @@
-"""How long the shortest text of each part of a grammar is."""
+"""The length of the shortest text of each part of a grammar."""
 
 from collections.abc import Mapping
 from heapq import heappop, heappush
@@ -18,20 +18,20 @@ from bento_trtllm.grammar.expressions import (
 
 
 class Sizes:
-    """Characters of shortest texts, for all expressions of some rules at once.
+    """Lengths in characters of shortest texts, for all expressions of some rules at once.
 
-    The least is settled first, and each part is then told once (Knuth's form of Dijkstra's algorithm), so the time is
-    that of a walk over the rules, however they refer to each other.
+    The smallest is settled first, and each part is updated once (Knuth's generalisation of Dijkstra's algorithm), so
+    the time is that of one walk over the rules, however they refer to each other.
     """
 
     def __init__(self, rules: Mapping[str, Expression]) -> None:
         self._queue: list[tuple[int, int, Expression | str]] = []
         self._pushed = 0
-        # Who waits for a rule, or for an expression, by id.
+        # The expressions that depend on a rule, or on an expression, by id.
         self._waiting: dict[str | int, list[Expression | str]] = {}
         self._missing: dict[int, int] = {}
         self._settled: dict[str | int, int] = {}
-        # Ids hold as long as the expressions live.
+        # Ids are valid as long as the expressions exist.
         self._rules = dict(rules)
         seen: set[int] = set()
         for name, rule in self._rules.items():
@@ -42,11 +42,11 @@ class Sizes:
             self._settle(part, size)
 
     def of(self, expression: Expression) -> int | None:
-        """Of one expression of the rules; None if it has no finite text."""
+        """The length for one expression of the rules; None if it has no finite text."""
         return self._settled.get(_key(expression))
 
     def _enter(self, expression: Expression, seen: set[int]) -> None:
-        """Note who waits for whom below an expression, and what waits for nobody."""
+        """Record the dependencies below an expression, and the expressions without any."""
         todo = [expression]
         while todo:
             part = todo.pop()
@@ -93,7 +93,7 @@ class Sizes:
 
 
 def can_be_empty(expression: Expression, rules: Mapping[str, Expression]) -> bool:
-    """Whether the empty text is one of its texts. The expression refers to no rule that leads back to itself."""
+    """Whether the empty text is one of its texts. The expression must not be recursive."""
     if isinstance(expression, Rule):
         return can_be_empty(rules[expression.name], rules)
     if isinstance(expression, Choice):
@@ -105,7 +105,7 @@ def can_be_empty(expression: Expression, rules: Mapping[str, Expression]) -> boo
 
 
 def longest(expression: Expression, rules: Mapping[str, Expression]) -> float:
-    """The length of its longest text, which is math.inf where there is none. No rule leads back to itself."""
+    """The length of its longest text, math.inf if there is none. The expression must not be recursive."""
     known: dict[str, float] = {}
 
     def of(part: Expression) -> float:

@@ -1,4 +1,4 @@
-"""What a schema says of strings: their length, a format, a pattern."""
+"""A schema's keywords for strings: length, format, pattern."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +37,7 @@ def string(rules: Rules, schema: Mapping[str, Any], at: str) -> Expression:
 
 
 def _narrowed(repeat: Repeat, least: int, most: int | None, at: str) -> Repeat:
-    """As many characters as both a pattern and the lengths allow."""
+    """Characters whose number satisfies both a pattern and the lengths."""
     least = max(repeat.least, least)
     ends = [end for end in (repeat.most, most) if end is not None]
     if ends and min(ends) < least:
@@ -46,13 +46,13 @@ def _narrowed(repeat: Repeat, least: int, most: int | None, at: str) -> Repeat:
 
 
 def _of_length(rules: Rules, inside: Expression, least: int, most: int | None, refusal: str) -> Expression:
-    """The same, if all are long enough, and cut to those that are short enough."""
+    """The same strings if all are long enough, restricted to those that are short enough."""
     if not least and most is None:
         return inside
     shortest = Sizes({**rules.rules, "": inside}).of(inside)
     assert shortest is not None  # formats and patterns have finite texts
     plain = not _escapes(inside, rules.rules, set())
-    # A character may be written as up to six.
+    # A character may be written with up to six characters.
     if least and (shortest if plain else -(-shortest // 6)) < least:
         raise GrammarError(refusal.format("minLength"))
     if most is None or longest(inside, rules.rules) <= most:
@@ -63,7 +63,7 @@ def _of_length(rules: Rules, inside: Expression, least: int, most: int | None, r
 
 
 def _escapes(expression: Expression, rules: Mapping[str, Expression], seen: set[str]) -> bool:
-    """Whether a text of it may have a character that is written as several."""
+    """Whether a text of it may have a character that is written with several."""
     if isinstance(expression, Rule):
         if expression.name in seen:
             return False

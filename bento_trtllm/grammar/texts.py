@@ -1,21 +1,21 @@
-"""One of many texts, as an expression in which nothing that several begin with is written twice."""
+"""One of many texts, as an expression in which common beginnings are written once."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby, takewhile
 
 from bento_trtllm.grammar.expressions import Expression, choice, sequence
 
-# Beginnings within beginnings; deeper ones are written out.
+# Nesting of common beginnings; deeper ones are written in full.
 DEPTH = 8
 
 
 def one_of(texts: Iterable[str]) -> Expression:
-    """One of these texts, none of them empty. Whoever follows it has few ways open after each character."""
+    """One of these texts, none of them empty. Only a few ways are open after each character."""
     return _tree(sorted(set(texts)), DEPTH)
 
 
 def _tree(texts: Sequence[str], depth: int) -> Expression:
-    """One of these texts, which are sorted; the empty one may be among them."""
+    """One of these texts, which are sorted and may include the empty text."""
     if not depth:
         return choice(*texts)
     options: list[Expression | str] = []
@@ -24,7 +24,7 @@ def _tree(texts: Sequence[str], depth: int) -> Expression:
         if not first or len(alike) == 1:
             options.append(alike[0])
             continue
-        # Between the first and the last there is nothing with another beginning.
+        # All texts between the first and the last share their beginning.
         shared = takewhile(lambda pair: pair[0] == pair[1], zip(alike[0], alike[-1], strict=False))
         prefix = "".join(letter for letter, _ in shared)
         options.append(sequence(prefix, _tree([text[len(prefix) :] for text in alike], depth - 1)))

@@ -1,4 +1,4 @@
-"""What is known of a schema's values without writing any: their types, and whether two schemas share one."""
+"""What is known about a schema's values without listing them: their types, and whether two schemas overlap."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -7,12 +7,12 @@ from typing import Any
 from bento_trtllm.grammar.references import find
 from bento_trtllm.grammar.said import said
 
-# Options of a oneOf of which each is compared with each.
+# The most options of a oneOf that are compared pairwise.
 MAX_COMPARED = 64
 
 
 def is_kind(value: Any, kind: str) -> bool:
-    """Whether a JSON value is of a JSON Schema type."""
+    """Whether a JSON value has a JSON Schema type."""
     match kind:
         case "string":
             return isinstance(value, str)
@@ -36,7 +36,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def canonical(value: Any) -> str:
-    """Equal for equal values."""
+    """A key that is equal for equal values."""
     return json.dumps(_plain(value), sort_keys=True)
 
 
@@ -51,16 +51,16 @@ def _plain(value: Any) -> Any:
 def all_apart(options: Sequence[Any], document: Any) -> bool:
     """Whether no value that is written for one of the schemas satisfies another one.
 
-    By their types, by a constant that each requires, or by a property that each requires and the other doesn't name:
-    what no schema names is never written. Kinds and constants are looked up in tables, so the time grows with the
-    options and not with their pairs.
+    Decided by their types, by a constant that each requires, or by a property that each requires and the other doesn't
+    name: properties that a schema does not name are never written. Types and constants are looked up in tables, so the
+    time grows with the number of options and not of pairs.
     """
     looks = [_Look(option, document) for option in options]
     keys = set[str]().union(*(look.constants for look in looks))
     groups: dict[frozenset[str], list[_Look]] = {}
     for look in looks:
         groups.setdefault(look.kinds, []).append(look)
-    # Of different kinds: each pair of groups, of which there are few.
+    # For different kinds: each pair of groups, of which there are few.
     mixed = [
         (one, other)
         for i, one in enumerate(groups)
@@ -72,7 +72,7 @@ def all_apart(options: Sequence[Any], document: Any) -> bool:
 
 
 def _apart_by_parts(looks: "Sequence[_Look]", keys: Collection[str]) -> bool:
-    """Whether a key is a different constant in each; and where no one key is in all, each pair has its own."""
+    """Whether some key is a different constant in each; if no key is in all of them, each pair must have one."""
     if len(looks) < 2:
         return True
     for key in keys:
@@ -90,7 +90,7 @@ def _apart_by_parts(looks: "Sequence[_Look]", keys: Collection[str]) -> bool:
 
 
 class _Look:
-    """What tells a schema's values from others: their types, and by property what they are, as JSON."""
+    """What distinguishes a schema's values: their types, and constants by property, as JSON."""
 
     def __init__(self, schema: Any, document: Any) -> None:
         schema = _look(schema, document)
@@ -105,7 +105,7 @@ class _Look:
         self._named = self._required.union(schema.get("properties", ()))
 
     def lacks(self, other: "_Look") -> bool:
-        """Whether both are objects, and the other one requires a property that is none here."""
+        """Whether both are objects, and the other one requires a property that this one does not have."""
         objects = self.kinds <= {"object"} and other.kinds <= {"object"}
         return objects and bool(self._required) and not other._required <= self._named
 
@@ -114,7 +114,7 @@ SIMPLE = ("string", "number", "boolean", "null", "array", "object")
 
 
 def _look(schema: Any, document: Any) -> Mapping[str, Any]:
-    """The schema itself, or what it refers to."""
+    """The schema itself, or the one that it refers to."""
     seen = set()
     while isinstance(schema, Mapping) and isinstance(target := schema.get("$ref"), str) and target not in seen:
         if said(schema).keys() != {"$ref"}:
@@ -125,7 +125,7 @@ def _look(schema: Any, document: Any) -> Mapping[str, Any]:
 
 
 def _constants(schema: Mapping[str, Any], document: Any) -> dict[str, list[Any]]:
-    """The values that are spelled out: the schema's own under "", and those of required properties."""
+    """The values that are listed: the schema's own under "", and those of required properties."""
     found = {}
     for name in ["", *(schema.get("required") or ())]:
         part = schema if not name else _look((schema.get("properties") or {}).get(name), document)

@@ -1,10 +1,10 @@
-"""The command line of pack_model.py: a subcommand an engine, of the engine's own options, and `check`.
+"""The command line of pack_model.py: a subcommand per engine, with the engine's own options, and `check`.
 
     pack_model.py openvino --checkpoint DIR_OR_HF_ID [--precision int4] …
     pack_model.py tensorrt --checkpoint DIR_OR_HF_ID [--preset latency] …
     pack_model.py check TAG
 
-As it once was, `--engine openvino --checkpoint …` and `--check TAG`, it is understood too.
+The older form, `--engine openvino --checkpoint …` and `--check TAG`, still works.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from bento_trtllm.errors import SettingsError
 
 CHECK = "check"
 VALUES = {"str": "NAME", "int": "N", "--checkpoint": "DIR_OR_HF_ID", "--calibration-dataset": "NAME_OR_DIR"}
-"""What --help calls values, by their type or by their option."""
+"""Names of values in --help, by type or by option."""
 
 
 class Packing(BaseModel):
@@ -40,18 +40,18 @@ class Packing(BaseModel):
     checkpoint: str = Field(description="A directory, or a Hugging Face id.")
     revision: str | None = Field(None, description="The branch, tag or commit of a Hugging Face id.")
     tag: str | None = Field(
-        None, description="Name or name:version in the store; without a version, or a tag, a new version is made."
+        None, description="Name or name:version in the store; without a version or a tag, a new version is made."
     )
-    force: CliToggleFlag[bool] = Field(False, description="Replace a model of the same tag.")
+    force: CliToggleFlag[bool] = Field(False, description="Replace a model with the same tag.")
     dry_run: CliToggleFlag[bool] = Field(
         False, description="Check everything, print the plan as JSON, and pack nothing."
     )
 
 
 class Checking(BaseModel):
-    """Read every byte of a packed model, and compare it with what was packed."""
+    """Compare every byte of a pack with what was packed."""
 
-    tag: CliPositionalArg[str] = Field(description="Of the packed model.")
+    tag: CliPositionalArg[str] = Field(description="The pack's tag.")
 
 
 class _Program(BaseSettings):
@@ -59,7 +59,7 @@ class _Program(BaseSettings):
         cli_prog_name="pack_model.py",
         cli_kebab_case=True,
         cli_hide_none_type=True,
-        cli_parse_none_str="left out",  # shown as a default; no tag, revision or GPU is called so
+        cli_parse_none_str="left out",  # shown as a default; no tag, revision or GPU has this name
         cli_exit_on_error=False,
         protected_namespaces=(),
     )
@@ -73,13 +73,13 @@ class _Program(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The command line alone, which pydantic-settings puts before these: no environment variable is an option."""
+        """Only the command line, which pydantic-settings puts before these: environment variables are not options."""
         return (init_settings,)
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to do: pack for `engine` with `options`, those that were given; or check what has the tag."""
+    """What to do: pack for `engine` with those `options` that were given, or check a tag."""
 
     packing: Packing | None = None
     engine: str = ""
@@ -88,7 +88,7 @@ class Command:
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """The command that the arguments are. Raises SettingsError, in one sentence, and SystemExit after --help."""
+    """Parse the arguments. Raises SettingsError, in one sentence, and SystemExit after --help."""
     arguments = _modern(arguments)
     name = next(iter(arguments), "")
     try:
@@ -101,7 +101,7 @@ def parse(arguments: Sequence[str]) -> Command:
         first = error.errors()[0]
         option = _option(str(first["loc"][-1]))
         if first["type"] == "missing":
-            raise SettingsError(f"--{option} is needed to pack") from error
+            raise SettingsError(f"packing needs --{option}") from error
         what = first["msg"]
         raise SettingsError(f"--{option} {first['input']} cannot be used: {what[:1].lower()}{what[1:]}") from error
     if isinstance(command, Checking):
@@ -109,7 +109,7 @@ def parse(arguments: Sequence[str]) -> Command:
     if not isinstance(command, Packing):
         raise SettingsError(
             f"say what to pack for: pack_model.py {' or '.join(ENGINES)} --checkpoint DIR_OR_HF_ID, or check TAG to "
-            "check what is packed"
+            "check a pack"
         )
     given = command.model_fields_set & options_of(name).model_fields.keys()
     packing = Packing.model_validate(command.model_dump(include=set(Packing.model_fields)))
@@ -117,7 +117,7 @@ def parse(arguments: Sequence[str]) -> Command:
 
 
 def _program() -> type[_Program]:
-    """Each engine's options, as fields alone: what must go together is for the engine to say."""
+    """Each engine's options, as plain fields: the engine itself checks which go together."""
     engines: dict[str, Any] = {}
     subcommand: Any = CliSubCommand
     for name in ENGINES:
@@ -132,14 +132,14 @@ def _program() -> type[_Program]:
 
 
 def _add(container: argparse.ArgumentParser, *flags: str, **keywords: Any) -> argparse.Action:
-    """Add an option, whose value is called by what it is rather than by Python's type."""
+    """Add an option, and name its value after its meaning rather than its Python type."""
     if (kind := keywords.get("metavar")) in VALUES:
         keywords["metavar"] = VALUES.get(flags[0], VALUES[kind])
     return container.add_argument(*flags, **keywords)
 
 
 def _modern(arguments: Sequence[str]) -> list[str]:
-    """The subcommand in front, where it is given as `--engine NAME` or `--check TAG`."""
+    """Put the subcommand first if it is given as `--engine NAME` or `--check TAG`."""
     rest, given = [], {}
     words = iter(arguments)
     for word in words:
@@ -151,13 +151,13 @@ def _modern(arguments: Sequence[str]) -> list[str]:
     if "--check" in given:
         others = [word.partition("=")[0] for word in rest if word.startswith("--checkpoint")]
         if odd := [option for option in given if option == "--engine"] + others:
-            raise SettingsError(f"--check takes the tag of a packed model, and no {odd[0]}")
+            raise SettingsError(f"--check takes the tag of a pack, and no {odd[0]}")
         return [CHECK, given["--check"], *rest]
     return [given["--engine"], *rest] if "--engine" in given else rest
 
 
 def _explain(message: str, name: str) -> str:
-    """What argparse says; of an option that another engine has, whose it is."""
+    """argparse's message; for another engine's option, a sentence that says which engine has it."""
     if found := re.match(r"unrecognized arguments: --([a-z-]+)", message):
         for other in ENGINES:
             if other != name and found[1] in _options(options_of(other)):
@@ -166,7 +166,7 @@ def _explain(message: str, name: str) -> str:
 
 
 def _options(model: type[BaseModel]) -> set[str]:
-    """What a model's fields are called as options."""
+    """The names of a model's fields as options."""
     aliases = [info.validation_alias for info in model.model_fields.values()]
     others = [name for each in aliases if isinstance(each, AliasChoices) for name in each.choices]
     return {_option(name) for name in (*model.model_fields, *others) if isinstance(name, str)}

@@ -1,7 +1,7 @@
-"""Packing: from a checkpoint to a model in the BentoML model store.
+"""Packing: from a checkpoint to a pack in the BentoML model store.
 
-A packed model is a directory: engine/ (what Triton runs), tokenizer/ (the checkpoint's own files),
-repository/ (Triton's model repository) and manifest.json.
+A pack is a directory: engine/ (what Triton runs), tokenizer/ (the checkpoint's own files), repository/ (Triton's model
+repository) and manifest.json.
 """
 
 import errno
@@ -21,7 +21,7 @@ from bento_trtllm.manifest import Manifest
 from bento_trtllm.packing.repository import configurations, write_repository
 from bento_trtllm.text.text import Text
 
-# For what the plan does not count: the repository, file headers, the filesystem's own needs.
+# For what the plan does not count: the repository, file headers, the filesystem's own overhead.
 MARGIN = 16 << 20
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -30,7 +30,7 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def plan(
     argument: str, engine: Engine, *, tag: str | None = None, revision: str | None = None, force: bool = False
 ) -> dict[str, Any]:
-    """What pack would do with the same arguments, with every check that it makes; writes nothing of it.
+    """What `pack` would do with the same arguments, after all of its checks; packs nothing.
 
     A Hugging Face id is downloaded to be checked.
     """
@@ -66,10 +66,10 @@ def plan(
 def pack(
     argument: str, engine: Engine, *, tag: str | None = None, revision: str | None = None, force: bool = False
 ) -> str:
-    """Pack a directory or a Hugging Face id, and return the tag, name:version, that it has in the store.
+    """Pack a directory or a Hugging Face id, and return its tag in the store, name:version.
 
-    With `force` a model of the same tag is replaced once the new one is complete. Raises BentoTRTLLMError, in
-    one sentence; then, and on any other exception, the store is as it was.
+    With `force` a model with the same tag is replaced once the new one is complete. Raises BentoTRTLLMError, in one
+    sentence; after that or any other exception the store is as it was before.
     """
     engine.check_machine()
     checkpoint = find_checkpoint(argument, revision)
@@ -88,7 +88,7 @@ def pack(
     except OSError as error:
         if error.errno in NO_SPACE:
             raise StoreError(
-                f"the disk of {home()} is full, or its quota used up: free some space, or set BENTOML_HOME "
+                f"the disk of {home()} is full, or its quota is used up: free some space, or set BENTOML_HOME "
                 "to another disk"
             ) from error
         raise
@@ -113,7 +113,7 @@ def _describe(build: Build) -> Manifest:
         **part,
         source=checkpoint.source,
         revision=checkpoint.revision,
-        # An engine that is bound to a machine is told from others by it, whatever the revision says.
+        # It identifies an engine that is bound to a machine, whatever the revision says.
         checksum=checkpoint.checksum if checkpoint.revision is None or part["build"] else None,
         architecture=checkpoint.config.architecture,
         parameters=checkpoint.parameters,
@@ -125,7 +125,7 @@ def _describe(build: Build) -> Manifest:
 
 
 def _check_text(checkpoint: Checkpoint) -> None:
-    """Read what the service will read of the checkpoint. Raises CheckpointError for what it could not serve."""
+    """Read what the service will read from the checkpoint. Raises CheckpointError for what it could not serve."""
     Text.read(checkpoint.path, end_ids=checkpoint.eos_ids).check()
 
 

@@ -1,7 +1,7 @@
-"""Triton's model repository, as it is packed; triton/process/repository.py places it at each launch.
+"""Triton's model repository as it is packed; triton/process/repository.py prepares it for each launch.
 
-Four models, NVIDIA's inflight_batcher_llm: the service talks to `tensorrt_llm` with token ids; `ensemble`
-(preprocessing → tensorrt_llm → postprocessing) is for any other gRPC client that wants text.
+It has the four models of NVIDIA's inflight_batcher_llm: the service exchanges token ids with `tensorrt_llm`; `ensemble`
+(preprocessing → tensorrt_llm → postprocessing) is for other gRPC clients that send text.
 """
 
 import shutil
@@ -41,7 +41,7 @@ def write_repository(directory: Path, build: Build) -> None:
 
 
 def configurations(build: Build) -> list[pb.ModelConfig]:
-    """The four models, in the dialect of the engine's release."""
+    """The configurations of the four models, in the dialect of the engine's release."""
     config = build.model_config()
     text = (preprocessing(build.checkpoint), postprocessing(), ensemble())
     *others, whole = map(build.dialect.adapt, text)
@@ -49,7 +49,7 @@ def configurations(build: Build) -> list[pb.ModelConfig]:
 
 
 def _without_what_the_engine_lacks(whole: pb.ModelConfig, known: set[str]) -> pb.ModelConfig:
-    """Take the inputs out of the ensemble, in place, that lead to none of the engine's."""
+    """Remove, in place, the ensemble's inputs that the engine does not have."""
     for step in whole.ensemble_scheduling.step:
         if step.model_name == "tensorrt_llm":
             for name in set(step.input_map) - known:
@@ -105,7 +105,7 @@ def postprocessing() -> pb.ModelConfig:
     )
 
 
-# Input of the ensemble -> input of tensorrt_llm, where no other model stands between.
+# Inputs of the ensemble that go directly to tensorrt_llm, and the names of its inputs.
 _PASSED = {
     "num_return_sequences": "num_return_sequences",
     "exclude_input_in_output": "exclude_input_in_output",
@@ -209,7 +209,7 @@ def _python_model(
         input=inputs,
         output=outputs,
         parameters=parameters(values),
-        # One instance: several would let the pieces of a stream overtake each other.
+        # One instance: with several, the pieces of a stream could overtake each other.
         instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],
     )
 
@@ -220,6 +220,6 @@ def _write(directory: Path, config: pb.ModelConfig, *sources: Path) -> None:
     for source in sources:
         shutil.copyfile(source, version / source.name)
     if not sources:
-        # The model store keeps files, not empty folders, and Triton wants the version's folder.
+        # The model store keeps files, not empty folders, and Triton requires the version's folder.
         (version / ".keep").touch()
     (directory / config.name / CONFIG).write_text(text_format.MessageToString(config), "utf-8")

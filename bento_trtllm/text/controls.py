@@ -1,4 +1,4 @@
-"""Control tokens: found where a template writes them, and never where a user does."""
+"""Control tokens: recognised where a template writes them, never where a user does."""
 
 import re
 import secrets
@@ -6,27 +6,28 @@ from collections.abc import Iterator, Mapping
 
 from tokenizers import AddedToken
 
-# Characters that are searched at once: one search holds Python's lock.
+# Characters that are searched at once: a search holds Python's lock.
 SLICE = 32_768
 # Parts of a text that are joined at once, for the same reason.
 JOINED = 4096
-# Digits, which no filter of a template changes: neither `upper` nor `tojson` with all its arguments. Unknown to users,
-# so that no text of theirs can hold them. Some of a mark are enough, for a template may cut a text: `content[1:]`.
+# Digits, which no filter of a template changes: neither `upper` nor `tojson` with any arguments. They are unknown to
+# users, so that their text cannot contain them. Some digits of a mark are enough, since a template may cut a text:
+# `content[1:]`.
 DIGITS, ENOUGH = 24, 4
 
 
 class Controls:
-    """Marks the control tokens in a user's words before a template gets them, and finds the template's own after.
+    """Marks control tokens in a user's text before it enters a template, and finds the template's own afterwards.
 
-    The marks stand on both sides of a token, so that a template can still look for it: `split('</think>')` leaves one
-    of them on each side, which mean nothing then.
+    The marks are on both sides of a token, so that a template can still look for it: `split('</think>')` leaves one
+    mark on each side, which then means nothing.
     """
 
     def __init__(self, tokens: Mapping[int, AddedToken]) -> None:
-        """`tokens` by id; each is honoured as the `tokenizers` library does: lstrip, rstrip, single_word."""
+        """`tokens` by id; their lstrip, rstrip and single_word are honoured as by the `tokenizers` library."""
         self.ids = {token.content: i for i, token in tokens.items()}
         self._tokens = {token.content: token for token in tokens.values()}
-        # Longest first, so that no token hides a longer one that begins alike.
+        # Longest first, so that no token hides a longer one with the same beginning.
         names = sorted(self.ids, key=len, reverse=True)
         self._names = re.compile("|".join(map(re.escape, names)) or r"(?!)")
         self._longest = max(map(len, names), default=1)
@@ -48,7 +49,7 @@ class Controls:
     def find(self, prompt: str) -> Iterator[tuple[int, int, int]]:
         """Where each of the template's own control tokens begins and ends in a prompt, and its id.
 
-        With the whitespace that a token takes in.
+        Includes the whitespace that a token absorbs.
         """
         last = 0
         for match in self._search(prompt):
@@ -73,7 +74,7 @@ class Controls:
         return (text.count(self._open) + text.count(self._close)) * DIGITS
 
     def _is_marked(self, prompt: str, start: int, end: int) -> bool:
-        # A longer token may seem to be there, with a digit of the mark.
+        # A longer token may seem to be there, including a digit of the mark.
         opened = prompt.endswith(self._open[-ENOUGH:], 0, start)
         return opened and self._close[:ENOUGH] in prompt[start : end + ENOUGH]
 

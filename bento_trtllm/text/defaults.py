@@ -1,4 +1,4 @@
-"""How an answer is sampled where the request leaves it open: the checkpoint's generation_config.json."""
+"""How an answer is sampled if the request does not say: the checkpoint's generation_config.json."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ FILE = "generation_config.json"
 
 
 class _Generation(BaseModel):
-    """Its fields of that meaning. Numbers may stand in quotes, as in some checkpoints."""
+    """Its fields about sampling. Numbers may be in quotes, as in some checkpoints."""
 
     do_sample: bool | None = None
     temperature: float | None = Field(None, ge=0, allow_inf_nan=False)
@@ -23,7 +23,7 @@ class _Generation(BaseModel):
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a request leaves open."""
+    """Values for what a request leaves open."""
 
     temperature: float = 1.0
     top_p: float | None = None
@@ -32,7 +32,7 @@ class Defaults:
 
     @classmethod
     def read(cls, directory: Path) -> "Defaults":
-        """From a directory with generation_config.json; OpenAI's defaults where there is none.
+        """From a directory's generation_config.json; OpenAI's defaults if there is none.
 
         Raises CheckpointError for values that no request could have.
         """

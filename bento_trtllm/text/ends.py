@@ -1,6 +1,6 @@
-"""Which tokens end an answer, and which of them first: TensorRT-LLM knows one end token, the others are stop words.
+"""A checkpoint's end tokens, in order: TensorRT-LLM takes one end token, the others become stop words.
 
-Files that cannot be read change nothing here: packing says elsewhere what is wrong with them.
+Unreadable files are ignored here: packing reports them elsewhere.
 """
 
 import re
@@ -14,14 +14,14 @@ from bento_trtllm.text.templates import DEFAULT, MARK, Templates
 
 
 def end_tokens(directory: Path, eos_ids: Sequence[int]) -> tuple[int, ...]:
-    """All end tokens of a checkpoint, the one that ends a chat's turn first: it is what an answer ends with.
+    """All end tokens of a checkpoint, first the one that ends a chat's turn, with which answers usually end.
 
-    That is what the checkpoint's own chat template writes right after an answer; without a template the tokenizer's
-    eos_token. Either counts whether or not the configs, whose `eos_ids` are, know it.
+    That is what the checkpoint's own chat template writes right after an answer; without a template it is the
+    tokenizer's eos_token. Either is included even if the configs, which `eos_ids` come from, do not name it.
     """
     try:
         added = read_json(directory / "tokenizer.json").get("added_tokens") or ()
-        # Also those that are not special: a template makes control tokens of them.
+        # Also those that are not special: a template can turn them into control tokens.
         ids = {token["content"]: token["id"] for token in added if isinstance(token, dict) and token.get("content")}
         templates = Templates.read(directory)
     except (CheckpointError, KeyError, TypeError, OSError):
@@ -32,7 +32,7 @@ def end_tokens(directory: Path, eos_ids: Sequence[int]) -> tuple[int, ...]:
 
 
 def _written_after_answer(templates: Templates, ids: Mapping[str, int]) -> int | None:
-    """The first control token behind an answer in the checkpoint's own template."""
+    """The first control token after an answer in the checkpoint's own template."""
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}]
     if not ids or DEFAULT not in templates.sources:
         return None

@@ -1,4 +1,4 @@
-"""Jinja as transformers sets it up for chat templates (5.24, utils/chat_template_utils.py), and what a source says."""
+"""Jinja as transformers sets it up for chat templates (5.24, utils/chat_template_utils.py), and analysis of sources."""
 
 import json
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from bento_trtllm.errors import CheckpointError
 
 
 class GenerationBlocks(Extension):
-    """`{% generation %}…{% endgeneration %}`, which marks for training what the model writes: its body, rendered."""
+    """`{% generation %}…{% endgeneration %}`, which marks the model's own text for training: renders just its body."""
 
     tags = {"generation"}  # noqa: RUF012 (Jinja's own way)
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """As transformers' AssistantTracker: a call block, so that what is set inside stays inside."""
+        """Like transformers' AssistantTracker: a call block, so that variables set inside stay local."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
@@ -32,7 +32,7 @@ class GenerationBlocks(Extension):
 
 
 def compiled(source: str) -> Template:
-    """A template with all that transformers gives to one. Raises CheckpointError."""
+    """A template with everything that transformers provides. Raises CheckpointError."""
     try:
         return _environment().from_string(source)
     except (TemplateError, RecursionError) as error:
@@ -40,12 +40,12 @@ def compiled(source: str) -> Template:
 
 
 def variables(source: str) -> frozenset[str]:
-    """The names that a template expects to be given. Raises CheckpointError."""
+    """The names of the variables that a template expects. Raises CheckpointError."""
     return frozenset(meta.find_undeclared_variables(_parsed(source)))
 
 
 def literals(source: str) -> set[str]:
-    """The texts that stand in a template: outside its tags, and as strings within. Raises CheckpointError."""
+    """The literal texts in a template: outside its tags, and as strings within. Raises CheckpointError."""
     tree = _parsed(source)
     plain = {node.data for node in tree.find_all(nodes.TemplateData)}
     return plain | {node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)}
@@ -79,7 +79,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON as it is; Jinja's own filter escapes it for HTML."""
+    """Plain JSON; Jinja's own filter escapes it for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

@@ -1,4 +1,4 @@
-"""The checkpoint's JSON files that say how text is read and written."""
+"""Reads the checkpoint's JSON files about text."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,11 @@ from bento_trtllm.errors import CheckpointError
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object from a file; empty where there is none. Raises CheckpointError for anything else."""
+    """The object in a file; empty if there is no file. Raises CheckpointError for anything else."""
     if not path.is_file():
         return {}
     try:
-        data = json.loads(path.read_text("utf-8-sig"))  # some editors put a byte order mark before it
+        data = json.loads(path.read_text("utf-8-sig"))  # some editors add a byte order mark
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(data, dict):

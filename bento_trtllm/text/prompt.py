@@ -1,4 +1,4 @@
-"""Prompts: what the model reads before the user's words."""
+"""The default system prompt, and Llama 3's prompt format."""
 
 SYSTEM_PROMPT = (
     "You are a helpful, honest and careful assistant. Answer as clearly and as usefully as you can, "

@@ -1,10 +1,10 @@
-"""Stop strings: text that ends an answer, wherever the borders between tokens fall."""
+"""Stop strings: text that ends an answer, wherever the boundaries between tokens are."""
 
 from collections.abc import Sequence
 
 
 class StopStrings:
-    """Passes text on, up to the first stop string; holds back what may turn out to be the start of one.
+    """Passes text on, up to the first stop string; holds back what may be the start of one.
 
     With `keep` the stop string is passed on as well.
     """
@@ -21,14 +21,14 @@ class StopStrings:
         return bool(self._stops)
 
     def feed(self, text: str) -> tuple[str, bool]:
-        """The text that may be shown now, and whether a stop string was met; nothing may follow it then."""
+        """The text that may be sent now, and whether a stop string was found; then nothing may follow."""
         if not self._stops:
             return text, False
         text = self._held + text
         found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self._held = ""
-            # The one that is complete first, so that it does not matter how the text was cut into pieces.
+            # The one that is complete first, so that it does not matter how the text was split into pieces.
             end, start, self.met = min(found)
             return text[: end if self._keep else start], True
         keep = self._possible_start(text)
@@ -36,12 +36,12 @@ class StopStrings:
         return text[: len(text) - keep], False
 
     def flush(self) -> str:
-        """What was held back, once no more text comes."""
+        """The text that was held back, once there is no more."""
         held, self._held = self._held, ""
         return held
 
     def _possible_start(self, text: str) -> int:
-        """Length of the longest end of the text that begins a stop string."""
+        """Length of the longest suffix of the text that begins a stop string."""
         for size in range(min(self._longest - 1, len(text)), 0, -1):
             if any(stop.startswith(text[-size:]) for stop in self._stops):
                 return size

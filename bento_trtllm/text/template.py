@@ -1,4 +1,4 @@
-"""From what a user says to the prompt the model reads."""
+"""From a user's messages to the prompt that the model reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from bento_trtllm.text.environment import compiled, variables
 from bento_trtllm.text.prompt import PROMPT_TEMPLATE
 from bento_trtllm.text.templates import CALLED, DEFAULT, MARK, SYSTEM, WITH_TOOLS, Templates
 from bento_trtllm.text.tokenizer import LLAMA3_TOKENS, PromptTokenizer
-from bento_trtllm.text.tools import spoken
+from bento_trtllm.text.tools import as_text
 
 LLAMA3 = Path(__file__).with_name("llama3.jinja")
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A template, and what it can show."""
+    """A template, and what it supports."""
 
     template: Template
     knows_tools: bool
@@ -32,9 +32,9 @@ class _Source:
 
 
 class ChatTemplate:
-    """Fills in Llama 3's prompt format, or the checkpoint's own chat template where it is no Llama 3.
+    """Renders Llama 3's prompt format, or the checkpoint's own chat template if it is not a Llama 3.
 
-    Raises CheckpointError where the checkpoint has neither Llama 3's control tokens nor a template.
+    Raises CheckpointError if the checkpoint has neither Llama 3's control tokens nor a template.
     """
 
     def __init__(self, directory: Path, tokenizer: PromptTokenizer) -> None:
@@ -52,11 +52,11 @@ class ChatTemplate:
         self._with_tools = _Source.read(sources.get(WITH_TOOLS, sources[DEFAULT]), templates)
         with_system = templates.try_out(self._default.template, SYSTEM)
         self._knows_system, self._refuses_system = MARK in with_system, not with_system
-        # A Llama 3 that was tuned to another format has its tokens still.
+        # A Llama 3 fine-tuned to another format still has Llama 3's tokens.
         self._is_llama3 = tokenizer.is_llama3 and LLAMA3_TOKENS[1] in sources[DEFAULT]
 
     def prompt(self, user_prompt: str, system_prompt: str) -> list[int]:
-        """Token ids of one question, with PROMPT_TEMPLATE on a Llama 3."""
+        """Token ids of a single user prompt, with PROMPT_TEMPLATE on a Llama 3."""
         if not self._is_llama3:
             if self._refuses_system:
                 return self.chat([{"role": "user", "content": "\n\n".join(filter(None, [system_prompt, user_prompt]))}])
@@ -78,35 +78,35 @@ class ChatTemplate:
         continued: bool = False,
         **others: Any,
     ) -> list[int]:
-        """Token ids of a conversation, with the checkpoint's own template. Raises CheckpointError, and TextTooLong.
+        """Token ids of a conversation, with the checkpoint's own template. Raises CheckpointError and TextTooLong.
 
-        Control tokens in the messages and the variables become plain characters. Where the template knows of no tools,
-        they are described in a message, and so are earlier calls. With `continued` the prompt ends within the last
-        message, so that the model goes on with it.
+        Control tokens in the messages and the variables become plain characters. If the template does not support
+        tools, they are described as text in a message, and so are earlier calls. With `continued` the prompt ends
+        within the last message, so that the model continues it.
         """
-        # Before anything is done with it.
+        # Before any other work.
         self._tokenizer.check_length(_characters(messages) + _characters(tools))
         source = self._with_tools if tools else self._default
         shown = tools or None
         if shown and not source.knows_tools:
-            messages, shown = spoken(messages, shown, system=self._knows_system), None
+            messages, shown = as_text(messages, shown, system=self._knows_system), None
         elif not source.knows_calls:
-            messages = spoken(messages)
+            messages = as_text(messages)
         if continued:
             messages = _marked(messages)
-        # All that transformers gives, also where there is none of it: templates ask whether it is defined.
+        # All variables that transformers passes, even if they are None: templates test whether they are defined.
         given = {"messages": messages, "tools": shown, "documents": None, **others}
         guarded = {name: self._guard(value) for name, value in given.items()}
         try:
             text = source.template.render({**self._names, "add_generation_prompt": not continued, **guarded})
-        except Exception as error:  # a template is foreign code, and may fail in any way
+        except Exception as error:  # a template is third-party code, and may fail in any way
             raise CheckpointError(f"The checkpoint's chat template refused the messages: {error}") from error
         if continued:
             text = _to_mark(text)
         return self._tokenizer.encode(text)
 
     def _guard(self, value: Any) -> Any:
-        """The value with the control tokens in all its strings marked as plain characters."""
+        """The value, with the control tokens in all its strings marked as plain characters."""
         if isinstance(value, str):
             return self._tokenizer.protect(value)
         if isinstance(value, dict):
@@ -128,7 +128,7 @@ def _to_mark(text: str) -> str:
 
 
 def _characters(value: Any) -> int:
-    """How long all texts in a value are, names aside."""
+    """The total length of all strings in a value, not counting names."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):

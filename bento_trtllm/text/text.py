@@ -1,4 +1,4 @@
-"""All that is read of a checkpoint to understand requests and to write answers."""
+"""Everything about text that is read from a checkpoint: tokenizer, chat templates, sampling defaults."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from bento_trtllm.text.tokenizer import PromptTokenizer
 
 @dataclass(frozen=True)
 class Text:
-    """What packing tries is what serving reads: whatever packs, serves."""
+    """Packing checks exactly what serving reads, so that whatever packs can be served."""
 
     tokenizer: PromptTokenizer
     template: ChatTemplate
@@ -23,16 +23,17 @@ class Text:
     def read(
         cls, directory: Path, most: int | None = None, end_ids: Collection[int] = (), shown: Collection[str] = ()
     ) -> "Text":
-        """From a directory with the tokenizer's files; see PromptTokenizer. Raises CheckpointError."""
+        """Read a directory with the tokenizer's files; see PromptTokenizer. Raises CheckpointError."""
         tokenizer = PromptTokenizer(directory, most, end_ids, shown)
         return cls(tokenizer, ChatTemplate(directory, tokenizer), Defaults.read(directory))
 
     def check(self) -> None:
-        """Render a chat. Raises CheckpointError where the template refuses the simplest there is.
+        """Render a chat.
 
-        And for a tokenizer whose tokens would be shown as other text than they are.
+        Raises CheckpointError if the template refuses even the simplest chat, or if the tokenizer's tokens would be
+        decoded wrongly here.
         """
         if not self.tokenizer.is_byte_level:
-            raise CheckpointError("The tokenizer is not byte-level, as Llama 3's is: its tokens cannot be shown.")
+            raise CheckpointError("The tokenizer is not byte-level, as Llama 3's is: its tokens cannot be decoded.")
         self.template.chat([{"role": "user", "content": "Hello"}])
         self.template.prompt("Hello", SYSTEM_PROMPT)

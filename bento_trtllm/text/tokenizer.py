@@ -1,4 +1,4 @@
-"""The checkpoint's tokenizer, on the side of the service: prompts to token ids, tokens to bytes."""
+"""The checkpoint's tokenizer as the service uses it: prompts to token ids, tokens to bytes."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -17,14 +17,13 @@ from bento_trtllm.text.vocabulary import token_bytes
 # The tokens that PROMPT_TEMPLATE is written with.
 LLAMA3_TOKENS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 
-# The system prompt and the template's own words are the same in most requests, and most of what there is to encode.
+# The system prompt and the template's own text are the same in most requests, and most of what is encoded.
 SHORT, MOST_PARTS = 2048, 128
-# SLICE characters are encoded at once, in a few milliseconds. The library lets go of Python's lock meanwhile where it
-# is given batches, and not else (tokenizers 0.23).
-# Where a text may be cut between two calls: before a space or a stop that follows a letter, which no pre-tokenizer of
-# byte-level vocabularies takes as one word.
+# SLICE characters are encoded at once, in a few milliseconds. The library releases Python's lock meanwhile only if it
+# is given a batch (tokenizers 0.23). A text may be split between two calls before a space or punctuation that follows a
+# letter, since no pre-tokenizer of byte-level vocabularies treats the two as one word.
 BORDER = re.compile(r"(?<=[^\W\d_])[ \n。、，！？]")
-# No text that means something goes on for so long without one. A word of a million letters takes a second.
+# No meaningful text goes on for this long without such a place. A word of a million letters takes a second.
 LONGEST_WORD = 131_072
 PROBES = (
     "Some words",
@@ -40,15 +39,15 @@ PROBES = (
 
 
 class TextTooLong(BentoTRTLLMError):
-    """A text has more tokens than there is room for."""
+    """A text has more tokens than fit."""
 
 
 class PromptTokenizer:
     """Encodes prompts in which only the template's own control tokens are control tokens.
 
-    Those are the special tokens, and whatever other added tokens the checkpoint's chat templates can write.
-    `protect` marks those that stand in a user's words, before the words enter a template; `encode` takes the marks out
-    again and reads those tokens as plain characters.
+    Control tokens are the special tokens, and any other added tokens that the checkpoint's chat templates can write.
+    `protect` marks those in a user's text before the text enters a template; `encode` removes the marks and reads those
+    tokens as plain characters.
 
     Raises CheckpointError for files that cannot be read.
     """
@@ -60,10 +59,10 @@ class PromptTokenizer:
         end_ids: Collection[int] = (),
         shown: Collection[str] = (),
     ) -> None:
-        """`most` tokens are encoded of a text; a longer one raises TextTooLong, before it has cost more than these.
+        """At most `most` tokens of a text are encoded; a longer text raises TextTooLong without costing more than that.
 
-        `end_ids` are tokens that end an answer: no part of its text, whatever the tokenizer says of them. `shown` are
-        control tokens that are a part of it.
+        `end_ids` are end tokens: not part of an answer's text, whatever the tokenizer says about them. `shown` are
+        control tokens that are part of it.
         """
         self._most = most
         self.config = read_json(directory / CONFIG)
@@ -82,20 +81,20 @@ class PromptTokenizer:
         self._controls = Controls(self._control_tokens(templates))
         self.special_ids = self._controls.ids
         self.prefix = self._read_prefix()
-        # A token is at most so many bytes, and a character at least one; a normalizer may drop some.
+        # A token is at most this many bytes, and a character at least one; a normalizer may drop some.
         longest = max(map(len, self._bytes), default=1)
         self._most_characters = most * longest if most and self._tokenizer.normalizer is None else None
         self._slice = SLICE if self._may_be_cut() else None
         self._encode_part = lru_cache(MOST_PARTS)(self._encode_now)
 
     def _add_named(self, templates: Templates) -> None:
-        """Make special tokens of those with a name (bos_token, …) that the tokenizer has as mere words of its own."""
+        """Make named tokens (bos_token, …) special that the tokenizer has only as ordinary words."""
         added = {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}
         words = sorted(set(templates.names.values()) - added)
         self._tokenizer.add_special_tokens([word for word in words if self._tokenizer.token_to_id(word) is not None])
 
     def _control_tokens(self, templates: Templates) -> dict[int, AddedToken]:
-        """Control tokens by id; the library reads none of them out of a text any more."""
+        """Control tokens by id; from here on the library recognises none of them in a text."""
         added = {i: token for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.content}
         others = [token for token in added.values() if not token.special and not token.content.isspace()]
         texts = list(templates.written()) if others else []
@@ -108,34 +107,34 @@ class PromptTokenizer:
         names = [token.content for token in controls.values()]
         plain = self._tokenizer.encode_batch_fast(names, add_special_tokens=False)
         for (i, token), encoding in zip(controls.items(), plain, strict=True):
-            # A word that a template writes, too, may be in the vocabulary as such.
+            # A word that a template also writes may be in the vocabulary as an ordinary word.
             if i in encoding.ids and not token.content.isalnum():
-                raise CheckpointError(f"The tokenizer makes the control token {token.content} of plain characters.")
+                raise CheckpointError(f"The tokenizer reads plain characters as the control token {token.content}.")
         return controls
 
     def _read_prefix(self) -> tuple[int, ...]:
-        """What the tokenizer itself puts before a bare text: a BOS token, or nothing."""
+        """What the tokenizer itself puts before bare text: a BOS token, or nothing."""
         encoding = self._tokenizer.encode("a")
         length = next((i for i, special in enumerate(encoding.special_tokens_mask) if not special), 0)
         return tuple(encoding.ids[:length])
 
     @property
     def is_llama3(self) -> bool:
-        """Whether the vocabulary has the tokens that Llama 3's prompt format is written with."""
+        """Whether the vocabulary has the control tokens of Llama 3's prompt format."""
         return all(token in self.special_ids for token in LLAMA3_TOKENS)
 
     @property
     def is_byte_level(self) -> bool:
-        """Whether its tokens are bytes in GPT-2's alphabet, as they are read here."""
+        """Whether its tokens are bytes in GPT-2's alphabet, which is what this class expects."""
         ids = self.encode_text("".join(PROBES))
         return self.decode(ids) == self._tokenizer.decode(ids)
 
     def protect(self, text: str) -> str:
-        """Mark each control token in a user's text as plain characters."""
+        """A user's text with each control token in it marked as plain characters."""
         return self._controls.protect(text)
 
     def encode(self, prompt: str) -> list[int]:
-        """Token ids of a filled-in template. Adds no token that the template does not write. Raises TextTooLong."""
+        """Token ids of a rendered template. Adds no token that the template does not write. Raises TextTooLong."""
         self.check_length(len(prompt) - self._controls.marks(prompt))
         ids: list[int] = []
         at = 0
@@ -154,7 +153,7 @@ class PromptTokenizer:
         return ids
 
     def count(self, text: str) -> int:
-        """How many tokens a text of some thousand characters is, whatever there is room for."""
+        """The number of tokens in a text of up to some thousand characters, whether or not they fit."""
         return len(self._encode_now(text))
 
     def ids(self, text: str) -> Sequence[int]:
@@ -162,12 +161,12 @@ class PromptTokenizer:
         return self._encode_now(text)
 
     def check_length(self, characters: int) -> None:
-        """Refuse a text that is too long whatever stands in it. Raises TextTooLong."""
+        """Refuse a text that is too long whatever its content. Raises TextTooLong."""
         if self._most_characters is not None and characters > self._most_characters:
             raise TextTooLong(f"The text has {characters} characters, and so over {self._most} tokens.")
 
     def _extend(self, ids: list[int], text: str) -> None:
-        """Add a text's tokens to those before it."""
+        """Append a text's tokens."""
         if len(text) <= SHORT:
             ids += self._encode_part(text)
         else:
@@ -177,7 +176,7 @@ class PromptTokenizer:
         self._check_count(len(ids), self._most)
 
     def _may_be_cut(self) -> bool:
-        """Whether this tokenizer reads texts alike, cut or not; one that marks the beginning of a text does not."""
+        """Whether this tokenizer encodes a split text like the whole: not if it marks the beginning of a text."""
         return self._encode_now("".join(PROBES)) == tuple(i for part in PROBES for i in self._encode_now(part))
 
     def control(self, name: str) -> int | None:
@@ -195,7 +194,7 @@ class PromptTokenizer:
         return detokenizer.feed(ids) + detokenizer.flush()
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens, all at once, without control tokens."""
+        """The text of tokens, decoded at once, without control tokens."""
         detokenizer = self.detokenizer()
         return detokenizer.feed(ids) + detokenizer.flush()
 
@@ -217,7 +216,7 @@ class PromptTokenizer:
         if not text:
             return ()
         encoding = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0]
-        # Before the ids become Python's, which takes its lock.
+        # Before the ids are converted to Python's, which needs its lock.
         self._check_count(len(encoding), most)
         return tuple(encoding.ids)
 
@@ -227,10 +226,10 @@ class PromptTokenizer:
 
 
 def slices(text: str, size: int, longest: int = LONGEST_WORD) -> Iterator[str]:
-    """A text in parts of about so many characters, each of which is encoded as it is in the whole.
+    """A text in parts of about `size` characters, each encoded as it would be within the whole.
 
-    Where no place to cut comes within `longest` further characters, it is cut there, and a few tokens around the cut
-    may be others than in the whole; their text is the same.
+    If there is no place to split within `longest` further characters, the text is split there, and a few tokens around
+    the split may differ from those of the whole; their text is the same.
     """
     start = 0
     while len(text) - start > size:
@@ -246,5 +245,5 @@ def slices(text: str, size: int, longest: int = LONGEST_WORD) -> Iterator[str]:
 def _read_tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library has no class of its own
+    except Exception as error:  # the library has no error class of its own
         raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error

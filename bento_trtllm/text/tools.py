@@ -1,4 +1,4 @@
-"""Tools for a template that knows of none: described in words, in the format that api/tools/llama3.py reads."""
+"""Tools for a template without support for them: described as text, in the format that api/tools/llama3.py reads."""
 
 import json
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ INSTRUCTIONS = (
 Message = dict[str, Any]
 
 
-def spoken(messages: Sequence[Message], tools: Sequence[Any] = (), *, system: bool = True) -> list[Message]:
-    """The conversation as texts: what tools there are, earlier calls, and their results.
+def as_text(messages: Sequence[Message], tools: Sequence[Any] = (), *, system: bool = True) -> list[Message]:
+    """The conversation as plain text: the tools, earlier calls, and their results.
 
-    `system` says whether the template shows a system message; else the tools stand in the first of a user.
+    `system` says whether the template supports a system message; otherwise the tools go into the first user message.
     """
     talk: list[Message] = []
     after_result = False
     for message in messages:
         is_result = message["role"] == "tool"
-        said = _said(message)
-        # Templates that want user and assistant in turn get them so.
-        if after_result and said["role"] == "user":
-            talk[-1]["content"] += "\n\n" + said["content"]
+        text = _as_text(message)
+        # Merged, for templates that require user and assistant to alternate.
+        if after_result and text["role"] == "user":
+            talk[-1]["content"] += "\n\n" + text["content"]
         else:
-            talk.append(said)
-        after_result = is_result or (after_result and said["role"] == "user")
+            talk.append(text)
+        after_result = is_result or (after_result and text["role"] == "user")
     if not tools:
         return talk
     preamble = describe(tools)
@@ -40,20 +40,20 @@ def spoken(messages: Sequence[Message], tools: Sequence[Any] = (), *, system: bo
 
 
 def describe(tools: Sequence[Any]) -> str:
-    """How to call them, and each in JSON."""
+    """Instructions for calling the tools, and each tool in JSON."""
     return "\n\n".join([INSTRUCTIONS, *(json.dumps(tool, ensure_ascii=False, indent=4) for tool in tools)])
 
 
-def _said(message: Message) -> Message:
-    """A message without what such a template does not know."""
+def _as_text(message: Message) -> Message:
+    """A message without the fields that such a template does not know."""
     if message["role"] == "tool":
         called = f"function {message['name']}" if message.get("name") else "function"
         return {"role": "user", "content": f"The {called} returned:\n{message['content']}"}
     if not message.get("tool_calls"):
         return dict(message)
-    said = {key: value for key, value in message.items() if key != "tool_calls"}
+    rest = {key: value for key, value in message.items() if key != "tool_calls"}
     calls = [_call(call["function"]) for call in message["tool_calls"]]
-    return said | {"content": "\n".join([*filter(None, [message.get("content")]), *calls])}
+    return rest | {"content": "\n".join([*filter(None, [message.get("content")]), *calls])}
 
 
 def _call(function: dict[str, Any]) -> str:
@@ -63,7 +63,7 @@ def _call(function: dict[str, Any]) -> str:
 
 
 def _before_user(talk: list[Message], preamble: str) -> list[Message]:
-    """Said by the first user."""
+    """With the preamble in the first user message."""
     for i, message in enumerate(talk):
         if message["role"] == "user":
             return [*talk[:i], message | {"content": f"{preamble}\n\n{message['content']}"}, *talk[i + 1 :]]

@@ -1,6 +1,6 @@
-"""What each token of a byte-level vocabulary is in bytes. Needs nothing but tokenizers.
+"""The bytes of each token of a byte-level vocabulary. Needs only the library `tokenizers`.
 
-Also copied beside Triton's postprocessing model, which must stand alone.
+Also copied beside Triton's postprocessing model, which cannot import this package.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def test_templates_are_chosen_by_name(tmp_path: Path) -> None:
     for tools in (None, [TOOL]):
         assert ours(path).chat(ASKED, tools) == theirs(path, ASKED, tools)
     path = write(tmp_path / "none", None, chat_template=[{"name": "rag", "template": SAY}])
-    with pytest.raises(CheckpointError, match=r"\(rag\), but none of the name default"):
+    with pytest.raises(CheckpointError, match=r"\(rag\), but none with the name default"):
         ours(path)
 
 

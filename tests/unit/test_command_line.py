@@ -75,11 +75,11 @@ def test_no_environment_variable_is_an_option(monkeypatch: pytest.MonkeyPatch) -
     ("arguments", "sentence"),
     [
         ("", "say what to pack for: pack_model.py openvino or tensorrt or pytorch --checkpoint DIR_OR_HF_ID, or check"),
-        ("openvino", "--checkpoint is needed to pack"),
+        ("openvino", "packing needs --checkpoint"),
         ("openvino --checkpoint", "argument --checkpoint: expected one argument"),
         ("check", "the following arguments are required: TAG"),
-        ("--check a --checkpoint b", "--check takes the tag of a packed model, and no --checkpoint"),
-        ("--check a --engine openvino", "--check takes the tag of a packed model, and no --engine"),
+        ("--check a --checkpoint b", "--check takes the tag of a pack, and no --checkpoint"),
+        ("--check a --engine openvino", "--check takes the tag of a pack, and no --engine"),
         ("--engine vllm --checkpoint b", "invalid choice: 'vllm' (choose from"),
         (
             "openvino --checkpoint a --precision f8",

@@ -315,7 +315,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         {"oneOf": [{"type": "object", "properties": {"a": {}}, "required": ["a"]}, {"type": "object"}]},
         "oneOf",
     ),
-    "an anchor that is not there": ({"$ref": "#nowhere"}, "leads nowhere"),
+    "an anchor that is not there": ({"$ref": "#nowhere"}, "refers to nothing"),
     "another document": ({"$id": "https://a.example/", "$ref": "b.json"}, "leads out"),
     "allOf of what is apart": ({"allOf": [{"type": "object"}, {"type": "array"}]}, "nothing"),
     "not beside enum": ({"enum": [1], "not": {}}, "/not is not supported beside enum"),

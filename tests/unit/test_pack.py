@@ -363,7 +363,7 @@ def test_check(desk: Desk, tiny: Path) -> None:
     ("arguments", "missing"),
     [((), "say what to pack for: pack_model.py openvino or tensorrt --checkpoint"),
      (("--engine", "openvino"), "--checkpoint is needed"),
-     (("--check", "a", "--checkpoint", "b"), "--check takes the tag of a packed model, and no --checkpoint")],
+     (("--check", "a", "--checkpoint", "b"), "--check takes the tag of a pack, and no --checkpoint")],
 )  # fmt: skip
 def test_what_is_needed(desk: Desk, arguments: tuple[str, ...], missing: str) -> None:
     code, _, err = check(desk, *arguments)
@@ -476,8 +476,8 @@ def test_a_hugging_face_id_that_cannot_be_had(desk: Desk, tiny: Path) -> None:
         missing = desk.refused("some/missing")
         assert "no such directory, and no such model on Hugging Face: some/missing (if private" in missing
         denied = desk.refused("some/denied")
-        assert "Hugging Face does not send some/denied (HTTP 403): set HF_TOKEN to a valid token" in denied
-        assert "does not send some/broken (HTTP 500): try again later" in desk.refused("some/broken")
+        assert "Hugging Face refused some/denied (HTTP 403): set HF_TOKEN to a valid token" in denied
+        assert "refused some/broken (HTTP 500): try again later" in desk.refused("some/broken")
         assert "not a Hugging Face id either: some/--x" in desk.refused("some/--x")
         assert secret not in gated + missing + denied
     desk.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"

@@ -1,4 +1,4 @@
-"""The architectures by Hugging Face's names, a file each. What an engine must know of one is with the engine."""
+"""The architectures by Hugging Face's names, one file each. What an engine must know about one is with the engine."""
 
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
@@ -16,6 +16,6 @@ ARCHITECTURES = {
 
 
 def config_of(architecture: str) -> "type[DecoderConfig]":
-    """How config.json reads for an architecture, which must be in ARCHITECTURES."""
+    """The class that reads config.json for an architecture, which must be in ARCHITECTURES."""
     config: type[DecoderConfig] = resolve_name(ARCHITECTURES[architecture])
     return config

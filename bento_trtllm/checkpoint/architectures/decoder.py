@@ -1,4 +1,4 @@
-"""What every architecture here is: a decoder of layers alike, with grouped-query attention and a gated MLP."""
+"""What all architectures here share: a decoder of identical layers, with grouped-query attention and a gated MLP."""
 
 from abc import abstractmethod
 from typing import Any
@@ -76,7 +76,7 @@ class DecoderConfig(BaseModel):
 
     @property
     def architecture(self) -> str:
-        """Hugging Face's name of it."""
+        """Hugging Face's name for it."""
         return self.architectures[0]
 
     @property
@@ -90,4 +90,4 @@ class DecoderConfig(BaseModel):
 
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor that the architecture needs, by Hugging Face's name, with its shape [out, in]."""
+        """The shape, [out, in], of every tensor that the architecture needs, by Hugging Face's name."""

@@ -1,4 +1,4 @@
-"""Llama, and what has its layers: SmolLM2, say."""
+"""Llama, and models with the same layers, such as SmolLM2."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from bento_trtllm.checkpoint.architectures.decoder import DecoderConfig
 
 
 class LlamaConfig(DecoderConfig):
-    """Defaults are those of transformers' LlamaConfig for keys that old checkpoints leave out."""
+    """Keys that old checkpoints leave out have the defaults of transformers' LlamaConfig."""
 
     rms_norm_eps: float = Field(default=1e-6, gt=0)
     rope_theta: float = Field(default=10000.0, gt=0)
