@@ -362,7 +362,7 @@ def test_check(desk: Desk, tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "missing"),
     [((), "say what to pack for: pack_model.py openvino or tensorrt --checkpoint"),
-     (("--engine", "openvino"), "--checkpoint is needed"),
+     (("--engine", "openvino"), "packing needs --checkpoint"),
      (("--check", "a", "--checkpoint", "b"), "--check takes the tag of a pack, and no --checkpoint")],
 )  # fmt: skip
 def test_what_is_needed(desk: Desk, arguments: tuple[str, ...], missing: str) -> None:
