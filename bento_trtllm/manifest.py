@@ -87,7 +87,8 @@ class Manifest(BaseModel):
             )
         if "gguf" in data.get("versions", {}):
             raise StoreError(
-                f"the model {tag} was packed by an older version of pack_model.py (as a GGUF file): {_again(tag, data)}"
+                f"the model {tag} was packed by an older version of pack_model.py (as a GGUF file): "
+                f"{_how_to_repack(tag, data)}"
             )
         seal = data.pop("seal", None)
         if _seal(data) != seal:
