@@ -285,7 +285,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         {"type": "object", "anyOf": [{"type": "string"}, {"type": "integer"}]},
         "nothing",
     ),
-    "nullable": ({"type": "string", "nullable": True}, "/nullable is no keyword"),
+    "nullable": ({"type": "string", "nullable": True}, "/nullable is not a keyword"),
     "several patterns of names": ({"patternProperties": {"a": {}, "b": {}}}, "/patternProperties is enforced with one"),
     "a pattern of names beside names": (
         {"properties": {"a": {}}, "patternProperties": {"b": {}}},

@@ -361,7 +361,7 @@ def test_check(desk: Desk, tiny: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "missing"),
-    [((), "say what to pack for: pack_model.py openvino or tensorrt --checkpoint"),
+    [((), "say what to pack for: pack_model.py openvino or tensorrt or pytorch --checkpoint"),
      (("--engine", "openvino"), "packing needs --checkpoint"),
      (("--check", "a", "--checkpoint", "b"), "--check takes the tag of a pack, and no --checkpoint")],
 )  # fmt: skip

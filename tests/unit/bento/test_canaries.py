@@ -1,4 +1,4 @@
-"""Canaries: what bento_trtllm/bento takes for granted of BentoML and of what it brings, each by the name of a bend.
+"""Canaries: what bento_trtllm/bento takes for granted of BentoML and of what it brings, each by the name of a patch.
 
 Each was read in the version that requirements.txt pins. After an upgrade, a red one says which file here to read again
 beside the library's source; the end-to-end tests that it names show whether the promise still holds. Those of uvicorn's

@@ -11,11 +11,11 @@ from bento_trtllm.bento.respawn import CIRCUS_S, Respawn
 # circus would look by itself after ten minutes.
 KILL = """
 import os, signal
-from bento_trtllm.bento.arbiter import bend, forward_signals
+from bento_trtllm.bento.arbiter import forward_signals, patch_arbiter
 from bentoml._internal.utils.circus import create_standalone_arbiter
 from bentoml.serving import create_watcher
 from circus.exc import ConflictError
-bend()
+patch_arbiter()
 forward_signals()
 watcher = create_watcher(name="sleeper", args=["600"], cmd="sleep", numprocesses=2)
 arbiter = create_standalone_arbiter([watcher], check_delay=600)
