@@ -96,7 +96,8 @@ def test_settings(store: Path) -> None:
     assert "TRTLLM_THREADS=-1 cannot be used: " in refused(bentoml(model), store, TRTLLM_THREADS="-1")
     other = refused(bentoml(model), store, TRTLLM_KV_CACHE_FREE_GPU_MEM_FRACTION="0.5")
     assert (
-        "the setting kv_cache_free_gpu_mem_fraction is for the engine tensorrt and pytorch, and the packed model's is open" in other
+        "the setting kv_cache_free_gpu_mem_fraction is for the engine tensorrt and pytorch, and the packed model's is open"
+        in other
     )
     keys = refused(bentoml(model), store, TRTLLM_API_KEYS_FILE="/nowhere")
     assert "the file of API keys, /nowhere, cannot be read: No such file or directory" in keys
