@@ -95,10 +95,10 @@ def test_settings(store: Path) -> None:
     assert "there is no setting worker (did you mean workers?)" in refused(bentoml(model, "worker=2"), store)
     assert "TRTLLM_THREADS=-1 cannot be used: " in refused(bentoml(model), store, TRTLLM_THREADS="-1")
     other = refused(bentoml(model), store, TRTLLM_KV_CACHE_FREE_GPU_MEM_FRACTION="0.5")
-    assert (
-        "the setting kv_cache_free_gpu_mem_fraction is for the engine tensorrt and pytorch, and the packed model's is open"
-        in other
+    sentence = (
+        "the setting kv_cache_free_gpu_mem_fraction is for the engine tensorrt and pytorch, and the packed model's"
     )
+    assert f"{sentence} is open" in other
     keys = refused(bentoml(model), store, TRTLLM_API_KEYS_FILE="/nowhere")
     assert "the file of API keys, /nowhere, cannot be read: No such file or directory" in keys
 
