@@ -87,7 +87,7 @@ def test_frames_byte_for_byte(service: Service) -> None:
     delta = b'{"index":0,"delta":%s,"logprobs":null,"finish_reason":%s}],"usage":null}'
     assert frames[0] == prefix + delta % (b'{"role":"assistant","content":""}', b"null")
     assert frames[1] == prefix + delta % (f'{{"content":"{first}"}}'.encode(), b"null")
-    assert frames[-3] == prefix + delta % (b"{}", b'"length"')
+    assert frames[-3] == prefix + delta % (b"{}", b'"length","stop_reason":null')
     prompt = len(TEMPLATE.chat([{"role": "user", "content": "Say hello in Japanese"}]))
     usage = f'],"usage":{{"prompt_tokens":{prompt},"completion_tokens":2,"total_tokens":{prompt + 2}}}}}'
     assert frames[-2] == prefix + usage.encode()
