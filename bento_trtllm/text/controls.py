@@ -66,12 +66,26 @@ class Controls:
             last = end
 
     def bare(self, text: str) -> str:
-        """A text without marks."""
-        return text.replace(self._open, "").replace(self._close, "")
+        """A text without marks, taken out of some of it at a time."""
+        parts = []
+        at = 0
+        while at < len(text):
+            end = self._behind_mark(text, at + SLICE)
+            parts.append(text[at:end].replace(self._open, "").replace(self._close, ""))
+            at = end
+        return "".join(parts)
 
     def marks(self, text: str) -> int:
         """How many characters of a text are marks."""
         return (text.count(self._open) + text.count(self._close)) * DIGITS
+
+    def _behind_mark(self, text: str, place: int) -> int:
+        """The place, or the end of the mark that it is within."""
+        for mark in (self._open, self._close):
+            begin = text.find(mark, place - DIGITS + 1, place + DIGITS - 1)
+            if begin >= 0:
+                return begin + DIGITS
+        return place
 
     def _is_marked(self, prompt: str, start: int, end: int) -> bool:
         # A longer token may seem to be there, including a digit of the mark.

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable
+from importlib.util import find_spec, module_from_spec
 from typing import Any
 
 
@@ -27,3 +28,12 @@ def takes(inside: Callable[..., Any], *names: str, look: str) -> None:
     """Fail where a function's parameters do not begin with these."""
     found = list(inspect.signature(inside).parameters)[: len(names)]
     assert found == list(names), f"{inside.__qualname__} takes {found} and no longer {list(names)}: look at {look}"
+
+
+def unpatched(name: str) -> Any:
+    """A module as it is written: sse_starlette, which other tests' clients bring, replaces parts of uvicorn."""
+    spec = find_spec(name)
+    assert spec and spec.loader, name
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
-from bento_trtllm.text.controls import SLICE, Controls
+from bento_trtllm.text.controls import DIGITS, SLICE, Controls
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.support.chat_templates import (
@@ -210,6 +210,12 @@ NESTED = ["<|7|>", "<|7|>8", "<|", "1<|7|>2", "é"]
 CONTROLS = Controls({i: AddedToken(name, special=True) for i, name in enumerate(NESTED)})
 PIECES = st.sampled_from([*NESTED, "<", "|", "7", ">", "8", "1", "2", " ", "\n", "x" * SLICE, "\ue000"])
 GAPS = st.sampled_from(["", " ", "0", "x" * (SLICE - 9)])
+
+
+def test_marks_are_taken_out_wherever_a_slice_ends() -> None:
+    for before in range(SLICE - 2 * DIGITS - len(NESTED[0]), SLICE + 1):
+        text = "x" * before + NESTED[0] * 2 + "y" * SLICE + NESTED[0]
+        assert CONTROLS.bare(CONTROLS.protect(text)) == text
 
 
 @given(st.lists(PIECES | st.text(max_size=3), max_size=12).map("".join), GAPS)

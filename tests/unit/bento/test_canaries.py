@@ -36,7 +36,7 @@ from bento_trtllm.bento.metric_files import BESIDE_KEY, FIRST_BYTES, HEAD
 from bento_trtllm.bento.store import FOLDERS
 from bento_trtllm.bento.traffic import untimed
 from bento_trtllm.metrics.prometheus import TokenHistogram
-from tests.support.canary import expect, takes
+from tests.support.canary import expect, takes, unpatched
 
 
 def test_a_canary_can_fail() -> None:
@@ -127,11 +127,12 @@ def test_worker_server() -> None:
 def test_shutdown_signals() -> None:
     """uvicorn's handlers are functions in place when the application starts, and a second SIGINT drops answers."""
     look = "bento/shutdown.py, Drain; tests/service/test_lifecycle.py"
-    expect(uvicorn.Server.capture_signals, "signal.signal(sig, self.handle_exit)", look=look)
-    expect(uvicorn.Server.serve, "with self.capture_signals():", "await self._serve(sockets)", look=look)
-    takes(uvicorn.Server.handle_exit, "self", "sig", "frame", look=look)
-    expect(uvicorn.Server.handle_exit, "if self.should_exit and sig == signal.SIGINT:", "force_exit = True", look=look)
-    expect(uvicorn.Server._wait_tasks_to_complete, "while self.server_state.connections", look=look)
+    server = unpatched("uvicorn.server").Server
+    expect(server.capture_signals, "signal.signal(sig, self.handle_exit)", look=look)
+    expect(server.serve, "with self.capture_signals():", "await self._serve(sockets)", look=look)
+    takes(server.handle_exit, "self", "sig", "frame", look=look)
+    expect(server.handle_exit, "if self.should_exit and sig == signal.SIGINT:", "force_exit = True", look=look)
+    expect(server._wait_tasks_to_complete, "while self.server_state.connections", look=look)
 
 
 def test_tracing() -> None:
