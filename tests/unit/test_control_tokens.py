@@ -157,6 +157,7 @@ def test_nor_for_the_ensembles(words: int, tmp_path: Path, monkeypatch: pytest.M
         get_input_tensor_by_name=lambda request, name: tensor(name, request[name]) if name in request else None,
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
+    monkeypatch.syspath_prepend(PREPROCESSING.parents[1] / "shared")  # what is packed beside it
     model = runpy.run_path(str(PREPROCESSING))["TritonPythonModel"]()
     values = {"tokenizer_dir": str(path), "add_special_tokens": "false", "end_id": "0", "stop_ids": ""}
     parameters = {name: {"string_value": value} for name, value in values.items()}
