@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import ClassVar, TypedDict
 
 from pydantic import JsonValue
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup, ModelTransactionPolicy
 from typing_extensions import NotRequired, Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.safetensors import NUMPY_TYPES
 from bento_trtllm.manifest import DialectName
+from bento_trtllm.triton.wire import tensors as contract
 from bento_trtllm.triton.wire.dialects import DIALECTS, Dialect
+
+MODELS = Path(__file__).parents[1] / "triton_models"
 
 
 class Plan(TypedDict):
@@ -47,6 +50,28 @@ def weights_fault(checkpoint: Checkpoint, instead: str) -> str | None:
     if unknown := {tensor.dtype for tensor in checkpoint.tensors.values()} - NUMPY_TYPES.keys():
         return f"has weights of the type {', '.join(sorted(unknown))}: only BF16, F16 and F32 can be packed"
     return None
+
+
+def python_model(values: Mapping[str, str]) -> ModelConfig:
+    """The Triton model `tensorrt_llm` where Python of ours runs the engine; `values` are its parameters.
+
+    Triton gives it no GPU: an engine that needs some places itself.
+    """
+    return ModelConfig(
+        name="tensorrt_llm",
+        backend="python",
+        max_batch_size=contract.MAX_BATCH_SIZE,
+        input=contract.INPUTS,
+        output=contract.OUTPUTS,
+        parameters=contract.parameters(values),
+        model_transaction_policy=ModelTransactionPolicy(decoupled=True),
+        instance_group=[ModelInstanceGroup(count=1, kind=ModelInstanceGroup.KIND_CPU)],
+    )
+
+
+def python_sources(engine: str) -> list[Path]:
+    """The files of such a model: the engine's own, and those that all share."""
+    return sorted(path for folder in (engine, "shared") for path in (MODELS / folder).glob("*.py"))
 
 
 class Build(ABC):

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from tritonclient.grpc import model_config_pb2 as pb
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from typing_extensions import Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.config import EngineSettings
-from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, weights_fault
+from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, python_model, python_sources, weights_fault
 from bento_trtllm.engines.openvino.detokenizer import read_vocabulary, write_detokenizer
 from bento_trtllm.engines.openvino.ir import WEIGHTS, write_ir
 from bento_trtllm.engines.openvino.network import NETWORKS
@@ -17,7 +17,6 @@ from bento_trtllm.engines.openvino.options import OpenVINOOptions, Precision
 from bento_trtllm.engines.openvino.rotary import frequencies
 from bento_trtllm.engines.openvino.weights import stored
 from bento_trtllm.errors import CheckpointError
-from bento_trtllm.triton.wire import tensors as contract
 from bento_trtllm.triton_models.openvino.kv_cache import cached_tokens, token_bytes
 from bento_trtllm.triton_models.openvino.precisions import Precisions
 from bento_trtllm.triton_models.shared.cores import groups
@@ -26,7 +25,6 @@ from bento_trtllm.triton_models.shared.memory import free_memory
 NAME = "openvino"
 WORKING = 256 << 20
 """Bytes that an engine takes besides its weights and the KV cache: libraries, activations and logits."""
-MODELS = Path(__file__).parents[2] / "triton_models"
 
 
 class OpenVINOEngine(Engine):
@@ -102,7 +100,7 @@ class OpenVINOBuild(Build):
         write_detokenizer(self.checkpoint, self._vocabulary, directory)
         write_ir(self.checkpoint, self._weights, directory)
 
-    def model_config(self) -> pb.ModelConfig:
+    def model_config(self) -> ModelConfig:
         config = self.checkpoint.config
         values = {
             "gpt_model_path": "engine",
@@ -113,19 +111,10 @@ class OpenVINOBuild(Build):
             **EngineSettings().parameters(NAME),
             "exact": str(self._precision == "f32").lower(),
         }
-        return pb.ModelConfig(
-            name="tensorrt_llm",
-            backend="python",
-            max_batch_size=contract.MAX_BATCH_SIZE,
-            input=contract.INPUTS,
-            output=contract.OUTPUTS,
-            parameters=contract.parameters(values),
-            model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),
-            instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],
-        )
+        return python_model(values)
 
     def model_sources(self) -> list[Path]:
-        return sorted(path for folder in ("openvino", "shared") for path in (MODELS / folder).glob("*.py"))
+        return python_sources(NAME)
 
     def manifest_part(self) -> ManifestPart:
         return {

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pydantic import JsonValue
 from tokenizers import Tokenizer
-from tritonclient.grpc import model_config_pb2 as pb
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from typing_extensions import Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.config import EngineSettings
-from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan
+from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, python_model, python_sources
 from bento_trtllm.engines.pytorch import releases, weights
 from bento_trtllm.engines.pytorch.fit import KV_FRACTION, gpu_fault, shape
 from bento_trtllm.engines.pytorch.options import PyTorchOptions
@@ -21,13 +21,11 @@ from bento_trtllm.engines.tensorrt.fit import division_fault
 from bento_trtllm.engines.tensorrt.gpus import GPU
 from bento_trtllm.errors import CheckpointError, EngineError
 from bento_trtllm.triton.process.ranks import launch_plan
-from bento_trtllm.triton.wire import tensors as contract
 
 NAME = "pytorch"
 DRAFT = "draft"
 """The folder of the draft checkpoint, in the engine's own."""
 ARCHITECTURES = ("LlamaForCausalLM",)
-MODELS = Path(__file__).parents[2] / "triton_models"
 
 
 class PyTorchEngine(Engine):
@@ -166,7 +164,7 @@ class PyTorchBuild(Build):
             (directory / DRAFT).mkdir()
             weights.place(weights.files(self._draft), directory / DRAFT)
 
-    def model_config(self) -> pb.ModelConfig:
+    def model_config(self) -> ModelConfig:
         options = self.options
         values = {
             "gpt_model_path": "engine",
@@ -190,20 +188,10 @@ class PyTorchBuild(Build):
             "batch_scheduler_policy": "guaranteed_no_evict",
             "enable_kv_cache_reuse": "true",
         }
-        return pb.ModelConfig(
-            name="tensorrt_llm",
-            backend="python",
-            max_batch_size=contract.MAX_BATCH_SIZE,
-            input=contract.INPUTS,
-            output=contract.OUTPUTS,
-            parameters=contract.parameters(values),
-            model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),
-            # The LLM places itself on GPUs.
-            instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],
-        )
+        return python_model(values)
 
     def model_sources(self) -> list[Path]:
-        return sorted(path for folder in (NAME, "shared") for path in (MODELS / folder).glob("*.py"))
+        return python_sources(NAME)
 
     def manifest_part(self) -> ManifestPart:
         return {
