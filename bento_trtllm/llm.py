@@ -142,6 +142,7 @@ class LLM:
         """Why no requests are accepted, as a sentence; None if they are."""
         if self.admission.draining:
             return "The server is stopping."
+        self._supervisor.look()
         if self._client is None:
             return f"The engine is not ready ({self._supervisor.state}): {self._supervisor.reason}"
         return None
@@ -152,6 +153,8 @@ class LLM:
 
     def client(self) -> TritonClient:
         """The channel to the current Triton. Raises EngineUnavailable if there is none."""
+        if self._client is None:
+            self._supervisor.look()
         if self._client is None:
             raise EngineUnavailable(str(self.not_ready()))
         return self._client

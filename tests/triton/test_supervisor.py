@@ -1,5 +1,6 @@
 """One Triton for several worker processes: there is always one, never two, and none without a worker."""
 
+import asyncio
 import json
 import os
 import signal
@@ -17,7 +18,8 @@ import pytest
 
 from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
-from bento_trtllm.triton.process.run_folder import RunFolder
+from bento_trtllm.triton.process import supervisor as supervisor_module
+from bento_trtllm.triton.process.run_folder import RunFolder, Status
 from bento_trtllm.triton.process.supervisor import Supervisor
 from tests.support import tiny
 from tests.support.launcher import bound
@@ -322,6 +324,33 @@ async def test_in_process(tmp_path: Path) -> None:
     await supervisor.stop()
     assert (supervisor.state, supervisor.endpoint) == ("stopped", None)
     assert seen == ["starting", "ready"]
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+async def test_who_looks_knows_at_once_what_the_owner_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is asked may not answer what was true FOLLOW_S ago, beside one that knows better."""
+    monkeypatch.setattr(supervisor_module, "FOLLOW_S", 60)
+    owner = RunFolder(tmp_path / "run/service")
+    owner.join()
+    assert owner.take()
+    owner.write(Status("starting", "Triton is loading the model."))
+    follower = Supervisor(lambda _: tmp_path, SETTINGS, folder=RunFolder(tmp_path / "run/service"))
+    follower.look()
+    assert follower.reason == "Triton has not been started yet."
+    await follower.start()
+    await asyncio.sleep(0)
+    assert follower.reason == "Triton is loading the model."
+    owner.write(Status("ready", "", address="127.0.0.1:1", generation=1))
+    await asyncio.sleep(0.05)
+    known = [follower.status.reason]
+    follower.look()
+    known.append(str(follower.endpoint))
+    owner.write(Status("restarting", "It ended.", generation=1))
+    follower.look()
+    known.append(follower.status.reason)
+    assert known == ["Triton is loading the model.", "127.0.0.1:1", "It ended."]
+    await follower.stop()
+    owner.leave()
     assert list((tmp_path / "run").iterdir()) == []
 
 

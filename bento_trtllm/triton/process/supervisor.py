@@ -129,6 +129,12 @@ class Supervisor:
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback)
 
+    def look(self) -> None:
+        """Learn now what the owner has told, not within FOLLOW_S: another worker may have answered by it already."""
+        if self._task and not self._owner:
+            with contextlib.suppress(OSError):
+                self._read()
+
     def suspect(self) -> None:
         """The engine gives no tokens: have it looked at, and Triton started again if it stands still."""
         self._folder.suspect()
@@ -171,9 +177,7 @@ class Supervisor:
                 self._folder.join()
                 self._joined(self._folder.path)
                 while not self._folder.take():
-                    status = self._folder.read()
-                    if status and status != self.status:
-                        self._publish(status)
+                    self._read()
                     await asyncio.sleep(FOLLOW_S)
                 await self._own()
             except OSError as error:  # a full disk, say
@@ -188,6 +192,11 @@ class Supervisor:
                 if self._server:
                     await self._server.kill()
                 await asyncio.sleep(self._settings.restart_max_delay_s)
+
+    def _read(self) -> None:
+        status = self._folder.read()
+        if status and status != self.status:
+            self._publish(status)
 
     async def _own(self) -> None:
         """Keep Triton running, for ever."""
