@@ -1,13 +1,10 @@
 """The chat page in a real browser: headless Chromium, without a network but the service."""
 
-import json
 import os
 import re
-import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,77 +12,15 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.support.chat_tab import NEEDS_CHROMIUM, Tab, plain
 from tests.support.demo import ANSWERS
 from tests.support.serving import ROOT, Service, serve
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP evil.example 127.0.0.1",
-]
 EMOJI = "Show me some emoji"
 
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM, reason="Chromium is missing: as root, scripts/test installs it with apt-get; else install it yourself"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as home:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=FLAGS, env={**os.environ, "HOME": home, "XDG_CONFIG_HOME": home}
-        )
-        yield browser
-        browser.close()
-
-
-class Tab:
-    """A page, with all that it asked for and complained about."""
-
-    def __init__(self, context: BrowserContext, origin: str, path: str = "/chat") -> None:
-        self.page = context.new_page()
-        self.page.set_default_timeout(20_000)
-        self.foreign: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        # Watched, not routed: a routed request has its answer at once, not in pieces.
-        self.page.on("request", lambda request: self._note(request.url))
-        self._origin = origin
-        self.page.goto(f"{origin}{path}")
-
-    def _note(self, url: str) -> None:
-        if not url.startswith((self._origin, "data:")):
-            self.foreign.append(url)
-
-    def ask(self, question: str) -> None:
-        self.page.get_by_label("Your message").fill(question)
-        self.page.keyboard.press("Enter")
-
-    def answers(self) -> list[str]:
-        """The texts of the answers, once none is being written."""
-        expect(self.page.locator("article.streaming")).to_have_count(0)
-        return self.page.locator("article.assistant .text").all_text_contents()
-
-
-@pytest.fixture
-def tab(browser: Browser, service: Service) -> Iterator[Tab]:
-    context = browser.new_context(viewport={"width": 1000, "height": 720})
-    tab = Tab(context, service.url)
-    yield tab
-    assert tab.foreign == []
-    assert tab.complaints == []
-    context.close()
+pytestmark = NEEDS_CHROMIUM
 
 
 def test_the_page_of_the_api_calls_no_other_host(browser: Browser, service: Service) -> None:
@@ -169,7 +104,7 @@ def test_answers_in_several_turns_and_keeps_them_over_a_reload(tab: Tab) -> None
     expect(page.get_by_role("heading")).to_have_text("demo-llama")
     expect(page.get_by_label("Your message")).to_be_focused()
     tab.ask(EMOJI)
-    assert tab.answers() == [ANSWERS[EMOJI]]
+    assert tab.answers() == [plain(ANSWERS[EMOJI])]
     note = page.locator("article.assistant footer .note")
     expect(note).to_have_text(re.compile(r"^first token \d+ ms · [\d.]+ tokens/s · \d+ tokens$"))
     with page.expect_request("**/v1/chat/completions") as sent:
@@ -202,7 +137,7 @@ def test_a_reload_loses_nothing_that_was_written(tab: Tab) -> None:
     expect(page.get_by_label("Your message")).to_have_value("And then")
     page.unroute_all(behavior="ignoreErrors")
     page.get_by_role("button", name="Try again").click()
-    assert tab.answers() == [ANSWERS["Tell me a long story"]]
+    assert tab.answers() == [plain(ANSWERS["Tell me a long story"])]
 
 
 def test_a_narrow_screen_has_all_of_it(tab: Tab) -> None:
@@ -229,7 +164,7 @@ def test_text_comes_in_pieces(tab: Tab) -> None:
         .observe(document.querySelector("#log"), { childList: true, subtree: true })"""
     )
     tab.ask("Tell me a long story")  # long enough for a browser that is kept waiting to see some of it
-    assert tab.answers() == [ANSWERS["Tell me a long story"]]
+    assert tab.answers() == [plain(ANSWERS["Tell me a long story"])]
     growing = [length for length in seen if length]
     assert growing == sorted(growing)
     assert len(set(growing)) > 3
@@ -257,20 +192,6 @@ def test_settings_are_sent_and_kept(tab: Tab) -> None:
     expect(note).to_contain_text(re.compile(r"\d+ tokens"))
 
 
-def test_what_a_model_writes_is_never_html(tab: Tab) -> None:
-    text = '<img src=x onerror="document.title=1">\n```html\n<b>&amp;</b>\n```\n**bold** `a<b`'
-    events = [{"choices": [{"delta": {"content": text}}]}, {"choices": [{"delta": {}, "finish_reason": "stop"}]}]
-    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
-    tab.page.route("**/v1/chat/completions", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
-    tab.ask("Hi")
-    tab.answers()
-    answer = tab.page.locator("article.assistant .text")
-    assert answer.locator("img, b").count() == 0
-    expect(answer.locator("pre code")).to_have_text("<b>&amp;</b>")
-    expect(answer.locator("strong")).to_have_text("bold")
-    expect(answer).to_contain_text('<img src=x onerror="document.title=1">')
-
-
 def test_copies_an_answer(tab: Tab, service: Service) -> None:
     tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=service.url)
     tab.ask(EMOJI)
@@ -288,7 +209,7 @@ def test_errors_are_said_and_can_be_tried_again(tab: Tab) -> None:
     expect(page.get_by_role("alert")).to_contain_text("4096")
     page.get_by_label("Longest answer").fill("")
     page.get_by_role("button", name="Try again").click()
-    assert tab.answers() == [ANSWERS[EMOJI]]
+    assert tab.answers() == [plain(ANSWERS[EMOJI])]
     expect(page.locator("article.user")).to_have_count(1)
     page.route("**/v1/chat/completions", lambda route: route.abort())
     tab.ask("Hi")
@@ -394,7 +315,7 @@ def test_screenshot(browser: Browser, service: Service) -> None:
     tab = Tab(context, service.url)
     tab.ask(EMOJI)
     tab.answers()
-    tab.ask("What is Triton?")
+    tab.ask("What can you do?")
     tab.answers()
     picture = tab.page.screenshot()
     context.close()

@@ -1,0 +1,56 @@
+"""Pages: one to chat with the model, one of the API. They fetch nothing from another host."""
+
+import base64
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from fastapi import Response
+
+STATIC = Path(__file__).with_name("static")
+NOWHERE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+# Swagger UI writes styles into its elements, and shows pictures that are in its style sheet.
+INDEX_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    f"connect-src 'self'; {NOWHERE}"
+)
+LIBRARY = '<script src="markdown-it.js"></script>'
+SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+async def chat_page() -> Response:
+    """The chat page."""
+    return _response(*_chat())
+
+
+async def index_page() -> Response:
+    """Swagger UI, with BentoML's files. BentoML's own page (1.4.40) also loads Google Tag Manager."""
+    return _response((STATIC / "index.html").read_text("utf-8"), INDEX_POLICY)
+
+
+@lru_cache(maxsize=1)
+def _chat() -> tuple[str, str]:
+    """The page with its library in it, and its policy.
+
+    Only the page's own two scripts run, known by their hashes: none that a model might get into it, and nothing is
+    fetched from elsewhere.
+    """
+    library = (STATIC / "markdown-it.js").read_text("utf-8")
+    page = (STATIC / "chat.html").read_text("utf-8").replace(LIBRARY, f"<script>{library}</script>")
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in SCRIPT.findall(page))
+    scripts = " ".join(f"'sha256-{value}'" for value in hashes)
+    return page, (
+        f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data:; "
+        f"connect-src 'self'; {NOWHERE}"
+    )
+
+
+def _response(page: str, policy: str) -> Response:
+    headers = {
+        "content-security-policy": policy,
+        "cache-control": "no-cache",
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+    }
+    return Response(page, media_type="text/html; charset=utf-8", headers=headers)

@@ -1,0 +1,31 @@
+"""Chromium, once for all tests in it."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.support.chat_tab import CHROMIUM, FLAGS, Tab
+from tests.support.serving import Service
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as home:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=FLAGS, env={**os.environ, "HOME": home, "XDG_CONFIG_HOME": home}
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser: Browser, service: Service) -> Iterator[Tab]:
+    context = browser.new_context(viewport={"width": 1000, "height": 720})
+    tab = Tab(context, service.url)
+    yield tab
+    assert tab.foreign == []
+    assert tab.complaints == []
+    context.close()
