@@ -34,12 +34,12 @@ from bento_trtllm.triton.wire.probe import GRPC_ENVIRONMENT
 
 if bentoml.server_context.worker_index is not None:
     keep_private()  # in a worker, now: BentoML creates the files of its metrics next
-tracing.install()
 metric_files.reserve()
 with refusing():
     settings = read_settings(vars(bentoml.use_arguments()))
     keys = read_keys(settings)
     packed = packed_model(settings.model)
+tracing.install(settings)
 protocol.install(settings)
 traffic.install()
 ignore_unknown = settings.unknown_fields == "ignore"

@@ -171,7 +171,45 @@ class DoorSettings(BaseModel):
         return self
 
 
-class TritonSettings(DoorSettings):
+TRACES_PATH = "/v1/traces"
+"""Where a collector takes spans over HTTP: the OTLP specification."""
+
+
+class TraceSettings(BaseModel):
+    """Where OpenTelemetry's spans go, the service's and Triton's; without an endpoint, nowhere."""
+
+    trace_endpoint: str = Field(
+        "", description="An OpenTelemetry collector that takes OTLP over HTTP, as http://HOST:4318. Empty: no traces."
+    )
+    trace_sample_rate: float = Field(
+        1,
+        ge=0,
+        le=1,
+        description="The share of requests to trace, where the caller's header `traceparent` does not decide it.",
+    )
+
+    @field_validator("trace_endpoint")
+    @classmethod
+    def _is_a_url(cls, url: str) -> str:
+        # On Triton's command line it follows a comma.
+        if url and not re.fullmatch(r"https?://[^\s,/?#]+(/[^\s,?#]*)?", url):
+            raise ValueError("it must be the URL of a collector, as http://localhost:4318")
+        return url
+
+    @model_validator(mode="after")
+    def _has_an_endpoint(self) -> "TraceSettings":
+        if not self.trace_endpoint and "trace_sample_rate" in self.model_fields_set:
+            raise ValueError("trace_sample_rate has no effect without trace_endpoint: give both, or neither")
+        return self
+
+    @property
+    def traces_url(self) -> str:
+        """Where spans are sent, with the path; empty: nowhere."""
+        url = self.trace_endpoint.rstrip("/")
+        return url if not url or url.endswith(TRACES_PATH) else url + TRACES_PATH
+
+
+class TritonSettings(DoorSettings, TraceSettings):
     """How tritonserver is started, monitored and stopped."""
 
     startup_timeout_s: float = Field(

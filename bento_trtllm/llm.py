@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bento_trtllm.api.dialogue.thoughts import CLOSE, MARKS
 from bento_trtllm.api.tools.formats import choose
+from bento_trtllm.bento import tracing
 from bento_trtllm.bento.pinned import open_pinned, pin, verify
 from bento_trtllm.bento.shutdown import Drain
 from bento_trtllm.config import Settings
@@ -65,7 +66,7 @@ class LLM:
         deadlines = Deadlines(
             settings.first_token_timeout_s, settings.between_tokens_timeout_s, settings.request_timeout_s
         )
-        self.telemetry = Telemetry(self.admission)
+        self.telemetry = Telemetry(self.admission, self.name, tracing.tracer())
         self._door = Door.of(settings)
         self._runtime = make_runtime(self.manifest)
         config = engine_config(packed)
@@ -128,6 +129,7 @@ class LLM:
             self._slots.close()
         if self._closing:
             await self._closing
+        await asyncio.to_thread(tracing.flush)
 
     def _is_done(self) -> bool:
         """Whether no stream is open, here or in another worker."""

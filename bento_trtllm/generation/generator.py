@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.deadlines import Deadlines
@@ -68,7 +69,9 @@ class Generator:
             keep_ids=request.token_ids,
         )
         began = asyncio.get_running_loop().time()
-        observing = self._observer.began(prompt_tokens)
+        observing = self._observer.began(request)
+        if observing.trace:
+            asked = replace(asked, trace=observing.trace)
         # GeneratorExit and CancelledError leave this as it is: the client has left.
         outcome = CANCELLED
         try:

@@ -2,12 +2,19 @@
 
 from typing import Protocol
 
+from bento_trtllm.generation.parameters import GenerationRequest
+
 CANCELLED = "cancelled"
 """The outcome of a stream whose client left."""
 
 
 class StreamObserver(Protocol):
     """Follows one stream."""
+
+    @property
+    def trace(self) -> tuple[tuple[str, str], ...]:
+        """W3C's trace context for what the engine does, as headers; empty for a stream that is not traced."""
+        ...
 
     def admitted(self) -> None:
         """It has left the queue, and the engine has been asked."""
@@ -28,8 +35,8 @@ class StreamObserver(Protocol):
 class Observer(Protocol):
     """Follows all streams: metrics.prometheus.Telemetry."""
 
-    def began(self, prompt_tokens: int) -> StreamObserver:
-        """A request with a prompt of that length has joined the queue."""
+    def began(self, request: GenerationRequest) -> StreamObserver:
+        """A request has joined the queue."""
         ...
 
     def refused(self, kind: str) -> None:
@@ -40,7 +47,9 @@ class Observer(Protocol):
 class NoObserver:
     """Does nothing: both an Observer and the StreamObserver of each of its streams."""
 
-    def began(self, prompt_tokens: int) -> "NoObserver":
+    trace = ()
+
+    def began(self, request: GenerationRequest) -> "NoObserver":
         return self
 
     def refused(self, kind: str) -> None:

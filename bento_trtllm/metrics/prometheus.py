@@ -1,8 +1,9 @@
 """Prometheus metrics: requests, tokens and times of this service, its engine's state, and Triton's own metrics.
 
-Names of times are OpenTelemetry's for generative AI servers (gen_ai.server.*, semantic conventions 1.36, with its
-buckets), others are vLLM's with the prefix `trtllm_`. A stream is counted in plain Python and enters the metrics once,
-at its end: an arrival of tokens costs one reading of the clock and one list update.
+Names and labels of times are OpenTelemetry's for generative AI servers (gen_ai.server.* in model/gen-ai/metrics.yaml of
+open-telemetry/semantic-conventions-genai, 2026), others are vLLM's with the prefix `trtllm_`. A stream is counted in
+plain Python and enters the metrics once, at its end: an arrival of tokens costs one reading of the clock and one list
+update.
 
 Several workers write files in $PROMETHEUS_MULTIPROC_DIR, which BentoML adds up for /metrics, whichever worker is asked.
 What is the same for all workers (the engine's state, Triton's metrics) is added once, by the worker that is asked.
@@ -18,11 +19,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
+from opentelemetry.trace import Tracer
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.multiprocess import mark_process_dead
 
 from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.parameters import GenerationRequest
 from bento_trtllm.generation.results import FinishReason
+from bento_trtllm.metrics.routes import operation
+from bento_trtllm.metrics.spans import PROVIDER, StreamSpan
 from bento_trtllm.triton.process.metrics import scrape
 from bento_trtllm.triton.process.run_folder import State, Status
 
@@ -54,19 +59,27 @@ class StreamCount:
 
     __slots__ = (
         *("admitted_at", "began", "counts", "ended_at", "first_at", "last_at"),
-        *("outcome", "prompt_tokens", "record", "route", "tokens"),
+        *("outcome", "prompt_tokens", "record", "route", "span", "tokens"),
     )
 
-    def __init__(self, prompt_tokens: int, record: "Callable[[StreamCount], None]") -> None:
-        """`record` is called with this, once, at the end."""
+    def __init__(
+        self, prompt_tokens: int, record: "Callable[[StreamCount], None]", span: StreamSpan | None = None
+    ) -> None:
+        """`record` is called with this, once, at the end; `span` is told of it then, in a traced request."""
         self.prompt_tokens = prompt_tokens
         self.record = record
+        self.span = span
         self.route = ROUTE.get()
         self.began = time.perf_counter()
         self.admitted_at = self.first_at = self.last_at = self.ended_at = 0.0
         self.tokens = 0
         self.counts = [0] * (len(BETWEEN_S) + 1)
         self.outcome = ""
+
+    @property
+    def trace(self) -> tuple[tuple[str, str], ...]:
+        """The stream's span, for Triton's to be children of."""
+        return self.span.headers if self.span else ()
 
     def admitted(self) -> None:
         """The stream has left the queue."""
@@ -89,14 +102,20 @@ class StreamCount:
         self.outcome = outcome
         self.ended_at = time.perf_counter()
         self.record(self)
+        if self.span:
+            times = (self.began, self.admitted_at, self.first_at, self.ended_at)
+            self.span.end(times, outcome, outcome in WHOLE, self.tokens)
 
 
 class Telemetry:
     """The metrics of one worker. Make it in the worker: only there does BentoML set the folder of the files."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, model: str, tracer: Tracer | None = None) -> None:
+        """`model` is the name that clients give; `tracer` makes the spans, where there are any."""
         _forget_the_dead()
         self._admission = admission
+        self._model = model
+        self._tracer = tracer
         admission.changed = self._show_load
         self._requests = Counter(
             "trtllm_requests", "Requests by route and how they ended.", ("route", "outcome"), registry=None
@@ -106,24 +125,31 @@ class Telemetry:
         self._prompt = Counter("trtllm_prompt_tokens", "Tokens of prompts that were answered.", registry=None)
         self._generated = Counter("trtllm_generation_tokens", "Tokens that the engine generated.", registry=None)
         self._queue = self._histogram("trtllm_request_queue_time_seconds", "Time in the queue.", FIRST_S)
+        of_a_model = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
         self._first = self._histogram(
             "gen_ai_server_time_to_first_token_seconds",
             "From the request to its first token, including time in the queue.",
             FIRST_S,
+            of_a_model,
         )
         self._between = TokenHistogram(
             "gen_ai_server_time_per_output_token_seconds",
             "Time per token after the first; tokens that arrive together share the wait.",
+            of_a_model,
             buckets=BETWEEN_S,
             registry=None,
         )
         self._whole = self._histogram(
-            "gen_ai_server_request_duration_seconds", "From the request to its last token.", WHOLE_S
+            "gen_ai_server_request_duration_seconds",
+            "From the request to its last token, or to its error.",
+            WHOLE_S,
+            (*of_a_model, "error_type"),
         )
 
-    def began(self, prompt_tokens: int) -> StreamCount:
+    def began(self, request: GenerationRequest) -> StreamCount:
         """Count one stream; it enters the metrics at its end."""
-        return StreamCount(prompt_tokens, self._add)
+        span = StreamSpan.begin(self._tracer, operation(ROUTE.get()), self._model, request) if self._tracer else None
+        return StreamCount(len(request.input_ids), self._add, span)
 
     def refused(self, kind: str) -> None:
         """A request was refused before it was queued."""
@@ -137,16 +163,18 @@ class Telemetry:
 
     def _add(self, count: StreamCount) -> None:
         self._requests.labels(count.route, count.outcome).inc()
+        of_it = (operation(count.route), PROVIDER, self._model)
+        # A label that is empty is the same to Prometheus as none, which is what the conventions want of success.
+        error = "" if count.outcome in WHOLE else count.outcome
+        self._whole.labels(*of_it, error).observe(count.ended_at - count.began)
         if count.admitted_at:
             self._queue.observe(count.admitted_at - count.began)
         if not count.tokens:
             return
         self._prompt.inc(count.prompt_tokens)
         self._generated.inc(count.tokens)
-        self._first.observe(count.first_at - count.began)
-        self._between.add(count.counts, count.last_at - count.first_at)
-        if count.outcome in WHOLE:
-            self._whole.observe(count.ended_at - count.began)
+        self._first.labels(*of_it).observe(count.first_at - count.began)
+        self._between.labels(*of_it).add(count.counts, count.last_at - count.first_at)
 
     def _show_load(self) -> None:
         self._running.set(self._admission.running)
@@ -155,8 +183,8 @@ class Telemetry:
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, registry=None, multiprocess_mode="livesum")
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(name, text, buckets=buckets, registry=None)
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=None)
 
 
 def merge(*expositions: str) -> str:

@@ -21,6 +21,15 @@ BELOW = {
 }
 
 
+COMPLETIONS = {"/v1/completions"}
+"""Where a text is continued; elsewhere a chat is answered."""
+
+
+def operation(route: str) -> str:
+    """What a route does to the model, as OpenTelemetry's conventions name it."""
+    return "text_completion" if route in COMPLETIONS else "chat"
+
+
 def label(path: str) -> str:
     """The label of a path."""
     if path in PATHS:

@@ -115,6 +115,7 @@ class Seen:
     """What an observer was told of one stream."""
 
     prompt_tokens: int
+    trace: tuple[tuple[str, str], ...] = ()
     admitted_times: int = 0
     batches: list[int] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
@@ -138,8 +139,8 @@ class Recorder:
     streams: list[Seen] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
-    def began(self, prompt_tokens: int) -> Seen:
-        self.streams.append(Seen(prompt_tokens))
+    def began(self, request: GenerationRequest) -> Seen:
+        self.streams.append(Seen(len(request.input_ids)))
         return self.streams[-1]
 
     def refused(self, kind: str) -> None:

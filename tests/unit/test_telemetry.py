@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,13 +13,14 @@ from bento_trtllm.metrics.prometheus import BETWEEN_S, StreamCount, merge
 WORKER = """
 import asyncio, sys
 from bento_trtllm.generation.admission import Admission, OwnSlots
+from bento_trtllm.generation.parameters import GenerationRequest, Sampling
 from bento_trtllm.metrics.prometheus import Telemetry
 
 async def main():
     admission = Admission(OwnSlots(4), 4)
-    telemetry = Telemetry(admission)
+    telemetry = Telemetry(admission, "demo-llama")
     for tokens in (1, 5):
-        count = telemetry.began(10)
+        count = telemetry.began(GenerationRequest([1] * 10, 5, Sampling()))
         async with admission.slot(1):
             count.admitted()
             for _ in range(tokens):
@@ -48,9 +50,12 @@ def run(folder: Path, code: str, *arguments: str) -> str:
 
 
 def samples(text: str) -> dict[str, float]:
-    """Those without labels."""
-    families = text_string_to_metric_families(text)
-    return {s.name: s.value for family in families for s in family.samples if not s.labels}
+    """The sum of each, over all labels; buckets left out."""
+    sums: defaultdict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            sums[sample.name] += sample.value if "le" not in sample.labels else 0
+    return sums
 
 
 def test_workers_add_up(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from bento_trtllm.triton.process.installation import Installation
 UNUSED_PROTOCOLS = "shared-memory,model-repository,statistics,trace,logging"
 """Parts of Triton's gRPC API that nothing here needs, and that could change a running server."""
 
+TRACED_AS = "tritonserver"
+"""The name of Triton's spans' service, beside that of ours."""
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -88,6 +91,7 @@ def tritonserver(start: Start) -> Launch:
         f"--metrics-port={start.ports.metrics}",
         f"--backend-config=python,shm-region-prefix-name={reaper.shm_prefix(str(start.folder))}",
         f"--log-verbose={settings.triton_log_verbose}",
+        *_tracing(settings.traces_url, start.environ),
         *start.installation.arguments(),
     ]
     if not start.gpu:
@@ -100,3 +104,18 @@ def tritonserver(start: Start) -> Launch:
     # forked meanwhile keeps the pipe open, and loading hangs forever. Isolated, it starts none.
     env["OMPI_MCA_ess_singleton_isolated"] = "1"
     return Launch(tuple(argv), env, start.cwd)
+
+
+def _tracing(url: str, environ: Mapping[str, str]) -> list[str]:
+    """Triton's spans of the requests that come with a trace context; of others it makes none, as `rate=0` says.
+
+    From docs/user_guide/trace.md of triton-inference-server/server, r24.10.
+    """
+    if not url:
+        return []
+    settings = ["mode=opentelemetry", "level=TIMESTAMPS", "rate=0", f"opentelemetry,url={url}"]
+    settings.append(f"opentelemetry,resource=service.name={TRACED_AS}")
+    # OpenTelemetry's own variable, which the service's exporter follows too; Triton's default is as long, 5 s.
+    if (delay := environ.get("OTEL_BSP_SCHEDULE_DELAY", "")).isdigit():
+        settings.append(f"opentelemetry,bsp_schedule_delay={delay}")
+    return [f"--trace-config={each}" for each in settings]

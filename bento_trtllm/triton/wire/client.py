@@ -80,7 +80,7 @@ class TritonClient:
         ends without an error only after Triton's final response.
         """
         message = encode(request, self._names, self._outputs)
-        call = self._infer(message.SerializeToString(), metadata=self._metadata)
+        call = self._infer(message.SerializeToString(), metadata=(*self._metadata, *request.trace))
         watch = Watch(call.cancel, deadlines, began, self._suspect)
         inbox = Inbox(call, watch, self._failures.meaning(), self._streams, alone=len(message.outputs) == 1)
         if not self._watches:
