@@ -8,7 +8,8 @@ from pathlib import Path
 from bento_trtllm.api.dialogue.thoughts import CLOSE, MARKS
 from bento_trtllm.api.tools.formats import choose
 from bento_trtllm.bento import tracing
-from bento_trtllm.bento.pinned import open_pinned, pin, verify
+from bento_trtllm.bento.home import home
+from bento_trtllm.bento.pinned import open_pinned, pin, pin_proof, pinned_proof, verify
 from bento_trtllm.bento.shutdown import Drain
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
@@ -31,17 +32,21 @@ from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.failures import Failures
 
 FIRST_WAIT_S = 10
+PROOFS = "proofs"
+"""Beside the store: what packs have shown of themselves on other machines than those that packed them."""
 
 
 def check(packed: Path, settings: Settings) -> None:
     """What can be checked for all workers before there is one; this also pins the pack.
 
-    Raises StoreError, EngineError for settings it must not have, or a machine that is too small, or TritonError where
-    grpc_port is taken.
+    Raises StoreError, EngineError for settings it must not have, or a machine that is too small or computes something
+    else, or TritonError where grpc_port is taken.
     """
     Door.of(settings).check()
     runtime = make_runtime(pin(packed))
-    runtime.check_room(runtime.parameters(settings, read_parameters(engine_config(packed))))
+    parameters = runtime.parameters(settings, read_parameters(engine_config(packed)))
+    runtime.check_room(parameters)
+    pin_proof(runtime.prove(packed, parameters, home() / PROOFS))
 
 
 class LLM:
@@ -52,6 +57,7 @@ class LLM:
         self.name = packed.parent.name
         self.tag = f"{self.name}:{packed.name}"
         self.manifest = open_pinned(packed)
+        self.proof = pinned_proof() or self.manifest.proof
         self.created = int((packed / MANIFEST).stat().st_mtime)
         files = packed / "tokenizer"
         templates = Templates.read(files).sources.values()

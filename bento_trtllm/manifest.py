@@ -20,6 +20,32 @@ FORMAT: Literal[2] = 2
 """1 had no inventory."""
 
 
+class Proof(BaseModel):
+    """What an engine's log probabilities were off by, at most, from those of the numpy reference (natural logarithms).
+
+    `log_prob_error` is as it computes when served, `exact_log_prob_error` in f32 throughout, where that was tried.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    machine: str
+    """The CPU and its instructions, and the libraries."""
+    computed: str
+    """In which types."""
+    log_prob_error: float
+    exact_log_prob_error: float | None = None
+
+    def __str__(self) -> str:
+        exact = self.exact_log_prob_error
+        in_f32 = "" if exact in (None, self.log_prob_error) else f", and by up to {exact:.2g} in f32"
+        return (
+            f"log probabilities are off by up to {self.log_prob_error:.2g} {self.computed}{in_f32}, on {self.machine}"
+        )
+
+    def is_for(self, machine: str, computed: str) -> bool:
+        return (self.machine, self.computed) == (machine, computed)
+
+
 class Manifest(BaseModel):
     """One pack. Lengths are in tokens; ids are those of the checkpoint's tokenizer.
 
@@ -27,6 +53,7 @@ class Manifest(BaseModel):
     SHA-256 of its files (with a TensorRT engine always). `dtype` is the checkpoint's, `precision` the engine's;
     `dialect` says how the engine's tensors are called; `build` is what the engine's Runtime must know of how it was
     built, `options` what pack_model.py was told besides the checkpoint;
+    `proof` is what it showed of itself on the machine that packed it;
     `memory`, of an engine on a CPU, in bytes: its `weights` on disk, all that is `loaded` into memory, and a `token` of
     KV cache where no setting says otherwise; `files` is what the pack consists of; `seal`
     is the SHA-256 of everything else in here, and so a name for exactly this pack. Both are of `write`'s making.
@@ -53,6 +80,7 @@ class Manifest(BaseModel):
     build: dict[str, JsonValue] | None = Field(None, validation_alias=AliasChoices("build", "tensorrt"))
     options: dict[str, str] = {}
     memory: dict[str, int] = {}
+    proof: Proof | None = None
     files: Inventory = {}
     seal: str = ""
 

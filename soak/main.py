@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psutil
 
+from bento_trtllm.engines.openvino.reference import Reference
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from soak import alike, storm
 from soak.margin import Margin
 from soak.questions import questions
-from tests.support.reference import Llama
 from tests.support.serving import DEMO, Service, pack, serve
 
 DESCRIPTION = """Drive a real service with the demo model, and count what should be zero.
@@ -75,8 +75,8 @@ def main() -> int:
 def compare(service: Service, precision: str = "f32", seed: int = 0) -> alike.Alike:
     """What compares the answers of a service of the demo model, in this precision, with those given alone."""
     tokenizer = PromptTokenizer(DEMO)
-    llama = Llama.load(DEMO)
-    margin = Margin(llama, tokenizer, llama.config["eos_token_id"])
+    llama = Reference.load(DEMO)
+    margin = Margin(llama, tokenizer, list(llama.checkpoint.eos_ids))
     asked = questions(tokenizer, ChatTemplate(DEMO, tokenizer))
     return alike.Alike(service, asked, margin, decisive=alike.DECISIVE[precision], seed=seed)
 

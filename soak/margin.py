@@ -2,14 +2,14 @@
 
 import numpy as np
 
+from bento_trtllm.engines.openvino.reference import Reference
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from tests.support.reference import Llama
 
 
 class Margin:
     """The margin between answers, by a forward pass in numpy, in f32."""
 
-    def __init__(self, llama: Llama, tokenizer: PromptTokenizer, end_ids: list[int]) -> None:
+    def __init__(self, llama: Reference, tokenizer: PromptTokenizer, end_ids: list[int]) -> None:
         self._llama = llama
         self._tokenizer = tokenizer
         self._end_ids = end_ids

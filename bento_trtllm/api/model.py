@@ -5,7 +5,7 @@ from typing import Protocol
 from bento_trtllm.api.tools.formats import ToolFormat
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.generator import Generator
-from bento_trtllm.manifest import Manifest
+from bento_trtllm.manifest import Manifest, Proof
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
@@ -18,6 +18,8 @@ class ServedModel(Protocol):
     tag: str
     created: int
     manifest: Manifest
+    proof: Proof | None
+    """What it has shown of itself on this machine."""
     tokenizer: PromptTokenizer
     template: ChatTemplate
     generator: Generator

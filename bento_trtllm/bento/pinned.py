@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 
 from bento_trtllm.errors import StoreError
-from bento_trtllm.manifest import Manifest
+from bento_trtllm.manifest import Manifest, Proof
 
 VARIABLE = "BENTO_TRTLLM_PACK"
+PROOF = "BENTO_TRTLLM_PROOF"
 
 
 def pin(packed: Path) -> Manifest:
@@ -19,6 +20,19 @@ def pin(packed: Path) -> Manifest:
     manifest = Manifest.open(packed)
     os.environ[VARIABLE] = f"{manifest.seal} {packed}"
     return manifest
+
+
+def pin_proof(proof: Proof | None) -> None:
+    """Tell this process's workers what the pack has shown of itself on this machine."""
+    os.environ.pop(PROOF, None)
+    if proof:
+        os.environ[PROOF] = proof.model_dump_json()
+
+
+def pinned_proof() -> Proof | None:
+    """What they were told."""
+    text = os.environ.get(PROOF)
+    return Proof.model_validate_json(text) if text else None
 
 
 def pinned() -> Path | None:

@@ -24,8 +24,11 @@ from bentoml.models import ModelContext
 
 from bento_trtllm.bento.home import home, models
 from bento_trtllm.bento.refusal import refusing
+from bento_trtllm.config import Settings
+from bento_trtllm.engines import make_runtime
 from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.triton.process.repository import engine_config, read_parameters
 
 PREFIX = "packing-"
 FOLDERS = ("bentos", "envs", "tmp")
@@ -44,11 +47,21 @@ def find_model(tag: str) -> bentoml.Model:
 
 
 def check(tag: str) -> str:
-    """Read every byte of a pack; returns one sentence on it. Raises StoreError if it is damaged."""
+    """Read every byte of a pack, and have its engine prove itself on this machine; returns what was found, a sentence
+    each.
+
+    Raises StoreError if it is damaged, or EngineError if the engine computes something else than its checkpoint says.
+    """
     model = find_model(tag)
-    files = Manifest.open(Path(model.path), full=True).files
-    size = sum(file.size for file in files.values()) / 1e6
-    return f"{model.tag} is as it was packed: {len(files)} files, {size:,.1f} MB"
+    packed = Path(model.path)
+    manifest = Manifest.open(packed, full=True)
+    size = sum(file.size for file in manifest.files.values()) / 1e6
+    intact = f"{model.tag} is as it was packed: {len(manifest.files)} files, {size:,.1f} MB"
+    if manifest.proof is None:
+        return intact
+    runtime = make_runtime(manifest)
+    proof = runtime.prove_again(packed, runtime.parameters(Settings(), read_parameters(engine_config(packed))))
+    return f"{intact}\nit computes what its checkpoint says: {proof}"
 
 
 def _missing(tag: str) -> str:

@@ -11,7 +11,7 @@ from typing_extensions import NotRequired, Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.safetensors import NUMPY_TYPES
-from bento_trtllm.manifest import DialectName
+from bento_trtllm.manifest import DialectName, Proof
 from bento_trtllm.triton.wire import tensors as contract
 from bento_trtllm.triton.wire.dialects import DIALECTS, Dialect
 
@@ -94,6 +94,13 @@ class Build(ABC):
         Raises CheckpointError for a weight that the precision cannot represent, EngineError if building fails, and
         OSError if the disk does.
         """
+
+    def prove(self, directory: Path) -> Proof | None:
+        """Hold what `write` wrote against the checkpoint; None where there is nothing here to run it on.
+
+        May add files to the directory. Raises EngineError, in one sentence, if the engine computes something else.
+        """
+        return None
 
     @abstractmethod
     def model_config(self) -> ModelConfig:

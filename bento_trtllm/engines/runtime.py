@@ -2,11 +2,12 @@
 
 from abc import ABC
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from bento_trtllm.config import Settings, engines_of
 from bento_trtllm.errors import EngineError
-from bento_trtllm.manifest import Manifest
+from bento_trtllm.manifest import Manifest, Proof
 from bento_trtllm.triton.process.launch import Launcher
 from bento_trtllm.triton.process.ranks import launcher
 from bento_trtllm.triton.wire.dialects import RENAMED
@@ -47,6 +48,18 @@ class Runtime(ABC):
     def check_room(self, parameters: Mapping[str, str]) -> None:
         """Raise EngineError, in one sentence, where the machine's memory is too small for it, before it is started."""
         return
+
+    def prove(self, packed: Path, parameters: Mapping[str, str], kept: Path) -> Proof | None:
+        """What the pack has shown of itself on this machine with these parameters, and shows now if it has not yet.
+
+        None where the engine has no such proof. The folder `kept` is where it is remembered, if that can be written.
+        Raises EngineError, in one sentence, where the engine computes something else than its checkpoint says.
+        """
+        return None
+
+    def prove_again(self, packed: Path, parameters: Mapping[str, str]) -> Proof | None:
+        """The same, whatever it has shown already, for a pack with a proof."""
+        return None
 
     def parameters(self, settings: Settings, packed: Mapping[str, str]) -> dict[str, str]:
         """The parameters of the Triton model `tensorrt_llm`, based on those that it was packed with.

@@ -80,7 +80,7 @@ def pack(
     manifest = _describe(build)
     try:
         with draft(new, force=force) as model:
-            _fill(model.directory, build, manifest)
+            manifest = _fill(model.directory, build, manifest)
             facts = manifest.model_dump(exclude={"format", "files", "seal", "build", "options"}, exclude_none=True)
             facts |= {manifest.engine: manifest.build} if manifest.build else {}
             labels = {key: str(facts[key]) for key in ("engine", "precision", "architecture")}
@@ -95,16 +95,19 @@ def pack(
     return str(new)
 
 
-def _fill(directory: Path, build: Build, manifest: Manifest) -> None:
+def _fill(directory: Path, build: Build, manifest: Manifest) -> Manifest:
+    """Write everything, and return the manifest with what the engine proved of itself."""
     for name in ("engine", "tokenizer", "repository"):
         (directory / name).mkdir()
     build.write(directory / "engine", home() / manifest.engine)
+    manifest = manifest.model_copy(update={"proof": build.prove(directory / "engine")})
     for file in build.checkpoint.tokenizer_files:
         copy = directory / "tokenizer" / file.relative_to(build.checkpoint.path)
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(file, copy)
     write_repository(directory / "repository", build)
     manifest.write(directory)
+    return manifest
 
 
 def _describe(build: Build) -> Manifest:

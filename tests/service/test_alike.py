@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bento_trtllm.engines.openvino.reference import Reference
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from soak.alike import CUTS, ERRORS, ROUNDED, WRONG
 from soak.main import compare
 from soak.margin import Margin
 from soak.questions import ROUTES
-from tests.support.reference import Llama
 from tests.support.serving import DEMO, serve
 
 ANSWERS, STREAMS, RESTARTS = 1500, 64, 2
@@ -42,8 +42,8 @@ async def test_answers_among_others_are_those_given_alone(home: Path, tmp_path: 
 
 
 def test_margin_is_that_of_the_tokens_at_which_answers_part() -> None:
-    llama, tokenizer = Llama.load(DEMO), PromptTokenizer(DEMO)
-    margin = Margin(llama, tokenizer, llama.config["eos_token_id"])
+    llama, tokenizer = Reference.load(DEMO), PromptTokenizer(DEMO)
+    margin = Margin(llama, tokenizer, list(llama.checkpoint.eos_ids))
     prompt = tokenizer.encode_text("The engine is")
     shared: list[int] = []
     for _ in range(4):

@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bento_trtllm.engines.openvino.reference import Reference
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.packing.once import named
 from tests.support.checkpoints import write_checkpoint
-from tests.support.reference import Llama
 from tests.support.refusal import refused
 from tests.support.serving import ROOT, environment, serve
 
@@ -50,7 +50,7 @@ def test_a_checkpoint_is_packed_once_and_served(checkpoint: Path, tmp_path: Path
         answer = httpx.post(f"{service.url}/v1/completions", json=body, timeout=60).json()
     assert answer["usage"]["completion_tokens"] == 40
     # Not exactly: the cache has 8 bits, and products as many as this CPU is fastest in.
-    model = Llama.load(checkpoint, "int8")
+    model = Reference.load(checkpoint, "int8")
     for choice, prompt in zip(answer["choices"], prompts, strict=True):
         likeliest = model.log_probs(prompt, start=len(prompt) - 1).max()
         assert abs(choice["logprobs"]["token_logprobs"][0] - likeliest) < 0.25

@@ -54,6 +54,7 @@ class ScriptedApp:
             tag=f"{MODEL}:test",
             created=0,
             manifest=_manifest(),
+            proof=None,
             tokenizer=TOKENIZER,
             template=template,
             generator=Generator(profile, TOKENIZER, lambda: self.source, admission, LONG),

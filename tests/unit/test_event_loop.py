@@ -68,6 +68,7 @@ def app() -> Iterator[DecodedBodies]:
         tag="demo-llama:test",
         created=0,
         manifest=manifest,
+        proof=None,
         tokenizer=tokenizer,
         template=ChatTemplate(DEMO, tokenizer),
         generator=NoEngine(),

@@ -15,11 +15,11 @@ from tokenizers import Tokenizer
 
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine
+from bento_trtllm.engines.openvino.reference import Reference, frequencies
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.text.vocabulary import token_bytes
 from tests.support.checkpoints import encode, write_checkpoint, write_llama3_8b, write_safetensors
 from tests.support.checkpoints import write_smollm2_135m as write_smollm2
-from tests.support.reference import Llama, frequencies
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +83,7 @@ def check_against_numpy(
     checkpoint: Path, pipeline: Pipeline, precision: str, prompts: list[list[int]], error: float = 2e-4
 ) -> None:
     """Every token must be numpy's first choice, but where numpy's choice is a close call, and as likely as it says."""
-    model = Llama.load(checkpoint, precision)
+    model = Reference.load(checkpoint, precision)
     for prompt, (answer, scores) in zip(prompts, pipeline.answer(prompts), strict=True):
         assert len(answer) == ANSWER
         found = model.log_probs(prompt + answer[:-1], start=len(prompt) - 1)
@@ -151,7 +151,7 @@ def test_rotary_frequencies_are_exact_in_the_file(tmp_path: Path) -> None:
     model = ov.Core().read_model(build(checkpoint, tmp_path / "engine", "int4") / "openvino_model.xml")
     (constant,) = (node for node in model.get_ops() if node.get_friendly_name() == "rotary.frequencies")
     assert constant.get_element_type() == ov.Type.f32
-    expected = frequencies(json.loads((checkpoint / "config.json").read_text()), dim=16)
+    expected = frequencies(find_checkpoint(str(checkpoint)).config)
     np.testing.assert_allclose(constant.get_data().ravel(), expected, rtol=1e-7)
 
 

@@ -92,6 +92,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
     monkeypatch.setenv("BENTO_TRTLLM_PACK", "")  # which check() sets
+    monkeypatch.setenv("BENTO_TRTLLM_PROOF", "")
     return tmp_path / "bentoml"
 
 

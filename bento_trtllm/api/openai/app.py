@@ -96,6 +96,7 @@ def _card(model: ServedModel) -> responses.ModelCard:
         owned_by="bento-trtllm",
         # The longest prompt and a token; only without chunked context may prompt and answer together be longer.
         max_model_len=model.generator.longest_prompt + 1,
+        proof=model.proof,
     )
 
 

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from bento_trtllm.manifest import Proof
+
 FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 StopReason = str | int | None
 """vLLM's: the stop string, or the token of stop_token_ids, that ended an answer."""
@@ -139,6 +141,8 @@ class ModelCard(Response):
     created: int
     owned_by: str
     max_model_len: int
+    proof: Proof | None = None
+    """Ours: what its log probabilities are off by on this machine, where its engine says so."""
 
 
 class ModelList(Response):

@@ -14,9 +14,13 @@ from bento_trtllm.engines.openvino.detokenizer import read_vocabulary, write_det
 from bento_trtllm.engines.openvino.ir import WEIGHTS, write_ir
 from bento_trtllm.engines.openvino.network import NETWORKS
 from bento_trtllm.engines.openvino.options import OpenVINOOptions, Precision
+from bento_trtllm.engines.openvino.proof import prove
+from bento_trtllm.engines.openvino.readback import check_weights
 from bento_trtllm.engines.openvino.rotary import frequencies
+from bento_trtllm.engines.openvino.trial import measure, write_cases
 from bento_trtllm.engines.openvino.weights import stored
 from bento_trtllm.errors import CheckpointError
+from bento_trtllm.manifest import Proof
 from bento_trtllm.triton_models.openvino.kv_cache import cached_tokens, token_bytes
 from bento_trtllm.triton_models.openvino.precisions import Precisions
 from bento_trtllm.triton_models.shared.cores import groups
@@ -86,9 +90,14 @@ class OpenVINOBuild(Build):
     def _memory(self) -> dict[str, int]:
         """As Manifest.memory has it."""
         weights = sum(each.nbytes for each in self._weights)
+        of_a_token = token_bytes(self._values_per_token, self._precisions.kv_cache)
+        return {"weights": weights, "loaded": weights + WORKING, "token": of_a_token}
+
+    @property
+    def _precisions(self) -> Precisions:
+        """As it is served where no setting says otherwise."""
         exact = {"exact": str(self._precision == "f32").lower()}
-        kept = Precisions.read({**EngineSettings().parameters(NAME), **exact}).kv_cache
-        return {"weights": weights, "loaded": weights + WORKING, "token": token_bytes(self._values_per_token, kept)}
+        return Precisions.read({**EngineSettings().parameters(NAME), **exact})
 
     @property
     def _values_per_token(self) -> int:
@@ -99,6 +108,11 @@ class OpenVINOBuild(Build):
     def write(self, directory: Path, workspace: Path) -> None:
         write_detokenizer(self.checkpoint, self._vocabulary, directory)
         write_ir(self.checkpoint, self._weights, directory)
+
+    def prove(self, directory: Path) -> Proof:
+        check_weights(self._weights, directory)
+        write_cases(self.checkpoint, self._precision, directory)
+        return prove(directory, self._precision, self._precisions, measure)
 
     def model_config(self) -> ModelConfig:
         config = self.checkpoint.config

@@ -19,6 +19,8 @@ from bento_trtllm.engines.openvino.weights import EMBEDDING, HEAD, Part, Stored
 
 SWAP = (0, 2, 1, 3)
 """[batch, tokens, heads, head_dim] to [batch, heads, tokens, head_dim], and back."""
+AFTER = ".after"
+"""What the name of a layer's last node ends with: shortened.py leaves layers out between two of them."""
 HIDDEN = -65504.0
 """What masks a score; attention in f16 must be able to hold it."""
 
@@ -63,7 +65,9 @@ class Network:
         inner = self._norm(hidden, f"{name}.post_attention_layernorm")
         gate = op.swish(self._linear(inner, f"{name}.mlp.gate_proj"))
         raised = op.multiply(gate, self._linear(inner, f"{name}.mlp.up_proj"))
-        return op.add(hidden, self._linear(raised, f"{name}.mlp.down_proj"))
+        after = op.add(hidden, self._linear(raised, f"{name}.mlp.down_proj"))
+        after.set_friendly_name(f"{name}{AFTER}")
+        return after
 
     def _attention(self, hidden: ov.Node, i: int) -> ov.Node:
         config, name = self._config, f"model.layers.{i}.self_attn"

@@ -1,14 +1,24 @@
 """The OpenVINO engine as it runs: a Triton Python model on any CPU."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from bento_trtllm.config import Settings
+from bento_trtllm.engines.openvino.machine import machine
+from bento_trtllm.engines.openvino.proof import describe, measure_apart, prove
 from bento_trtllm.engines.runtime import Runtime
 from bento_trtllm.errors import EngineError
+from bento_trtllm.manifest import Proof
 from bento_trtllm.triton_models.openvino.kv_cache import token_bytes
 from bento_trtllm.triton_models.openvino.precisions import Precisions
 from bento_trtllm.triton_models.shared.cores import groups
 from bento_trtllm.triton_models.shared.memory import free_memory
+
+Proofs = TypeAdapter(list[Proof])
 
 
 class OpenVINORuntime(Runtime):
@@ -27,6 +37,22 @@ class OpenVINORuntime(Runtime):
         exact = self.manifest.precision == "f32" if settings.exact is None else settings.exact
         return {**settings.parameters(self.manifest.engine), "exact": str(exact).lower()}
 
+    def prove(self, packed: Path, parameters: Mapping[str, str], kept: Path) -> Proof | None:
+        if self.manifest.proof is None:
+            # Packed before there was one.
+            return None
+        here, computed = machine(), describe(Precisions.read(parameters))
+        file = kept / f"{self.manifest.seal[:32]}.json"
+        known = [self.manifest.proof, *_shown(file)]
+        if found := next((proof for proof in known if proof.is_for(here, computed)), None):
+            return found
+        proof = self.prove_again(packed, parameters)
+        _keep(file, [*known[1:], proof])
+        return proof
+
+    def prove_again(self, packed: Path, parameters: Mapping[str, str]) -> Proof:
+        return prove(packed / "engine", self.manifest.precision, Precisions.read(parameters), measure_apart)
+
     def check_room(self, parameters: Mapping[str, str]) -> None:
         loaded, context = self.manifest.memory.get("loaded", 0), self.manifest.context_length
         tokens = int(parameters["max_tokens_in_paged_kv_cache"]) or context
@@ -38,3 +64,22 @@ class OpenVINORuntime(Runtime):
                 f"{tokens:,} tokens, and this machine has {free / 1e9:.1f} GB free: pack it with --precision int4, "
                 "give a smaller max_tokens_in_paged_kv_cache, or take a larger machine"
             )
+
+
+def _shown(file: Path) -> list[Proof]:
+    """What a file keeps; nothing where it cannot be read."""
+    with suppress(OSError, ValidationError):
+        return Proofs.validate_json(file.read_bytes())
+    return []
+
+
+def _keep(file: Path, proofs: Sequence[Proof]) -> None:
+    """Write the file, whole or not at all: where nothing can be written, each start has its own proof."""
+    whole = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(exist_ok=True)
+        whole.write_bytes(Proofs.dump_json(list(proofs), indent=2))
+        whole.replace(file)
+    except OSError:
+        with suppress(OSError):
+            whole.unlink()
