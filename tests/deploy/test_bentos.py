@@ -14,6 +14,7 @@ from tests.support.asking import read_events, stream_events
 from tests.support.checkpoints import write_checkpoint
 from tests.support.demo import ANSWERS, PROMPT
 from tests.support.fakes.container import Container
+from tests.support.packing import pack_model
 from tests.support.serving import ROOT, environment, free_port, pack, serve
 
 GPU, CPU = ROOT / "bentofile.yaml", ROOT / "bentofile.cpu.yaml"
@@ -42,9 +43,8 @@ def gpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpu")
     home, container = folder / "bentoml", Container(folder / "container")
     checkpoint = write_checkpoint(folder / "tiny", hidden=128, inner=256)
-    argv = [sys.executable, "pack_model.py", "tensorrt", "--checkpoint", str(checkpoint), "--tag", "tiny:1"]
     inside = environment(home) | container.environment
-    subprocess.run(argv, cwd=ROOT, env=inside, check=True, capture_output=True, timeout=120)
+    pack_model("tensorrt", "--checkpoint", checkpoint, "--tag", "tiny:1", environment=inside).check()
     return build(home, GPU, "tiny:1")
 
 

@@ -1,8 +1,6 @@
 """A TensorRT engine on a machine that cannot run it: the service says so, and stays."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -10,7 +8,8 @@ import httpx
 from bento_trtllm.engines.tensorrt.releases import DEFAULT, RELEASES
 from tests.support.checkpoints import write_checkpoint
 from tests.support.fakes.container import Container
-from tests.support.serving import DEMO, MACHINES, ROOT, environment, pack, serve
+from tests.support.packing import pack_model
+from tests.support.serving import DEMO, MACHINES, environment, pack, serve
 from tests.support.standin.place import Standin
 from tests.support.tiny import until
 
@@ -23,9 +22,8 @@ REASON = (
 def test_an_engine_of_another_machine_is_refused(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "tiny", hidden=128, inner=256)
     home, container = tmp_path / "bentoml", Container(tmp_path / "container")
-    argv = [sys.executable, "pack_model.py", "tensorrt", "--checkpoint", str(checkpoint), "--tag", "gpu:1"]
     inside = environment(home) | container.environment
-    subprocess.run(argv, cwd=ROOT, env=inside, check=True, capture_output=True, timeout=120)
+    pack_model("tensorrt", "--checkpoint", checkpoint, "--tag", "gpu:1", environment=inside).check()
     with serve(home, tmp_path / "log.txt", "--arg", "model=gpu:1", PATH=os.environ["PATH"]) as service:
 
         def refused() -> bool:

@@ -20,6 +20,8 @@ from typing import TypeVar
 
 import psutil
 
+from tests.support.packing import pack_model
+
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "assets" / "demo-llama"
 STOP_LIMIT_S = 60
@@ -135,6 +137,5 @@ def launch(
 
 def pack(home: Path, tag: str, checkpoint: Path = DEMO, *options: str) -> None:
     """Pack a checkpoint for OpenVINO with the command that users have, to be computed exactly."""
-    argv = [sys.executable, "pack_model.py", "openvino", "--checkpoint", str(checkpoint), "--tag", tag]
-    argv += ["--precision", "f32"]
-    subprocess.run([*argv, *options], cwd=ROOT, env=environment(home), check=True, capture_output=True, timeout=300)
+    argv = ("openvino", "--checkpoint", str(checkpoint), "--tag", tag, "--precision", "f32", *options)
+    pack_model(*argv, environment=environment(home)).check()

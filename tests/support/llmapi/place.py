@@ -7,14 +7,13 @@ has the packages of this environment, and the fake module besides.
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine
 from bento_trtllm.triton.process import installation
 from tests.support.fakes.container import Container
+from tests.support.packing import pack_model
 from tests.support.standin import place
 from tests.support.standin.place import ROOT, Standin
 
@@ -58,10 +57,8 @@ class LLMAPI(Standin):
 
     def pack(self, home: Path, tag: str, checkpoint: Path, *options: str) -> str:
         """Pack with `pack_model.py pytorch`, and keep OpenVINO's files of the same model for the source of tokens."""
-        argv = [sys.executable, "pack_model.py", "pytorch", "--checkpoint", str(checkpoint), "--tag", tag, *options]
         env = {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **self.environment}
-        done = subprocess.run(argv, cwd=ROOT, env=env, check=False, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        pack_model("pytorch", "--checkpoint", checkpoint, "--tag", tag, *options, environment=env).check()
         name, _, version = tag.partition(":")
         engine = home / "models" / name / version / "engine"
         openvino = self.folder / "openvino" / name / version

@@ -7,7 +7,6 @@ container has `tensorrtllm`.
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from bento_trtllm.engines.tensorrt.provenance import Provenance
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.triton.process import installation
 from tests.support.fakes.container import Container
+from tests.support.packing import pack_model
 from tests.support.standin.untied import untied
 
 HERE = Path(__file__).parent
@@ -82,11 +82,9 @@ class Standin:
         """Pack with `pack_model.py tensorrt`, and give the engine files what the stand-in reads."""
         if self.release == "24.06":
             checkpoint = untied(checkpoint, self.folder / "untied" / tag.replace(":", "-"))
-        argv = [sys.executable, "pack_model.py", "tensorrt", "--checkpoint", str(checkpoint), "--tag", tag]
-        argv += ["--release", self.release, *LENGTHS[self.release], *options]
+        argv = ("tensorrt", "--checkpoint", checkpoint, "--tag", tag, "--release", self.release)
         env = {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **self.environment}
-        done = subprocess.run(argv, cwd=ROOT, env=env, check=False, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        pack_model(*argv, *LENGTHS[self.release], *options, environment=env).check()
         name, _, version = tag.partition(":")
         packed = home / "models" / name / version
         self._build(packed, checkpoint)
