@@ -52,6 +52,8 @@ web = web_app(ignore_unknown=ignore_unknown)
     workers=settings.workers,
     traffic={"timeout": settings.longest_request_s},
     envs=GRPC_ENVIRONMENT,
+    # Where BentoCloud, and what reads Bentos, finds OpenAI's API.
+    labels={"openai_endpoint": "/v1"},
 )
 class TRTLLM:
     model = packed
@@ -121,6 +123,7 @@ TRTLLM.add_asgi_middleware(
     keys=keys,
     max_body_bytes=settings.max_body_bytes,
     browsers=Browsers(settings.hosts(), settings.origins()),
+    open_metrics=settings.open_metrics,
 )
 fields = Fields(TRTLLM.apis["generate"].input_spec, ignore_unknown=ignore_unknown)
 TRTLLM.add_asgi_middleware(DecodedBodies, checks={"/generate": fields.check})

@@ -308,6 +308,10 @@ class ServingSettings(BaseModel):
         SecretStr(""), description="Keys that clients send as `Authorization: Bearer KEY`, separated by commas."
     )
     api_keys_file: Path | None = Field(None, description="A file with one key per line, as secrets are mounted.")
+    open_metrics: bool = Field(
+        False,
+        description="Whether /metrics takes no key: gateways that pick replicas by it, as Kubernetes', send none.",
+    )
     unknown_fields: Literal["refuse", "ignore"] = Field(
         "refuse", description="What an unknown field causes: a 400 that names it, or nothing."
     )

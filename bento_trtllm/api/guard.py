@@ -9,12 +9,15 @@ from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send, respond
 from bento_trtllm.api.browsers import Browsers
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.headers import check_type, read_headers
+from bento_trtllm.metrics.inference_pool import PATH as OTHER_PATH
 from bento_trtllm.metrics.prometheus import ROUTE
 from bento_trtllm.metrics.routes import label
 
 # Kubernetes and BentoCloud ask these without a key. The page has none either: it asks its user for one.
 OPEN = ("/livez", "/readyz", "/healthz", "/health", "/ping", "/chat")
 
+
+METRICS = "/metrics"
 
 # nginx's code for it; it is only ever seen in the access log.
 CLIENT_GONE = APIError(499, "client_closed_request", "The client closed the connection.")
@@ -23,16 +26,21 @@ CLIENT_GONE = APIError(499, "client_closed_request", "The client closed the conn
 class Guard:
     """ASGI middleware. A request whose client leaves is cancelled at once, even before its first byte of answer."""
 
-    def __init__(self, app: App, *, keys: Sequence[str], max_body_bytes: int, browsers: Browsers) -> None:
+    def __init__(
+        self, app: App, *, keys: Sequence[str], max_body_bytes: int, browsers: Browsers, open_metrics: bool = False
+    ) -> None:
         self._app = app
         self._browsers = browsers
         self._keys = [key.encode() for key in keys]
         self._max_body_bytes = max_body_bytes
+        self._open = (*OPEN, METRICS) if open_metrics else OPEN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["path"] == OTHER_PATH:
+            scope = {**scope, "path": METRICS, "raw_path": METRICS.encode()}
         ROUTE.set(label(scope["path"]))
         try:
             headers = read_headers(scope)
@@ -47,7 +55,7 @@ class Guard:
         await self._run(scope, receive, send)
 
     def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
-        if not self._keys or path in OPEN:
+        if not self._keys or path in self._open:
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         if b"x-api-key" in headers and not given:  # as Anthropic's clients send it

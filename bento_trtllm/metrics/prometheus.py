@@ -26,6 +26,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.parameters import GenerationRequest
 from bento_trtllm.generation.results import FinishReason
+from bento_trtllm.metrics.inference_pool import kv_cache
 from bento_trtllm.metrics.routes import operation
 from bento_trtllm.metrics.spans import PROVIDER, StreamSpan
 from bento_trtllm.triton.process.metrics import scrape
@@ -159,7 +160,7 @@ class Telemetry:
         """All of /metrics: what BentoML has collected, the engine's state, and Triton's own metrics."""
         triton = await scrape(status.metrics) if status.metrics else ""
         engine = _engine(status, up=bool(triton))
-        return merge(ours, engine, triton)
+        return merge(ours, engine, kv_cache(triton), triton)
 
     def _add(self, count: StreamCount) -> None:
         self._requests.labels(count.route, count.outcome).inc()

@@ -73,6 +73,7 @@ def test_gpu_bento_brings_no_cuda(gpu: Path) -> None:
 def test_gpu_bento_holds_what_it_needs(gpu: Path) -> None:
     info = yaml.safe_load((gpu / "bento.yaml").read_text("utf-8"))
     assert info["args"] == {"model": "tiny:1"}
+    assert info["labels"] == {"project": "bento-trtllm", "engine": "tensorrt", "openai_endpoint": "/v1"}
     assert [model["tag"] for model in info["services"][0]["models"]] == ["tiny:1"]
     for file in (
         "service.py",

@@ -19,7 +19,7 @@ from limits import BOUNDS, check
 from metrics import EngineMetrics
 from reply import Reply
 from request import EngineRequest, RequestReader
-from settings import EngineSettings
+from settings import BLOCK_TOKENS, EngineSettings
 
 # A request that arrives during a step waits no longer than this for Python's lock after it.
 SWITCH_INTERVAL_S = 0.0005
@@ -45,8 +45,8 @@ class TritonPythonModel:
         engine = str(settings.engine_dir)
         tokenizer = genai.Tokenizer(engine)
         pipeline = genai.ContinuousBatchingPipeline(engine, tokenizer, scheduler, "CPU", **properties)
-        log.info(f"KV cache of {scheduler.num_kv_blocks} blocks of 32 tokens; {properties}")
-        self._metrics = EngineMetrics(args["model_name"], scheduler.num_kv_blocks)
+        log.info(f"KV cache of {scheduler.num_kv_blocks} blocks of {BLOCK_TOKENS} tokens; {properties}")
+        self._metrics = EngineMetrics(args["model_name"], scheduler.num_kv_blocks, BLOCK_TOKENS)
         check_s = settings.cancellation_check_period_ms / 1000
         self._batcher = Batcher(pipeline, check_s, settings.response_pace, log.error, self._metrics.update)
         self._guides = GuideCompiler(tokenizer, settings.vocab_size, self._batcher.submit, self._batcher.between_steps)

@@ -146,14 +146,16 @@ class Streams:
             async for each in statistics:
                 self._steps = int(each["iter"])
                 if cache := each.get("kvCacheStats"):
-                    self._note_cache(int(cache["usedNumBlocks"]), int(cache["maxNumBlocks"]))
+                    self._note_cache(
+                        *(int(cache[name]) for name in ("usedNumBlocks", "maxNumBlocks", "tokensPerBlock"))
+                    )
                 self._tell()
             self._tell()  # the last of them, too
             await asyncio.sleep(STATISTICS_S / 5)
 
-    def _note_cache(self, used: int, blocks: int) -> None:
+    def _note_cache(self, used: int, blocks: int, block_tokens: int) -> None:
         if blocks != self._metrics.kv_blocks:
-            self._metrics.resize(blocks)
+            self._metrics.resize(blocks, block_tokens)
         self._used = 100 * used / blocks if blocks else 0.0
 
     def _tell(self) -> None:

@@ -17,7 +17,8 @@ COUNT_S = 0.5
 class EngineMetrics:
     """Gauges, set only when they change: each setting is a message to Triton."""
 
-    def __init__(self, model: str, kv_blocks: int) -> None:
+    def __init__(self, model: str, kv_blocks: int, block_tokens: int = 0) -> None:
+        """`block_tokens` is how many tokens a block holds; 0: the engine says so only as it runs."""
         self._requests = self._family("nv_trt_llm_request_metrics", "Requests in the engine")
         self._blocks = self._family("nv_trt_llm_kv_cache_block_metrics", "KV cache blocks")
         self._general = self._family("nv_trt_llm_general_metrics", "The engine's loop")
@@ -26,14 +27,16 @@ class EngineMetrics:
         self._active = self._requests.Metric(labels={"model": model, "request_type": "active"})
         self._used = self._blocks.Metric(labels={"model": model, "kv_cache_block_type": "used"})
         self._blocks_all = self._blocks.Metric(labels={"model": model, "kv_cache_block_type": "max"})
-        self.resize(kv_blocks)
+        self._block_tokens = self._blocks.Metric(labels={"model": model, "kv_cache_block_type": "tokens_per"})
+        self.resize(kv_blocks, block_tokens)
         self._last = (0, 0)
         self._counted_at = 0.0
 
-    def resize(self, kv_blocks: int) -> None:
-        """How many blocks the KV cache has, where an engine says so only as it runs."""
+    def resize(self, kv_blocks: int, block_tokens: int) -> None:
+        """How many blocks the KV cache has, and of how many tokens, where an engine says so only as it runs."""
         self.kv_blocks = kv_blocks
         self._blocks_all.set(kv_blocks)
+        self._block_tokens.set(block_tokens)
 
     def update(self, steps: int, active: int, cache_usage: float) -> None:
         """Steps made by the engine's loop, `active` requests, and the share of the KV cache in use, in percent."""
@@ -53,7 +56,7 @@ class EngineMetrics:
         Left to the end of the stub, they are given back by way of memory that is gone, and it dies of SIGSEGV
         (Metric::SaveToSharedMemory of the Python backend, Triton 2.51).
         """
-        del self._iterations, self._active, self._used, self._blocks_all
+        del self._iterations, self._active, self._used, self._blocks_all, self._block_tokens
         del self._requests, self._blocks, self._general
 
     @staticmethod

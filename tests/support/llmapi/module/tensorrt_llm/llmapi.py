@@ -232,7 +232,12 @@ class LLM:
                 continue
             waited = 0.0
             latest, blocks = self._executor.stats.popleft(), self._source.blocks
-            cache = statistics("KvCacheStats", maxNumBlocks=blocks, usedNumBlocks=round(latest.kv_used / 100 * blocks))
+            cache = statistics(
+                "KvCacheStats",
+                maxNumBlocks=blocks,
+                usedNumBlocks=round(latest.kv_used / 100 * blocks),
+                tokensPerBlock=32,
+            )
             whole = statistics(
                 "IterationStats", iter=latest.iteration, numActiveRequests=latest.active, kvCacheStats=cache
             )

@@ -1,0 +1,137 @@
+"""deploy/chart, held against Helm, Kubernetes' schemas and the service."""
+
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from helm_python.chart import lint
+from helm_python.errors import HelmError
+
+from bento_trtllm.config import Settings
+from tests.support.chart import CHART, NAMESPACE, RELEASE, Objects, render
+
+FULL = {
+    "keysSecret": "keys",
+    "image": {"repository": "r.example.com/b", "tag": "1", "pullSecrets": ["pull"]},
+    "settings": {
+        "drain_timeout_s": 120.5,
+        "stop_timeout_s": 20,
+        "startup_timeout_s": 60,
+        "enable_kv_cache_reuse": True,
+    },
+    "autoscaling": {"kind": "keda"},
+    "monitoring": {"serviceMonitor": True, "labels": {"release": "prometheus"}},
+    "networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"gateway": "yes"}}}]},
+    "inferencePool": {"enabled": True, "endpointPicker": {"name": "picker"}},
+    "nodeSelector": {"gpu": "a100"},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+}
+DEFAULT: dict[str, Any] = {}
+KUBERNETES = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy")
+EXTENSIONS = ("ScaledObject", "ServiceMonitor", "InferencePool")
+CPU = {"gpus": 0, "autoscaling": {"kind": "none"}, "networkPolicy": {"enabled": False}, "replicas": 3}
+
+
+@pytest.fixture(scope="module")
+def plain() -> Objects:
+    return render()
+
+
+@pytest.fixture(scope="module")
+def full() -> Objects:
+    return render(FULL)
+
+
+@pytest.mark.parametrize("values", [DEFAULT, FULL, CPU])
+def test_helm_finds_nothing_wrong(values: dict[str, Any]) -> None:
+    report = lint(CHART, values, strict=True)
+    assert report["total_charts_linted"] == 1 and not report["errors"]
+    assert [each["error"] for each in report["messages"]] == ["icon is recommended"]
+
+
+@pytest.mark.parametrize("version", ["1.29", "1.37"])
+def test_kubernetes_takes_it(plain: Objects, full: Objects, version: str) -> None:
+    assert set(plain) == {*KUBERNETES, "HorizontalPodAutoscaler"}
+    assert set(full) == {*KUBERNETES, *EXTENSIONS}
+    for objects in (plain, full, render(CPU)):
+        for kind, each in objects.items():
+            if kind not in EXTENSIONS:
+                kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_objects_belong_together(full: Objects, plain: Objects) -> None:
+    pods = full["Deployment"]["spec"]["template"]
+    labels = full["Deployment"]["spec"]["selector"]["matchLabels"]
+    assert labels.items() < pods["metadata"]["labels"].items()
+    assert full["Service"]["spec"]["selector"] == labels
+    assert (
+        full["ServiceMonitor"]["spec"]["selector"]["matchLabels"].items()
+        <= full["Service"]["metadata"]["labels"].items()
+    )
+    for kind, field in (
+        ("PodDisruptionBudget", "selector"),
+        ("NetworkPolicy", "podSelector"),
+        ("InferencePool", "selector"),
+    ):
+        assert full[kind]["spec"][field]["matchLabels"] == labels
+    assert {each["metadata"]["name"] for each in full.values()} == {RELEASE}
+    assert {each["metadata"]["namespace"] for each in full.values()} == {NAMESPACE}
+    assert full["ScaledObject"]["spec"]["scaleTargetRef"]["name"] == RELEASE
+    assert plain["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == RELEASE
+    (container,) = pods["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert full["InferencePool"]["spec"]["targetPorts"] == [{"number": ports["http"]}]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {each["name"] for each in pods["spec"]["volumes"]}
+
+
+def test_only_one_sets_the_replicas(plain: Objects, full: Objects) -> None:
+    assert "replicas" not in plain["Deployment"]["spec"] and "replicas" not in full["Deployment"]["spec"]
+    alone = render(CPU)
+    assert alone["Deployment"]["spec"]["replicas"] == 3
+    assert not {"HorizontalPodAutoscaler", "ScaledObject"} & set(alone)
+
+
+@pytest.mark.parametrize("values", [DEFAULT, FULL])
+def test_times_are_the_services(values: dict[str, Any]) -> None:
+    pod = render(values)["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    settings = Settings(**environment(container))
+    startup = container["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] > settings.startup_timeout_s
+    pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > pause + settings.drain_timeout_s + settings.stop_timeout_s
+
+
+def environment(container: dict[str, Any]) -> dict[str, Any]:
+    """A container's settings, by their names."""
+    return {each["name"].removeprefix("TRTLLM_").lower(): each["value"] for each in container["env"]}
+
+
+def test_keys_come_from_the_secret_and_the_picker_sends_none(plain: Objects, full: Objects) -> None:
+    (container,) = full["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "keys"}}]
+    assert environment(container)["open_metrics"] == "true"
+    (container,) = plain["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert "envFrom" not in container and "open_metrics" not in environment(container)
+    monitored = render({"keysSecret": "keys", "monitoring": {"serviceMonitor": True}})["ServiceMonitor"]
+    assert monitored["spec"]["endpoints"][0]["authorization"]["credentials"]["name"] == "keys"
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"setings": {}}, "setings"),
+        ({"settings": {"api_keys": "secret"}}, "api_keys"),
+        ({"gpus": -1}, "gpus"),
+        ({"autoscaling": {"kind": "vpa"}}, "kind"),
+        ({"inferencePool": {"enabled": True}}, "endpointPicker"),
+    ],
+)
+def test_the_schema_names_what_is_wrong(values: dict[str, Any], what: str) -> None:
+    with pytest.raises(HelmError, match=what):
+        render(values)
+
+
+def test_each_setting_of_the_defaults_is_one(plain: Objects) -> None:
+    (container,) = plain["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert environment(container).keys() <= Settings.model_fields.keys()
