@@ -30,7 +30,14 @@ from bento_trtllm.engines import ENGINES, options_of
 from bento_trtllm.errors import SettingsError
 
 CHECK = "check"
-VALUES = {"str": "NAME", "int": "N", "--checkpoint": "DIR_OR_HF_ID", "--calibration-dataset": "NAME_OR_DIR"}
+VALUES = {
+    "str": "NAME",
+    "int": "N",
+    "list[str]": "NAME=DIR",
+    "--checkpoint": "DIR_OR_HF_ID",
+    "--merge-lora": "DIR",
+    "--calibration-dataset": "NAME_OR_DIR",
+}
 """Names of values in --help, by type or by option."""
 
 
@@ -42,6 +49,7 @@ class Packing(BaseModel):
     tag: str | None = Field(
         None, description="Name or name:version in the store; without a version or a tag, a new version is made."
     )
+    merge_lora: str | None = Field(None, description="A LoRA adapter's directory: add it to the weights for good.")
     force: CliToggleFlag[bool] = Field(False, description="Replace a model with the same tag.")
     dry_run: CliToggleFlag[bool] = Field(
         False, description="Check everything, print the plan as JSON, and pack nothing."

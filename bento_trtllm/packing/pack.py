@@ -15,11 +15,13 @@ from bento_trtllm.bento.home import home, models
 from bento_trtllm.bento.store import default_name, draft, make_tag
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
+from bento_trtllm.checkpoint.merge import merge, read_mergeable
 from bento_trtllm.engines.base import Build, Engine
 from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.packing.repository import configurations, write_repository
 from bento_trtllm.text.text import Text
+from bento_trtllm.triton_models.shared.adapters import Adapters
 
 # For what the plan does not count: the repository, file headers, the filesystem's own overhead.
 MARGIN = 16 << 20
@@ -28,18 +30,25 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def plan(
-    argument: str, engine: Engine, *, tag: str | None = None, revision: str | None = None, force: bool = False
+    argument: str,
+    engine: Engine,
+    *,
+    tag: str | None = None,
+    revision: str | None = None,
+    force: bool = False,
+    lora: str | None = None,
 ) -> dict[str, Any]:
     """What `pack` would do with the same arguments, after all of its checks; packs nothing.
 
     A Hugging Face id is downloaded to be checked.
     """
     checkpoint = find_checkpoint(argument, revision)
+    adapter = read_mergeable(lora, checkpoint) if lora else None
     build = engine.prepare(checkpoint)
     _check_text(checkpoint)
     text = tag or default_name(checkpoint.name)
     new = make_tag(text, force=force)
-    _check_space(build)
+    _check_space(build, merging=adapter is not None)
     configs = {config.name: text_format.MessageToString(config) for config in configurations(build)}
     return {
         "checkpoint": {
@@ -53,6 +62,7 @@ def plan(
             "bos_id": checkpoint.bos_id,
             "eos_ids": list(checkpoint.eos_ids),
         },
+        "merged": {"adapter": str(adapter.path), "weights": len(adapter.pairs)} if adapter else None,
         "engine": build.plan(),
         "tokenizer": {
             str(file.relative_to(checkpoint.path)): file.stat().st_size for file in checkpoint.tokenizer_files
@@ -64,23 +74,39 @@ def plan(
 
 
 def pack(
-    argument: str, engine: Engine, *, tag: str | None = None, revision: str | None = None, force: bool = False
+    argument: str,
+    engine: Engine,
+    *,
+    tag: str | None = None,
+    revision: str | None = None,
+    force: bool = False,
+    lora: str | None = None,
 ) -> str:
     """Pack a directory or a Hugging Face id, and return its tag in the store, name:version.
 
-    With `force` a model with the same tag is replaced once the new one is complete. Raises BentoTRTLLMError, in one
-    sentence; after that or any other exception the store is as it was before.
+    `lora` is the directory of an adapter to merge into the weights. With `force` a model with the same tag is replaced
+    once the new one is complete. Raises BentoTRTLLMError, in one sentence; after that or any other exception the store
+    is as it was before.
     """
     engine.check_machine()
     checkpoint = find_checkpoint(argument, revision)
+    adapter = read_mergeable(lora, checkpoint) if lora else None
     build = engine.prepare(checkpoint)
     _check_text(checkpoint)
     new = make_tag(tag or default_name(checkpoint.name), force=force)
-    _check_space(build)
-    manifest = _describe(build)
+    _check_space(build, merging=adapter is not None)
     try:
         with draft(new, force=force) as model:
-            manifest = _fill(model.directory, build, manifest)
+            options: dict[str, str] = {}
+            if adapter:
+                build = engine.prepare(merge(checkpoint, adapter, model.directory.parent / "merged"))
+                options = {
+                    "merge-lora": str(lora),
+                    **({"revision": checkpoint.revision} if checkpoint.revision else {}),
+                }
+            manifest = _fill(model.directory, build, _describe(build, options))
+            if new.name in Adapters.read(model.directory / "engine").names:
+                raise StoreError(f"an adapter has the name {new.name}, which is the model's: give it another")
             facts = manifest.model_dump(exclude={"format", "files", "seal", "build", "options"}, exclude_none=True)
             facts |= {manifest.engine: manifest.build} if manifest.build else {}
             labels = {key: str(facts[key]) for key in ("engine", "precision", "architecture")}
@@ -110,8 +136,10 @@ def _fill(directory: Path, build: Build, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _describe(build: Build) -> Manifest:
+def _describe(build: Build, options: dict[str, str]) -> Manifest:
+    """`options` are those of packing itself that made other weights of the source's."""
     part, checkpoint = build.manifest_part(), build.checkpoint
+    part["options"] = {**part["options"], **options}
     return Manifest(
         **part,
         source=checkpoint.source,
@@ -132,9 +160,10 @@ def _check_text(checkpoint: Checkpoint) -> None:
     Text.read(checkpoint.path, end_ids=checkpoint.eos_ids).check()
 
 
-def _check_space(build: Build) -> None:
+def _check_space(build: Build, *, merging: bool) -> None:
     built = sum(build.plan()["files"].values())
     needed = built + sum(file.stat().st_size for file in build.checkpoint.tokenizer_files) + MARGIN
+    needed += build.checkpoint.nbytes if merging else 0  # for a while
     existing = next(folder for folder in models().parents if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:

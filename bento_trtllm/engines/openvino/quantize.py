@@ -3,29 +3,14 @@
 Everything is symmetric: a weight is an integer times its scale, and 0 stays 0.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from bento_trtllm.checkpoint.values import Array
 
 F16_LIMIT = 65504.0
 GROUPS = (128, 64, 32)
 """Weights of a row that share a scale in int4: the first that divides it. NNCF's default is 128."""
-
-
-def widen(part: NDArray[Any]) -> Array:
-    """f16 or f32 values, or bf16's bits as uint16, as f32: exact."""
-    if part.dtype == np.uint16:
-        return (part.astype(np.uint32) << 16).view(np.float32)
-    return part.astype(np.float32, copy=False)
-
-
-def to_bf16(rows: Array) -> NDArray[np.uint16]:
-    """The nearest bf16s, ties to even, as their bits."""
-    bits = np.ascontiguousarray(rows).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def to_int8(rows: Array) -> tuple[NDArray[np.int8], Array]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bento_trtllm.engines.openvino import quantize
+from bento_trtllm.checkpoint.values import widen
 from bento_trtllm.engines.openvino.ir import MODEL, WEIGHTS
 from bento_trtllm.engines.openvino.weights import Part, Stored
 from bento_trtllm.errors import EngineError
@@ -30,7 +30,7 @@ def check_weights(weights: Sequence[Stored], directory: Path) -> None:
     places = _places(directory / MODEL)
     for each in weights:
         step = -(-each.parts[0].elements // SAMPLE)
-        rows = quantize.widen(each.tensor.open()[::step])
+        rows = widen(each.tensor.open()[::step])
         parts = (_open(part, places[part.name], directory / WEIGHTS)[::step] for part in each.parts)
         found = _decode(each, *parts).reshape(rows.shape)
         wrong = _differ(each, found, rows)
@@ -65,7 +65,7 @@ def _decode(stored: Stored, values: NDArray[Any], *scales: NDArray[Any]) -> Arra
         values = np.where(halves > 7, halves - 16, halves).reshape(*values.shape[:-1], -1)
     if scales:
         return np.asarray(values * scales[0].astype(np.float32), np.float32)
-    return quantize.widen(values)
+    return widen(values)
 
 
 def _differ(stored: Stored, found: Array, rows: Array) -> NDArray[np.bool_]:

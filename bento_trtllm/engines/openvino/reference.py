@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bento_trtllm.checkpoint.architectures.decoder import DecoderConfig
 from bento_trtllm.checkpoint.checkpoint import Checkpoint, read_checkpoint
+from bento_trtllm.checkpoint.values import to_bf16, widen
 from bento_trtllm.engines.openvino import quantize
 from bento_trtllm.engines.openvino.weights import EMBEDDING, HEAD, SENSITIVE, SLICE_ELEMENTS
 
@@ -84,7 +85,7 @@ class Reference:
         return self._product(norm(x[start:], "model.norm"), EMBEDDING if config.tie_word_embeddings else HEAD)
 
     def _vector(self, name: str) -> Array:
-        return quantize.widen(self.checkpoint.tensors[name].open())
+        return widen(self.checkpoint.tensors[name].open())
 
     def _product(self, x: Array, name: str) -> Array:
         return np.concatenate([x @ rows.T for rows in self._rows(name)], -1)
@@ -97,13 +98,13 @@ class Reference:
 
     def _round(self, name: str, stored: "NDArray[np.generic]") -> Array:
         """Rows of a matrix as the engine's file holds them."""
-        rows = quantize.widen(stored)
+        rows = widen(stored)
         if self.precision == "f32":
             return rows
         if self.precision == "f16":
             return rows.astype(np.float16).astype(np.float32)
         if self.precision == "bf16":
-            return quantize.widen(quantize.to_bf16(rows))
+            return widen(to_bf16(rows))
         group = quantize.group_size(rows.shape[1]) if self.precision == "int4" and name not in SENSITIVE else None
         whole, scales = quantize.to_int4(rows, group) if group else quantize.to_int8(rows)
         return np.asarray(whole * scales.astype(np.float32), np.float32).reshape(rows.shape)

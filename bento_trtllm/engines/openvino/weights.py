@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.safetensors import Tensor
+from bento_trtllm.checkpoint.values import Array, to_bf16, widen
 from bento_trtllm.engines.openvino import quantize
 from bento_trtllm.engines.openvino.options import Precision
 from bento_trtllm.errors import CheckpointError
@@ -99,19 +100,19 @@ class Stored:
             file.write(np.concatenate(scales).data)
             yield self.parts[1], begin
 
-    def _slices(self) -> Iterator[quantize.Array]:
+    def _slices(self) -> Iterator[Array]:
         """Some rows at a time, [n, in]; a vector at once."""
         source = self.tensor.open()
         step = max(1, SLICE_ELEMENTS * len(source) // max(1, source.size))
         for start in range(0, len(source), step):
-            rows = quantize.widen(source[start : start + step])
+            rows = widen(source[start : start + step])
             largest = float(np.abs(rows).max(initial=0))
             # Not the other way round: NaN compares as false.
             if not largest <= LIMITS[self.precision]:
                 raise CheckpointError(self._does_not_fit(largest))
             yield rows
 
-    def _encode(self, rows: quantize.Array) -> tuple[NDArray[Any], ...]:
+    def _encode(self, rows: Array) -> tuple[NDArray[Any], ...]:
         """The values, and their scales if they have any."""
         if self.precision == "int8":
             return quantize.to_int8(rows)
@@ -119,7 +120,7 @@ class Stored:
             whole, scales = quantize.to_int4(rows, self.group)
             return quantize.packed(whole), scales
         if self.precision == "bf16":
-            return (quantize.to_bf16(rows),)
+            return (to_bf16(rows),)
         return (rows.astype(np.float16 if self.precision == "f16" else np.float32, copy=False),)
 
     def _does_not_fit(self, largest: float) -> str:
