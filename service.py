@@ -105,10 +105,12 @@ class TRTLLM:
         top_k: Annotated[int | None, Ge(1), Le(MAX_TOP_K)] = None,
         seed: Annotated[int | None, Ge(0), Le(2**64 - 1)] = None,
         stop: Annotated[list[str] | None, MaxLen(16)] = None,
+        model: str | None = None,
     ) -> AsyncGenerator[str, None]:
         """Answer a prompt, as server-sent events or, without `Accept: text/event-stream`, as bare text."""
         sampling = Sampling(temperature, top_p, top_k, seed, tuple(stop or ()))
-        request = GenerateBody(prompt, SYSTEM_PROMPT if system_prompt is None else system_prompt, max_tokens, sampling)
+        system = SYSTEM_PROMPT if system_prompt is None else system_prompt
+        request = GenerateBody(prompt, system, max_tokens, sampling, model)
         async with aclosing(respond(self.llm, request, ctx)) as body:
             async for chunk in body:
                 yield chunk

@@ -1,11 +1,14 @@
 """A pack being served: its tokenizer, the Triton that runs it, and streams of text from both."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from bento_trtllm.api.adapters import adapt
 from bento_trtllm.api.dialogue.thoughts import CLOSE, MARKS
+from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.tools.formats import choose
 from bento_trtllm.bento import tracing
 from bento_trtllm.bento.home import home
@@ -14,6 +17,7 @@ from bento_trtllm.bento.shutdown import Drain
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
 from bento_trtllm.errors import EngineError, StoreError, TritonError
+from bento_trtllm.generation.adapted import Adapted
 from bento_trtllm.generation.admission import Admission, OwnSlots
 from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.engine_profile import EngineProfile
@@ -30,6 +34,7 @@ from bento_trtllm.triton.process.shared_slots import SharedSlots
 from bento_trtllm.triton.process.supervisor import Supervisor
 from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.failures import Failures
+from bento_trtllm.triton_models.shared.adapters import Adapters
 
 FIRST_WAIT_S = 10
 PROOFS = "proofs"
@@ -86,9 +91,14 @@ class LLM:
             guided="guided_decoding_guide" in inputs,
             bans_first_end_only=self._runtime.bans_first_end_only,
         )
-        self.generator = Generator(
-            profile, self.tokenizer, self.client, self.admission, deadlines, observer=self.telemetry
+        generator = partial(
+            Generator, profile, self.tokenizer, admission=self.admission, deadlines=deadlines, observer=self.telemetry
         )
+        self.generator = generator(self.client)
+        self.adapters: Mapping[str, ServedModel] = {
+            name: adapt(self, name, generator(partial(Adapted, self.client, number)))
+            for name, number in Adapters.read(packed / "engine").numbers.items()
+        }
         self._client: TritonClient | None = None
         self._generation = 0
         self._closing: asyncio.Future[None] | None = None

@@ -13,6 +13,7 @@ from bento_trtllm.api import faults, sse
 from bento_trtllm.api.aside import aside
 from bento_trtllm.api.errors import APIError, StreamCut, bad_request, describe
 from bento_trtllm.api.model import ServedModel
+from bento_trtllm.api.routing import named
 from bento_trtllm.generation.parameters import GenerationRequest, Sampling
 from bento_trtllm.generation.results import Finish, TextDelta, TokenCounts
 
@@ -28,6 +29,8 @@ class GenerateBody:
     system_prompt: str
     max_tokens: int
     sampling: Sampling
+    model: str | None = None
+    """The model itself, or an adapter of it."""
 
 
 class Fields:
@@ -69,6 +72,7 @@ async def respond(model: ServedModel, request: GenerateBody, context: bentoml.Co
     events = sse.TYPE in context.request.headers.get("accept", "")
     started = False
     try:
+        model = model if request.model is None else named(model, request.model)
         encode = partial(model.template.prompt, request.prompt, request.system_prompt)
         long = len(request.prompt) + len(request.system_prompt) > LONG_PROMPT
         input_ids = await aside(encode) if long else encode()

@@ -1,5 +1,6 @@
 """What the API needs of the model that is served."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from bento_trtllm.api.tools.formats import ToolFormat
@@ -28,6 +29,8 @@ class ServedModel(Protocol):
     tool_format: ToolFormat
     thinks: bool
     """Whether its template knows of thoughts before an answer."""
+    adapters: Mapping[str, "ServedModel"]
+    """The models that its LoRA adapters make of it, by name."""
 
     def not_ready(self) -> str | None:
         """Why no requests are taken, as a sentence; None if they are."""

@@ -55,11 +55,18 @@ def served(request: Request) -> ServedModel:
 
 def find(request: Request, name: str) -> ServedModel:
     """The model that a request names. Raises APIError (404)."""
-    model = served(request)
-    if name not in (model.name, model.tag):
-        message = f"The model `{name}` does not exist: this server has `{model.name}`."
-        raise APIError(404, "invalid_request", message, param="model", code="model_not_found")
-    return model
+    return named(served(request), name)
+
+
+def named(model: ServedModel, name: str) -> ServedModel:
+    """The model itself, or one of its adapters. Raises APIError (404)."""
+    if name in (model.name, model.tag):
+        return model
+    if adapter := model.adapters.get(name):
+        return adapter
+    known = ", ".join(f"`{each}`" for each in (model.name, *model.adapters))
+    message = f"The model `{name}` does not exist: this server has {known}."
+    raise APIError(404, "invalid_request", message, param="model", code="model_not_found")
 
 
 async def off_loop(request: Request, work: Callable[[], Result], long: int) -> Result:

@@ -15,8 +15,8 @@ class TokenRequest:
     Values that are None are left to the engine. `stop_words` are sequences of token ids; like `end_id` they end the
     answer and are its last tokens. Without top_k and top_p the engine takes the likeliest token, whatever the
     temperature. `bad_words` are never generated; `embedding_bias` has one number per token of the vocabulary; `guide`
-    is a guide type of TensorRT-LLM's guided decoding ("ebnf_grammar", …) and its text. `trace` is who asks,
-    as the headers of W3C's trace context.
+    is a guide type of TensorRT-LLM's guided decoding ("ebnf_grammar", …) and its text; `adapter` is the number of a
+    packed LoRA adapter. `trace` is who asks, as the headers of W3C's trace context.
     """
 
     input_ids: Sequence[int]
@@ -36,6 +36,7 @@ class TokenRequest:
     guide: tuple[str, str] | None = None
     log_probs: bool = False
     trace: tuple[tuple[str, str], ...] = ()
+    adapter: int | None = None
 
 
 class TokenBatch(NamedTuple):

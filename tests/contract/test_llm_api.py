@@ -17,10 +17,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "bento_trtllm/triton_models"
 FOLDERS = [MODELS / "pytorch", MODELS / "shared", ROOT / "tests/support/llmapi/module"]
-NAMES = ("contract", "settings", "arguments", "sampling", "active", "outbox", "pacing", "guide", "faults", "request")
+NAMES = (
+    *("contract", "settings", "arguments", "sampling", "active", "outbox", "pacing", "guide", "faults", "request"),
+    *("adapters", "lora"),
+)
 RECORDS = (
     *("KvCacheConfig", "SchedulerConfig", "NGramDecodingConfig", "EagleDecodingConfig"),
-    *("GuidedDecodingParams", "SamplingParams"),
+    *("GuidedDecodingParams", "SamplingParams", "LoRARequest"),
 )
 
 
@@ -34,6 +37,8 @@ def ours() -> Iterator[SimpleNamespace]:
     try:
         contract = importlib.import_module("contract")
         package, llmapi, torch = (ModuleType(name) for name in ("tensorrt_llm", "tensorrt_llm.llmapi", "torch"))
+        lora = ModuleType("tensorrt_llm.lora_helper")
+        vars(lora)["LoraConfig"] = contract.record("LoraConfig")
         contract.exported("llmapi", *RECORDS, "CapacitySchedulerPolicy")
         vars(llmapi).update({name: contract.record(name) for name in RECORDS})
         vars(llmapi)["CapacitySchedulerPolicy"] = contract.enumeration("CapacitySchedulerPolicy")
@@ -42,6 +47,7 @@ def ours() -> Iterator[SimpleNamespace]:
         reply = ModuleType("reply")
         vars(reply)["Reply"] = object
         sys.modules |= {"tensorrt_llm": package, "tensorrt_llm.llmapi": llmapi, "torch": torch, "reply": reply}
+        sys.modules["tensorrt_llm.lora_helper"] = lora
         yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
     finally:
         del sys.path[: len(FOLDERS)]
@@ -106,6 +112,26 @@ def test_speculation(ours: SimpleNamespace, settings: Any) -> None:
     assert eagle["speculative_config"].speculative_model == "/pack/engine/draft"
     # validate_feature_combination refuses it beside a draft model.
     assert "sampler_type" not in ngram and "sampler_type" not in eagle
+
+
+def test_adapters(ours: SimpleNamespace, tmp_path: Path) -> None:
+    """Room for all of them; no directory, of which TensorRT-LLM would take the tokenizer."""
+    plain = ours.lora.Lora(tmp_path)
+    assert plain.arguments() == {} and plain.request(0) is None
+    (tmp_path / "adapters").mkdir()
+    ours.adapters.Adapters(("b", "a"), 16, ("attn_q", "mlp_gate")).write(tmp_path)
+    lora = ours.lora.Lora(tmp_path)
+    config = lora.arguments()["lora_config"]
+    assert ours.contract.fits(config, ours.contract.CLASSES["TorchLlmArgs"]["fields"]["lora_config"]["annotation"])
+    assert (config.max_lora_rank, config.max_loras, config.max_cpu_loras, config.lora_dir) == (16, 2, 2, [])
+    assert config.lora_target_modules == ["attn_q", "mlp_gate"]
+    asked = lora.request(2)
+    assert (asked.lora_name, asked.lora_int_id, asked.lora_path) == ("a", 2, str(tmp_path / "adapters/a"))
+    assert lora.request(0) is None
+    lora.check(request(ours, adapter=2))
+    with pytest.raises(ours.faults.RequestError) as caught:
+        lora.check(request(ours, adapter=3))
+    assert caught.value.fault.tensor == "lora_task_id"
 
 
 def request(ours: SimpleNamespace, **values: Any) -> Any:

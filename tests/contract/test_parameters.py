@@ -74,7 +74,8 @@ def test_every_field_of_a_request_is_sent() -> None:
     """And no row names a field that is not there, but for those that follow from the others."""
     derived = {"input_length", "streaming", "guide_kind", "guide_text"}
     assert {row.field for row in PARAMETERS if row.field} - derived == {f.name for f in fields(TokenRequest)} - {
-        "guide"
+        "guide",
+        "trace",  # goes with a request's headers
     }
 
 

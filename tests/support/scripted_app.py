@@ -61,6 +61,7 @@ class ScriptedApp:
             admission=admission,
             tool_format=tool_format,
             thinks=thinks,
+            adapters={},
             not_ready=lambda: None,
             defaults=Defaults.read(DEMO),
         )

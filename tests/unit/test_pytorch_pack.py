@@ -13,6 +13,7 @@ from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_engine, make_runtime
 from bento_trtllm.engines.pytorch import releases
+from bento_trtllm.engines.pytorch.options import PyTorchOptions
 from bento_trtllm.engines.tensorrt.python import TensorRTPython
 from bento_trtllm.errors import CheckpointError, EngineError, StoreError
 from bento_trtllm.llm import check
@@ -20,7 +21,9 @@ from bento_trtllm.manifest import Manifest
 from bento_trtllm.triton.process.installation import Installation
 from bento_trtllm.triton.process.launch import Ports, Start
 from bento_trtllm.triton.process.repository import engine_config, read_parameters
+from bento_trtllm.triton_models.shared.adapters import Adapters
 from pack_model import main
+from tests.support.adapters import write_adapter
 from tests.support.checkpoints import write_checkpoint, write_safetensors
 from tests.support.fakes import pynvml
 
@@ -120,6 +123,59 @@ def test_one_triton_starts_all_gpus(home: Path, tiny: Path) -> None:
     assert not any("singleton" in name for name in launch.env) and launch.env["TMPDIR"] == "/f"
 
 
+def test_adapters_lie_beside_the_checkpoint(home: Path, tiny: Path, tmp_path: Path) -> None:
+    checkpoint = find_checkpoint(str(tiny))
+    one = write_adapter(tmp_path / "one", checkpoint, ["q_proj"], r=2, lora_alpha=2)
+    two = write_adapter(tmp_path / "two", checkpoint, ["down_proj"], r=4, lora_alpha=2)
+    pack = packed(home, tiny, "--lora", f"first={one}", "--lora", f"second={two}")
+    adapters = Adapters.read(pack / "engine")
+    # Keys and values are adapted with the queries, or not at all.
+    modules = ("attn_k", "attn_q", "attn_v", "mlp_4h_to_h")
+    assert adapters == Adapters(("first", "second"), 4, modules)
+    assert (pack / "engine/adapters/second/adapter_model.safetensors").samefile(two / "adapter_model.safetensors")
+    assert read_parameters(engine_config(pack))["cuda_graphs"] == "false"
+    assert Manifest.open(pack, full=True).options["lora"] == f"first={one},second={two}"
+    again = [f"first={one},second={two}"]
+    assert PyTorchOptions.make(lora=again).lora == again
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["a"], "--lora a is not NAME=DIR"),
+        (["a b=/x"], "--lora a b=/x is not NAME=DIR"),
+        (["a={adapter}", "a={adapter}"], "--lora gives the name a twice"),
+        (["a=/none"], "/none has no adapter_config.json"),
+        (["a={head}"], r"changes lm_head\.weight, which TensorRT-LLM does not adapt: merge it .* --merge-lora"),
+        (["a={alphas}"], "has an alpha_pattern, which TensorRT-LLM does not read: merge it"),
+    ],
+)
+def test_adapters_that_cannot_be_loaded_are_refused(
+    home: Path, tiny: Path, tmp_path: Path, given: list[str], message: str
+) -> None:
+    checkpoint = find_checkpoint(str(tiny))
+    made = {
+        "adapter": write_adapter(tmp_path / "adapter", checkpoint, ["q_proj"], r=2, lora_alpha=2),
+        "head": write_adapter(tmp_path / "head", checkpoint, ["lm_head"], r=2, lora_alpha=2),
+        "alphas": write_adapter(
+            tmp_path / "alphas", checkpoint, ["q_proj"], r=2, lora_alpha=2, alpha_pattern={"q_proj": 3}
+        ),
+    }
+    engine = make_engine("pytorch", lora=[each.format(**made) for each in given])
+    with pytest.raises((EngineError, CheckpointError), match=message):
+        engine.prepare(checkpoint)
+
+
+def test_an_adapter_has_another_name_than_the_model(
+    home: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = write_adapter(tmp_path / "one", find_checkpoint(str(tiny)), ["q_proj"], r=2, lora_alpha=2)
+    argv = ["pytorch", "--checkpoint", str(tiny), "--lora", f"tiny={adapter}", "--tag", "tiny:1"]
+    assert main(argv) == 2
+    assert "an adapter has the name tiny, which is the model's" in capsys.readouterr().err
+    assert not (home / "models/tiny").exists()
+
+
 def plan(checkpoint: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
     assert main(["pytorch", "--checkpoint", str(checkpoint), "--dry-run", *options]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)["engine"]["settings"]
@@ -147,6 +203,8 @@ def test_a_plan_is_for_the_card_that_there_is(
         ({"draft_checkpoint": "x"}, "--speculative eagle3 and --draft-checkpoint go together"),
         ({"speculative": "eagle3", "draft_checkpoint": "/none"}, "--draft-checkpoint /none is no directory with"),
         ({"draft_tokens": 3}, "--draft-tokens goes with --speculative"),
+        ({"lora": ["a=/b"], "speculative": "ngram"}, "--lora does not go with --speculative"),
+        ({"lora": ["a=/b"], "cuda_graphs": True}, "--lora does not go with --cuda-graphs"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_be(home: Path, tiny: Path, options: dict[str, Any], message: str) -> None:

@@ -39,14 +39,16 @@ def install(app: FastAPI) -> None:
 
 @router.get("/models", response_model=responses.ModelList)
 async def list_models(request: Request) -> Response:
-    """The model that is served."""
-    return _json(responses.ModelList(object="list", data=[_card(served(request))]))
+    """The model that is served, and its adapters."""
+    model = served(request)
+    data = [_card(request, each) for each in (model, *model.adapters.values())]
+    return _json(responses.ModelList(object="list", data=data))
 
 
 @router.get("/models/{model:path}", response_model=responses.ModelCard)
 async def retrieve_model(request: Request, model: str) -> Response:
     """What is known of a model."""
-    return _json(_card(find(request, model)))
+    return _json(_card(request, find(request, model)))
 
 
 @router.post("/chat/completions", response_model=responses.ChatCompletion)
@@ -88,8 +90,9 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
         return _json(await completions.collect(understood, head, model, events))
 
 
-def _card(model: ServedModel) -> responses.ModelCard:
-    return responses.ModelCard(
+def _card(request: Request, model: ServedModel) -> responses.ModelCard:
+    base = served(request)
+    card = responses.ModelCard(
         id=model.name,
         object="model",
         created=model.created,
@@ -98,6 +101,9 @@ def _card(model: ServedModel) -> responses.ModelCard:
         max_model_len=model.generator.longest_prompt + 1,
         proof=model.proof,
     )
+    if model is not base:
+        card.parent = base.name
+    return card
 
 
 def _head(prefix: str, body: SamplingFields, model: ServedModel) -> ResponseHead:

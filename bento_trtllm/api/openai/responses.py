@@ -143,6 +143,8 @@ class ModelCard(Response):
     max_model_len: int
     proof: Proof | None = None
     """Ours: what its log probabilities are off by on this machine, where its engine says so."""
+    parent: str | None = None
+    """vLLM's: the model that an adapter is for."""
 
 
 class ModelList(Response):

@@ -13,7 +13,7 @@ from typing_extensions import Self
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.config import EngineSettings
 from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, python_model, python_sources
-from bento_trtllm.engines.pytorch import releases, weights
+from bento_trtllm.engines.pytorch import adapters, releases, weights
 from bento_trtllm.engines.pytorch.fit import KV_FRACTION, gpu_fault, shape
 from bento_trtllm.engines.pytorch.options import PyTorchOptions
 from bento_trtllm.engines.tensorrt import gpus, sizing
@@ -21,6 +21,7 @@ from bento_trtllm.engines.tensorrt.fit import division_fault
 from bento_trtllm.engines.tensorrt.gpus import GPU
 from bento_trtllm.errors import CheckpointError, EngineError
 from bento_trtllm.triton.process.ranks import launch_plan
+from bento_trtllm.triton_models.shared.adapters import FOLDER
 
 NAME = "pytorch"
 DRAFT = "draft"
@@ -113,6 +114,7 @@ class PyTorchBuild(Build):
         self.options, self.release = engine.options, engine.release
         self.quantization, self.context_length = quantization, context_length
         self._gpus, self._draft = gpus, draft
+        self._adapters = adapters.read(engine.options.lora or (), checkpoint)
 
     @property
     def precision(self) -> str:
@@ -132,6 +134,8 @@ class PyTorchBuild(Build):
         files = {source.name: source.stat().st_size for source in self._sources}
         if self._draft:
             files |= {f"{DRAFT}/{file.name}": file.stat().st_size for file in weights.files(self._draft)}
+        for name, adapter in self._adapters.items():
+            files |= {f"{FOLDER}/{name}/{file.name}": file.stat().st_size for file in adapter.files}
         memory: JsonValue = None
         if self._gpus:
             gpu = self._gpus[0]
@@ -163,6 +167,8 @@ class PyTorchBuild(Build):
         if self._draft:
             (directory / DRAFT).mkdir()
             weights.place(weights.files(self._draft), directory / DRAFT)
+        if self._adapters:
+            adapters.place(self._adapters, directory)
 
     def model_config(self) -> ModelConfig:
         options = self.options
@@ -176,7 +182,8 @@ class PyTorchBuild(Build):
             "max_batch_size": str(options.max_batch_size),
             "max_num_tokens": str(options.max_num_tokens),
             "kv_cache_dtype": options.kv_cache_dtype,
-            "cuda_graphs": str(options.cuda_graphs).lower(),
+            # "LoRA" with "CUDA Graph" is "No" in docs/source/features/feature-combination-matrix.md (1.3.0rc3).
+            "cuda_graphs": str(options.cuda_graphs and not self._adapters).lower(),
             "speculative": options.speculative or "",
             "draft_tokens": str(options.draft_tokens),
             "draft_folder": DRAFT if self._draft else "",

@@ -35,6 +35,7 @@ class PyTorchOptions(EngineOptions):
     )
     draft_checkpoint: str | None = Field(None, description="The directory of eagle3's draft checkpoint.")
     draft_tokens: int = Field(4, ge=1, le=16, description="Tokens that are guessed at once.")
+    lora: list[str] | None = Field(None, description="A LoRA adapter that requests may choose; may be given again.")
     gpu: str | None = Field(None, exclude=True, description="With --dry-run: plan for this GPU, such as L40S.")
 
     @model_validator(mode="after")
@@ -43,6 +44,10 @@ class PyTorchOptions(EngineOptions):
             raise ValueError("--speculative eagle3 and --draft-checkpoint go together")
         if self.speculative is None and "draft_tokens" in self.model_fields_set:
             raise ValueError("--draft-tokens goes with --speculative")
+        if self.lora and self.speculative:
+            raise ValueError("--lora does not go with --speculative: TensorRT-LLM has not tested them together")
+        if self.lora and self.cuda_graphs and "cuda_graphs" in self.model_fields_set:
+            raise ValueError("--lora does not go with --cuda-graphs: recorded steps know no adapters in TensorRT-LLM")
         return self
 
     @property
@@ -53,4 +58,7 @@ class PyTorchOptions(EngineOptions):
     def given(self) -> dict[str, str]:
         """The options that were given, by their names on the command line, as manifest.json keeps them."""
         values = self.model_dump(mode="json", include=self.model_fields_set - {"gpu"}, exclude_none=True)
-        return {name.replace("_", "-"): str(value) for name, value in values.items()}
+        return {
+            name.replace("_", "-"): ",".join(value) if isinstance(value, list) else str(value)
+            for name, value in values.items()
+        }

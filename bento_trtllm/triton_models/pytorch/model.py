@@ -12,6 +12,7 @@ from typing import Any
 import log
 from arguments import llm_arguments
 from intake import Intake
+from lora import Lora
 from metrics import EngineMetrics
 from reply import Reply
 from request import EngineRequest, RequestReader
@@ -28,11 +29,18 @@ class TritonPythonModel:
         """Load the engine. Raises on anything that keeps it from serving; Triton reports the message."""
         settings = EngineSettings.read(json.loads(args["model_config"])["parameters"])
         self._sampling = Sampling(bool(settings.speculative), settings.guide_end)
-        self._llm = LLM(**llm_arguments(settings))
+        self._lora = Lora(settings.engine_dir)
+        self._llm = LLM(**llm_arguments(settings), **self._lora.arguments())
         # How many blocks the KV cache has is said by the first step's statistics.
         self._metrics = EngineMetrics(args["model_name"], 0)
         self._streams = Streams(
-            self._llm, self._sampling, settings.cancellation_check_s, settings.response_pace, self._metrics, log.error
+            self._llm,
+            self._sampling,
+            self._lora,
+            settings.cancellation_check_s,
+            settings.response_pace,
+            self._metrics,
+            log.error,
         )
         reader = RequestReader(
             engine="pytorch",
@@ -55,4 +63,5 @@ class TritonPythonModel:
 
     def _submit(self, request: EngineRequest, reply: Reply, name: str) -> None:
         self._sampling.check(request)
+        self._lora.check(request)
         self._streams.submit(request, reply, name)

@@ -17,6 +17,7 @@ from typing import Any
 from active import Active
 from faults import CANCELLED, FAILED, INVALID_REQUEST, UNAVAILABLE, Fault
 from guide import TEXT
+from lora import Lora
 from metrics import EngineMetrics
 from outbox import Outbox, Outgoing
 from pacing import Pace
@@ -44,13 +45,14 @@ class Streams:
         self,
         llm: Any,
         sampling: Sampling,
+        lora: Lora,
         check_s: float,
         pace: Pace,
         metrics: EngineMetrics,
         log_error: Callable[[str], None],
     ) -> None:
         """`check_s`: how often clients are looked after that may have left."""
-        self._llm, self._sampling, self._check_s = llm, sampling, check_s
+        self._llm, self._sampling, self._lora, self._check_s = llm, sampling, lora, check_s
         self._metrics, self._log_error = metrics, log_error
         self._running: list[Active] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,7 +109,10 @@ class Streams:
             if active.dropped:
                 return
             params = self._sampling.params(active.request, index)
-            sequence.result = self._llm.generate_async(active.prompt, params, streaming=active.request.streaming)
+            adapter = self._lora.request(active.request.adapter)
+            sequence.result = self._llm.generate_async(
+                active.prompt, params, lora_request=adapter, streaming=active.request.streaming
+            )
             self._asked.set()
             async for step in sequence.result:
                 if active.dropped or sequence.finished:

@@ -22,6 +22,7 @@ EVERY: tuple[str, ...] = ()
 NVIDIA = ("tensorrt",)
 GPU = ("tensorrt", "pytorch")
 OURS = ("openvino", "pytorch")
+PYTORCH = ("pytorch",)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Output:
 
 
 PARAMETERS = (
+    # Who continues: an adapter by its number (adapters.py), 0 is none.
+    Parameter("lora_task_id", "UINT64", (), "adapter", ("model",), PYTORCH, default=0),
     # What to continue, and for how long.
     Parameter("input_ids", "INT32", (-1,), "input_ids", ("prompt", "messages")),
     Parameter("input_lengths", "INT32", (), "input_length", required=True),

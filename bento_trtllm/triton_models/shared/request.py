@@ -49,6 +49,8 @@ class EngineRequest:
     embedding_bias: npt.NDArray[np.float32] | None = None
     """[vocabulary], added to the logits."""
     echo: bool = False
+    adapter: int = 0
+    """The number of a LoRA adapter; 0 is none."""
     end_ids: frozenset[int] = field(init=False)
     tracked: bool = field(init=False)
     """Whether words end it or are forbidden that are more than one token: an engine may have to look for them."""
@@ -112,6 +114,7 @@ class RequestReader:
             ),
             embedding_bias=self._bias(values["embedding_bias"]),
             echo=self.echo if exclude is None else not exclude,
+            adapter=values["lora_task_id"],
         )
         if request.echo and request.streaming:
             raise RequestError(

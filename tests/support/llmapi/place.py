@@ -7,9 +7,12 @@ has the packages of this environment, and the fake module besides.
 import json
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
+from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
+from bento_trtllm.checkpoint.merge import merge, read_mergeable
 from bento_trtllm.engines import make_engine
 from bento_trtllm.triton.process import installation
 from tests.support.fakes.container import Container
@@ -60,13 +63,22 @@ class LLMAPI(Standin):
         env = {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **self.environment}
         pack_model("pytorch", "--checkpoint", checkpoint, "--tag", tag, *options, environment=env).check()
         name, _, version = tag.partition(":")
-        engine = home / "models" / name / version / "engine"
-        openvino = self.folder / "openvino" / name / version
+        engine = (home / "models" / name / version / "engine").resolve()
+        source, folder = find_checkpoint(str(checkpoint)), self.folder / "openvino" / name / version
+        self._keep(engine, source, folder)
+        for option, value in pairwise(options):
+            if option == "--lora":
+                adapter, _, directory = value.partition("=")
+                merged = merge(source, read_mergeable(directory, source), self.folder / f"merged-{name}-{adapter}")
+                self._keep(engine / "adapters" / adapter, merged, folder / adapter)
+        return tag
+
+    def _keep(self, place: Path, checkpoint: Checkpoint, openvino: Path) -> None:
+        """OpenVINO's files of what the fake LLM is told to compute, by its place in the pack."""
         openvino.mkdir(parents=True)
-        make_engine("openvino", precision="f32").prepare(find_checkpoint(str(checkpoint))).write(openvino, openvino)
+        make_engine("openvino", precision="f32").prepare(checkpoint).write(openvino, openvino)
         # The source reads a file that names its folder, as it reads an engine's.
         (openvino / "place").write_text(str(openvino))
         file = self.module / "places.json"
         known = json.loads(file.read_text()) if file.exists() else {}
-        file.write_text(json.dumps({**known, str(engine.resolve()): str(openvino / "place")}))
-        return tag
+        file.write_text(json.dumps({**known, str(place): str(openvino / "place")}))

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from door import Door
 from executor import Executor, Response
 from source import Source
 from tensors import Request
+
+from tensorrt_llm.lora_helper import check_adapter
 
 __all__ = [
     "LLM",
@@ -168,6 +171,8 @@ class Turns(Door):
 class LLM:
     """llmapi/llm.py, with the arguments of TorchLlmArgs."""
 
+    _steps = 0
+
     def __init__(self, **given: Any) -> None:
         fields = CLASSES["TorchLlmArgs"]["fields"]
         for name, value in given.items():
@@ -180,18 +185,36 @@ class LLM:
         if given["backend"] != "pytorch" or not (Path(given["model"]) / "config.json").is_file():
             raise ValueError(f"Invalid model: {given['model']}")
         self._args = given
+        self._lora = given.get("lora_config")
         self._door = Turns()
         self._door.record({name: str(value) for name, value in given.items()})
         self._door.load()
         self._limits = _limits(given)
-        self._source = Source(_place(Path(given["model"])), self._limits.max_batch_size)
-        self._results: dict[int, GenerationResult] = {}
-        self._executor = Executor(
-            self._source, self._limits, self._door, normalize_log_probs=False, respond=self._respond, log_error=print
-        )
+        self._executors: dict[str, Executor] = {}
+        """By what computes: the checkpoint, or an adapter on it."""
+        self._executor(given["model"])
         self._shut = False
 
-    def generate_async(self, inputs: list[int], sampling_params: Any, streaming: bool = False) -> GenerationResult:
+    def _executor(self, folder: str) -> Executor:
+        """Upstream's one engine adds an adapter as it computes; here each has one of its own, with the sum."""
+        if folder not in self._executors:
+            results: dict[int, GenerationResult] = {}
+            source = Source(_place(Path(folder)), self._limits.max_batch_size)
+            executor = Executor(
+                source,
+                self._limits,
+                self._door,
+                normalize_log_probs=False,
+                respond=partial(_respond, results),
+                log_error=print,
+            )
+            executor.results, executor.blocks = results, source.blocks  # type: ignore[attr-defined]
+            self._executors[folder] = executor
+        return self._executors[folder]
+
+    def generate_async(
+        self, inputs: list[int], sampling_params: Any, lora_request: Any = None, streaming: bool = False
+    ) -> GenerationResult:
         if self._shut:
             raise RuntimeError("LLM is shutting down")
         if not isinstance(inputs, list) or not all(type(each) is int for each in inputs):
@@ -204,13 +227,19 @@ class LLM:
         heeded = self._args.get("sampler_type") == "TRTLLMSampler"
         request = _request(inputs, sampling_params, streaming, heeded, limits.guide_ends)
         self._door.record({**vars(request), "sampling_params": {k: str(v) for k, v in vars(sampling_params).items()}})
-        result = GenerationResult(self._executor, sampling_params)
+        folder = self._args["model"]
+        # Without a configuration the request's adapter is ignored, without a word (_enqueue_request, base_worker.py).
+        if lora_request is not None and self._lora is not None:
+            folder = lora_request.lora_path
+            check_adapter(self._lora, Path(folder))
+        executor = self._executor(folder)
+        result = GenerationResult(executor, sampling_params)
 
         def known(ids: list[int]) -> None:
             (result._id,) = ids
-            self._results[result._id] = result
+            executor.results[result._id] = result  # type: ignore[attr-defined]
 
-        self._executor.enqueue([request], known)
+        executor.enqueue([request], known)
         return result
 
     def get_stats_async(self, timeout: float = 2) -> AsyncIterator[dict[str, Any]]:
@@ -220,37 +249,35 @@ class LLM:
 
     def shutdown(self) -> None:
         self._shut = True
-        self._executor.close()
+        for executor in self._executors.values():
+            executor.close()
 
     async def _statistics(self, timeout: float) -> AsyncIterator[dict[str, Any]]:
         """Until there has been nothing new for so long (IterationResult.__anext__)."""
         waited = 0.0
         while waited < timeout:
-            if not self._executor.stats:
+            executor = next((each for each in self._executors.values() if each.stats), None)
+            if executor is None:
                 await asyncio.sleep(POLL_S)
                 waited += POLL_S
                 continue
             waited = 0.0
-            latest, blocks = self._executor.stats.popleft(), self._source.blocks
-            cache = statistics(
-                "KvCacheStats",
-                maxNumBlocks=blocks,
-                usedNumBlocks=round(latest.kv_used / 100 * blocks),
-                tokensPerBlock=32,
-            )
-            whole = statistics(
-                "IterationStats", iter=latest.iteration, numActiveRequests=latest.active, kvCacheStats=cache
-            )
+            latest, blocks = executor.stats.popleft(), executor.blocks  # type: ignore[attr-defined]
+            self._steps += 1
+            used = round(latest.kv_used / 100 * blocks)
+            cache = statistics("KvCacheStats", maxNumBlocks=blocks, usedNumBlocks=used, tokensPerBlock=32)
+            whole = statistics("IterationStats", iter=self._steps, numActiveRequests=latest.active, kvCacheStats=cache)
             yield json.loads(json.dumps(whole))
-
-    def _respond(self, response: Response) -> None:
-        if result := self._results.get(response.id):
-            if response.result is None or response.result.final:
-                del self._results[response.id]
-            result._put(response)
 
 
 methods("BaseLLM", LLM)
+
+
+def _respond(results: dict[int, GenerationResult], response: Response) -> None:
+    if result := results.get(response.id):
+        if response.result is None or response.result.final:
+            del results[response.id]
+        result._put(response)
 
 
 def _request(prompt: list[int], params: Any, streaming: bool, heeded: bool, ends: frozenset[int]) -> Request:

@@ -1,0 +1,51 @@
+"""LoRA adapters in the terms of TensorRT-LLM's LLM API.
+
+LoraConfig and LoRARequest: tensorrt_llm/lora_helper.py and executor/request.py (1.3.0rc3).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from adapters import FOLDER, Adapters
+from faults import RequestError
+from request import EngineRequest
+from tensorrt_llm.llmapi import LoRARequest
+
+TENSOR = "lora_task_id"
+
+
+class Lora:
+    """The adapters beside an engine's checkpoint. TensorRT-LLM loads each with its first request, and keeps all."""
+
+    def __init__(self, engine: Path) -> None:
+        self._packed = Adapters.read(engine)
+        self._requests = {
+            number: LoRARequest(lora_name=name, lora_int_id=number, lora_path=str(engine / FOLDER / name))
+            for name, number in self._packed.numbers.items()
+        }
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of LLM, besides those of arguments.py."""
+        if not self._requests:
+            return {}
+        # Here, since it lies elsewhere in 1.3.0rc26, which no container has.
+        from tensorrt_llm.lora_helper import LoraConfig  # noqa: PLC0415
+
+        config = LoraConfig(
+            # No directory: of a single one the tokenizer would be taken, too (_try_load_tokenizer in llmapi/llm.py).
+            lora_target_modules=list(self._packed.modules),
+            max_lora_rank=self._packed.rank,
+            max_loras=len(self._requests),
+            max_cpu_loras=len(self._requests),
+        )
+        return {"lora_config": config}
+
+    def check(self, request: EngineRequest) -> None:
+        """Raise RequestError for an adapter that is not there: TensorRT-LLM would answer without any."""
+        if request.adapter and request.adapter not in self._requests:
+            raise RequestError(TENSOR, f"{TENSOR} is {request.adapter}: the pack has {len(self._requests)} adapters.")
+
+    def request(self, number: int) -> LoRARequest | None:
+        return self._requests.get(number)
