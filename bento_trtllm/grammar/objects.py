@@ -1,6 +1,7 @@
 """A schema's keywords for objects: their properties, in the order of the schema and no others."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bento_trtllm.grammar.expressions import Expression, choice, sequence
@@ -9,6 +10,24 @@ from bento_trtllm.grammar.json import Rules, dumps
 from bento_trtllm.grammar.limits import counts
 
 Inner = Callable[[Any, str], Expression]
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How an object is written: around its pairs, between two, and a pair, of a key, its schema, and the value in JSON.
+
+    `pair` raises GrammarError for what the notation has no form for. One that has no form for keys which the schema
+    doesn't name is not `open`.
+    """
+
+    begin: str
+    between: str
+    end: str
+    pair: Callable[[str, Any, Expression], Expression]
+    open: bool = False
+
+
+JSON = Notation("{", ", ", "}", lambda key, _, value: sequence(f"{dumps(key)}: ", value), open=True)
 # The most optional properties of one object: an engine's time grows with their square (OpenVINO GenAI 2026.4.1: 50 ms
 # for 200, 45 s for 900).
 MAX_OPTIONAL = 200
@@ -16,7 +35,9 @@ MAX_OPTIONAL = 200
 MAX_COUNTED = 16
 
 
-def object_(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: Inner) -> Expression:
+def object_(
+    rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: Inner, notation: Notation = JSON
+) -> Expression:
     """The objects that a schema's keywords allow. `inner` makes the expression of a subschema at a place.
 
     Raises GrammarError.
@@ -29,6 +50,8 @@ def object_(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: 
     if missing and further is False:
         raise GrammarError(f"{at}/required names {missing[0]}, which is not among the properties")
     if not properties and not required:
+        if not notation.open:
+            return _none(schema, notation, at)
         return _map(rules, name, schema, at, inner)
     for word in ("propertyNames", "patternProperties"):
         if word in schema:
@@ -38,7 +61,7 @@ def object_(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: 
     if lost := [key for key in required if properties.get(key) is False]:
         raise GrammarError(f"{at}/required names {lost[0]}, which allows no value")
     pairs = [
-        (key in required, sequence(f"{dumps(key)}: ", inner(part, f"{at}/properties/{key}")))
+        (key in required, notation.pair(key, part, inner(part, f"{at}/properties/{key}")))
         for key, part in [*allowed.items(), *((key, further) for key in missing)]
     ]
     if len(pairs) - len(required) > MAX_OPTIONAL:
@@ -58,7 +81,15 @@ def object_(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: 
     if counted > MAX_COUNTED:
         key = "minProperties" if least == counted else "maxProperties"
         raise GrammarError(f"{at}/{key} is enforced up to {MAX_COUNTED} beside optional properties")
-    return sequence("{", _pairs(rules, name, pairs, least, most, counted, f"{at}/properties"))
+    return sequence(notation.begin, _pairs(rules, name, pairs, notation, least, most, counted, f"{at}/properties"))
+
+
+def _none(schema: Mapping[str, Any], notation: Notation, at: str) -> Expression:
+    """The empty object, where that is what is meant: a list of properties that is empty, or no others allowed."""
+    meant = "properties" in schema or schema.get("additionalProperties") is False
+    if not meant or schema.get("additionalProperties") or schema.keys() & {"propertyNames", "patternProperties"}:
+        raise GrammarError(f"{at}/properties has no names")
+    return sequence(notation.begin, notation.end)
 
 
 def _map(rules: Rules, name: str, schema: Mapping[str, Any], at: str, inner: Inner) -> Expression:
@@ -94,12 +125,13 @@ def _pairs(
     rules: Rules,
     name: str,
     pairs: Sequence[tuple[bool, Expression]],
+    notation: Notation,
     least: int,
     most: int | None,
     counted: int,
     at: str,
 ) -> Expression:
-    """The rest of an object after its brace: pairs in order, optional ones written or left out.
+    """The rest of an object after its beginning: pairs in order, optional ones written or left out.
 
     There is a rule for each number of pairs already written, up to `counted`, so that commas are right and both counts
     hold.
@@ -108,14 +140,14 @@ def _pairs(
     for required, _ in pairs:
         taken = {min(count + 1, counted) for count in reached[-1] if most is None or count < most}
         reached.append(taken if required else reached[-1] | taken)
-    after: dict[int, Expression] = {count: sequence("}") for count in reached[-1] if count >= least}
+    after: dict[int, Expression] = {count: sequence(notation.end) for count in reached[-1] if count >= least}
     for i, (required, pair) in reversed(list(enumerate(pairs))):
         now: dict[int, Expression] = {}
         for count in reached[i]:
             options: list[Expression] = []
             following = after.get(min(count + 1, counted))
             if following is not None and (most is None or count < most):
-                options.append(sequence(", " if count else "", pair, following))
+                options.append(sequence(notation.between if count else "", pair, following))
             if not required and count in after:
                 options.append(after[count])
             if options:

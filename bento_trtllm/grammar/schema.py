@@ -17,7 +17,7 @@ from bento_trtllm.grammar.grammar import ROOT, Grammar, GrammarError
 from bento_trtllm.grammar.intersection import NothingLeft, conjuncts, together
 from bento_trtllm.grammar.json import Rules, dumps
 from bento_trtllm.grammar.numbers import numeric
-from bento_trtllm.grammar.objects import object_
+from bento_trtllm.grammar.objects import Notation, object_
 from bento_trtllm.grammar.references import find, with_pointers
 from bento_trtllm.grammar.said import said
 from bento_trtllm.grammar.shape import check_shape
@@ -81,7 +81,18 @@ class SchemaRules:
 
     def root(self) -> Expression:
         """The values that the document allows. Raises GrammarError."""
-        whole = self.expression(self._document, "")
+        return self._finished(self.expression(self._document, ""))
+
+    def members(self, notation: Notation) -> Expression:
+        """The objects that the document allows, in another notation than JSON. Raises GrammarError."""
+        schema = said(self._document, "") if isinstance(self._document, Mapping) else {}
+        if schema.get("type") != "object" or schema.keys() - KEYWORDS["object"] - {"type"}:
+            raise GrammarError("it does not only name properties")
+        name = self._name("object")
+        return self._finished(object_(self._rules, name, schema, "", self._inner, notation))
+
+    def _finished(self, whole: Expression) -> Expression:
+        """With all that it refers to."""
         while self._unwritten:
             key, schema, at = self._unwritten.pop()
             self._head = self._heads[key] = []

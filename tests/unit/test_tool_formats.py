@@ -2,6 +2,7 @@
 
 import json
 import random
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.support.schemas import write
 
 CITY: dict[str, object] = {
     "type": "object",
-    "properties": {"city": {"type": "string", "maxLength": 9}, "days": {"type": "array", "items": {"type": "integer"}}},
+    "properties": {"city": {"type": "string"}, "days": {"type": "array", "items": {"type": "integer"}}},
     "required": ["city"],
 }
 TOOLS = (CallableTool("get_weather", CITY), CallableTool("add", {"type": "object", "additionalProperties": False}))
@@ -85,6 +86,7 @@ CASES: list[tuple[str, str, Read]] = [
     ("qwen", f"So:\n\n{CODER}\n{CODER}", ("So:", [KYIV, KYIV])),
     ("qwen", CODER.replace("get_weather", "other"), (CODER.replace("get_weather", "other"), [])),
     ("qwen", "<tool_call>\n<function=add>\n</function>", ("", [ADD])),
+    ("qwen", CODER.replace("</parameter>\n</function>", "</function>"), ("", [KYIV])),
     ("mistral", f"{LISTED}]", ("", [KYIV])),
     ("mistral", f'Well. {LISTED}, {{"name": "add", "arguments": {{}}}}] Yes.', ("Well. Yes.", [KYIV, ADD])),
     ("mistral", f"{NAMED}[TOOL_CALLS]add{{}}", ("", [KYIV, ADD])),
@@ -144,35 +146,116 @@ def test_what_a_grammar_forces_can_be_read(name: str, several: bool) -> None:
             assert arguments == {} if called == "add" else isinstance(arguments["city"], str)
 
 
-GUIDED = [name for name, made in FORMATS.items() if made.auto]
 BEGUN = {
-    "llama3": '{"name": "get_weather", "parameters": {',
+    "llama3": 'So:\n {"name": "get_weather", "parameters": {',
     "hermes": 'So: <tool_call>\n{"name": "get_weather", "arguments": {"ci',
     "mistral": 'So: [TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Ky',
+    "qwen": "So: <tool_call>\n<function=get_weather>\n<parameter=ci",
+    "pythonic": "So:\n[add(), get_weather(city=",
 }
+# Those without a mark before a call: its beginning with the name of no tool is words.
+UNMARKED = ("llama3", "pythonic")
 WORDS = ["", "Hello", "a < b <tool", '{"a": 1}', '{"names": [', 'Use {"name": "add"}', "[1] [TOOL", "\n<think>"]
 
 
 @pytest.mark.parametrize("several", [True, False])
-@pytest.mark.parametrize("name", GUIDED)
+@pytest.mark.parametrize("name", FORMATS)
 def test_what_begins_as_a_call_is_one_and_words_are_free(name: str, several: bool) -> None:
-    auto = FORMATS[name].auto
-    assert auto
-    grammar = make_grammar(lambda rules: auto(rules, TOOLS, several=several))
+    grammar = make_grammar(lambda rules: FORMATS[name].auto(rules, TOOLS, several=several))
     for words in WORDS:
         ending = Ending(grammar)
         assert ending.feed(words) and ending.complete, words
         assert parse(name, words) == (words, [])
+    begun = BEGUN[name] if several else BEGUN[name].replace("add(), ", "")
     ending = Ending(grammar)
-    assert ending.feed(BEGUN[name]) and not ending.complete
-    said, ((called, arguments),) = parse(name, BEGUN[name] + ending.shortest())
-    assert (called, said) == ("get_weather", "" if name == "llama3" else "So:")
+    assert ending.feed(begun) and not ending.complete
+    said, found = parse(name, begun + ending.shortest())
+    assert said == "So:"
+    called, arguments = found[-1]
+    assert called == "get_weather"
     jsonschema.validate(arguments, CITY)
+    # With nothing before it either, and whatever comes after it.
+    ending = Ending(grammar)
+    assert ending.feed(begun.removeprefix("So:").lstrip())
+    rest = ending.shortest()
+    if several:
+        assert ending.feed(f"{rest}\n{begun}")
+        said, found = parse(name, begun.removeprefix("So:").lstrip() + rest + "\n" + begun + ending.shortest())
+        assert (said, len(found)) == ("So:", 4 if name == "pythonic" else 2)
     rng = random.Random(0)
     for _ in range(100):
-        for _, arguments in parse(name, write(grammar, rng))[1]:
-            assert isinstance(arguments, dict)
-    assert not Ending(grammar).feed(BEGUN[name].replace("get_weather", "other"))
+        for called, arguments in parse(name, write(grammar, rng))[1]:
+            jsonschema.validate(arguments, dict(TOOLS)[called])
+    assert Ending(grammar).feed(BEGUN[name].replace("get_weather", "other").replace("add", "none")) == (
+        name in UNMARKED
+    )
+
+
+# What Python or Qwen's tags have no form for, or have another one for than JSON.
+ODD: tuple[tuple[dict[str, object], list[str]], ...] = (
+    ({"type": "object"}, ["pythonic", "qwen"]),
+    ({"type": "object", "properties": {}}, []),
+    ({"type": "object", "properties": {"from-to": {"type": "integer"}}}, ["pythonic"]),
+    ({"type": "object", "properties": {"a>b": {"type": "integer"}}}, ["pythonic", "qwen"]),
+    ({"type": "object", "properties": {"class": {"type": "boolean"}, "x": {"type": "null"}}, "required": ["x"]}, []),
+    ({"type": "object", "properties": {"s": {"type": "string", "minLength": 2}}}, ["qwen"]),
+    ({"type": "object", "properties": {"s": {"enum": ["a", "b c"], "type": "string"}}}, []),
+    ({"type": "object", "properties": {"s": {"anyOf": [{"type": "string", "maxLength": 3}, {"type": "null"}]}}}, []),
+    ({"type": "object", "properties": {"l": {"type": "array", "items": {"type": "string", "maxLength": 3}}}}, []),
+    ({"$defs": {"x": {"type": "number"}}, "type": "object", "properties": {"s": {"$ref": "#/$defs/x"}}}, []),
+    ({"anyOf": [{"type": "object"}]}, ["pythonic", "qwen"]),
+)
+
+
+@pytest.mark.parametrize("name", ["pythonic", "qwen"])
+def test_each_tool_has_a_form(name: str) -> None:
+    """That of JSON where the format has none of its own, and calls in either are read with arguments as they were."""
+    rng = random.Random(1)
+    made = FORMATS[name]
+    for schema, in_json in ODD:
+        tools = (CallableTool("f", schema), CallableTool("g-2", {"type": "object", "properties": {}}))
+        forced = make_grammar(partial(made.calls, tools=tools, several=True))
+        auto = make_grammar(partial(made.auto, tools=tools, several=True))
+        for grammar in [forced] * 10 + [auto] * 5:
+            text = write(grammar, rng)
+            parser = made.parser(tools, several=True)
+            found = [delta for delta in (*parser.feed(text), *parser.finish()) if isinstance(delta, CallDelta)]
+            names = [delta.name for delta in found if delta.name]
+            for i, called in enumerate(names):
+                arguments = "".join(delta.arguments for delta in found if delta.index == i)
+                jsonschema.validate(json.loads(arguments), dict(tools)[called])
+            if grammar is forced:
+                assert names
+                assert ('"name": "f"' in text) == (name in in_json and "f" in names)
+
+
+def test_texts_between_tags_are_as_they_are() -> None:
+    """With what looks like tags in them; and in JSON a tag within a string ends nothing."""
+    text = (
+        '<tool_call>\n<function=get_weather>\n<parameter=city>\n\na <parameter=x> </function> "\n\n</parameter>\n'
+        '<parameter=days>\n["</parameter>", "</function>"]\n</parameter>\n</function>\n</tool_call> yes'
+    )
+    expected = (
+        "yes",
+        [("get_weather", {"city": '\na <parameter=x> </function> "\n', "days": ["</parameter>", "</function>"]})],
+    )
+    for cuts in WHOLE_AND_IN_CHARACTERS:
+        assert parse("qwen", text, cuts) == expected
+
+
+@pytest.mark.parametrize("count", [1, 5, 60])
+def test_many_tools_are_told_apart_by_few_letters(count: int) -> None:
+    """Each place of any character costs an engine."""
+    tools = [
+        CallableTool(f"{chr(97 + i % 26)}_tool_number_{i}", {"type": "object", "properties": {}}) for i in range(count)
+    ]
+    for name in UNMARKED:
+        grammar = make_grammar(partial(FORMATS[name].auto, tools=tools, several=True))
+        assert grammar.ebnf.count("[^") < 120
+        ending = Ending(grammar)
+        begin = '{"name": "%s"' if name == "llama3" else "[%s("
+        assert ending.feed(begin % tools[-1].name) and not ending.complete
+        assert ending.feed(ending.shortest()) and ending.complete
 
 
 def test_words_are_not_held_back() -> None:

@@ -100,6 +100,25 @@ def test_text_is_not_held_back() -> None:
     parser = ToolCallParser(NAMES)
     assert parser.feed("Hel") == ["Hel"]
     assert parser.feed('lo {"name"') == ['lo {"name"']
+    assert parser.feed(' \n{"name') == []
+    assert parser.feed('d"') == [' \n{"named"']
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "count"),
+    [
+        (f"Let me see.\n\n{CALL}", "Let me see.", 1),
+        (f"{CALL}\nDone.", "Done.", 1),
+        (f"So:\n{CALL}\n{CALL}\n\nDone.\n", "So:\n\nDone.", 2),
+        (f"So:\n- {CALL}", f"So:\n- {CALL}", 0),
+        (f'{{"a": 1}}\n{CALL}', '{"a": 1}', 1),
+        (f"[{CALL}] and more", "and more", 1),
+    ],
+)
+def test_words_around_calls_are_kept(text: str, words: str, count: int) -> None:
+    for cuts in WHOLE_AND_IN_CHARACTERS:
+        said, found = parse(text, cuts)
+        assert (said, len(found)) == (words, count)
 
 
 def test_arguments_come_as_they_are_written() -> None:

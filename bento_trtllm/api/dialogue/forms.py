@@ -1,6 +1,7 @@
 """What an answer must be, if anything: a grammar of its form, or of the calls that it must be."""
 
 import json
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -8,18 +9,20 @@ from bento_trtllm.api.dialogue.conversation import Form, Toolbox
 from bento_trtllm.api.dialogue.thoughts import Thinking, before
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.tools.calls import CallableTool
-from bento_trtllm.api.tools.formats import FORMATS, ToolFormat
+from bento_trtllm.api.tools.formats import FORMATS, ToolFormat, WriteCalls
 from bento_trtllm.grammar.expressions import Expression
 from bento_trtllm.grammar.grammar import Grammar, GrammarError
 from bento_trtllm.grammar.json import Rules
 from bento_trtllm.grammar.patterns import whole
-from bento_trtllm.grammar.schema import SchemaRules, make_grammar
+from bento_trtllm.grammar.schema import SchemaRules, compile_schema, make_grammar
 from bento_trtllm.grammar.size import check_size
 from bento_trtllm.grammar.texts import one_of
 
 # Characters that the answers of one request can be forced to have, all together: towards their ends they are counted in
 # tokens at each step, in the event loop.
 MAX_FORCED = 32_768
+Written = tuple[tuple[str, str], ...]
+"""Names of tools and their parameters in JSON."""
 SHAPES = {"schema": "the schema", "regex": "the regular expression", "choice": "the choice"}
 
 
@@ -37,9 +40,7 @@ def compile_form(form: Form, answers: int, thinking: Thinking = "no") -> Grammar
 def compile_calls(tools: Toolbox, answers: int, format: ToolFormat, thinking: Thinking = "no") -> Grammar:
     """The grammar of calls of these tools. Raises as `compile_form`."""
     try:
-        check_size({tool.name: tool.parameters for tool in tools.callable})
-        written = tuple((tool.name, json.dumps(tool.parameters)) for tool in tools.callable)
-        grammar = _of_calls(written, tools.several, format.name, thinking)
+        grammar = _of_calls(_as_they_are(tools), tools.several, format.name, thinking)
     except GrammarError as error:
         message = f"tools: a function's parameters cannot be enforced: {error}."
         raise bad_request(message, param="tools") from error
@@ -47,14 +48,27 @@ def compile_calls(tools: Toolbox, answers: int, format: ToolFormat, thinking: Th
 
 
 def compile_auto(tools: Toolbox, format: ToolFormat, thinking: Thinking) -> Grammar | None:
-    """The grammar of any answer in which calls of these tools are whole; None where there is none."""
+    """The grammar of any answer in which calls of these tools are whole; None where there is none.
+
+    What was not asked to be enforced is not refused: the arguments of a tool whose schema cannot be are any object.
+    """
     try:
-        check_size({tool.name: tool.parameters for tool in tools.callable})
-        written = tuple((tool.name, json.dumps(tool.parameters)) for tool in tools.callable)
-        return _of_calls(written, tools.several, format.name, thinking, auto=True) if format.auto else None
+        return _of_auto(_as_they_are(tools), tools.several, format.name, thinking)
     except GrammarError:
-        # What was not asked to be enforced is not refused: the model is told of the schema.
         return None
+
+
+def _as_they_are(tools: Toolbox) -> Written:
+    check_size({tool.name: tool.parameters for tool in tools.callable})
+    return tuple((tool.name, json.dumps(tool.parameters)) for tool in tools.callable)
+
+
+def _or_any_object(parameters: str) -> str:
+    try:
+        compile_schema(json.loads(parameters))
+    except GrammarError:
+        return '{"type": "object"}'
+    return parameters
 
 
 def _checked(grammar: Grammar, answers: int) -> Grammar:
@@ -84,13 +98,21 @@ def _of_form(kind: str, value: str, thinking: Thinking) -> Grammar:
 
 
 @lru_cache(maxsize=32)
-def _of_calls(
-    tools: tuple[tuple[str, str], ...], several: bool, format: str, thinking: Thinking, *, auto: bool = False
-) -> Grammar:
-    def root(rules: Rules) -> Expression:
-        functions = [CallableTool(name, json.loads(parameters)) for name, parameters in tools]
-        write = FORMATS[format].auto if auto else FORMATS[format].calls
-        assert write
-        return write(rules, functions, several=several)
+def _of_calls(tools: Written, several: bool, format: str, thinking: Thinking) -> Grammar:
+    return _written(tools, FORMATS[format].calls, several, thinking)
 
-    return make_grammar(lambda rules: before(rules, root(rules), thinking))
+
+@lru_cache(maxsize=32)
+def _of_auto(tools: Written, several: bool, format: str, thinking: Thinking) -> Grammar | None:
+    write = FORMATS[format].auto
+    with suppress(GrammarError):
+        return _written(tools, write, several, thinking)
+    with suppress(GrammarError):
+        enforceable = tuple((name, _or_any_object(parameters)) for name, parameters in tools)
+        return _written(enforceable, write, several, thinking)
+    return None
+
+
+def _written(tools: Written, write: WriteCalls, several: bool, thinking: Thinking) -> Grammar:
+    functions = [CallableTool(name, json.loads(parameters)) for name, parameters in tools]
+    return make_grammar(lambda rules: before(rules, write(rules, functions, several=several), thinking))

@@ -104,7 +104,9 @@ InputItem = Annotated[
 class FunctionTool(StrictBody):
     """A function that the model may call."""
 
-    type: Literal["function"]
+    type: Annotated[
+        Literal["function"], because("only functions can be called here: have the client leave out other tools")
+    ]
     name: FunctionName
     description: str | None = None
     parameters: dict[str, Any] | None = None
@@ -192,6 +194,8 @@ class ResponsesRequest(StrictBody):
     stream_options: StreamOptions | None = None
     reasoning: Reasoning | None = None
     metadata: dict[str, str] | None = None
+    # Codex sends it to OpenAI.
+    client_metadata: dict[str, Any] | None = None
     user: str | None = None
     safety_identifier: str | None = None
     service_tier: Literal["auto", "default"] | None = None

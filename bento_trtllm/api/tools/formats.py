@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from bento_trtllm.api.tools import hermes, llama3, mistral
+from bento_trtllm.api.tools import hermes, llama3, mistral, pythonic, qwen
 from bento_trtllm.api.tools.calls import CallableTool, Delta
-from bento_trtllm.api.tools.pythonic import PythonicParser
-from bento_trtllm.api.tools.qwen import FUNCTION, QwenParser
 from bento_trtllm.grammar.expressions import Expression
 from bento_trtllm.grammar.json import Rules
 
@@ -48,13 +46,13 @@ class MakeParser(Protocol):
 class ToolFormat:
     """`marks` are control tokens that are a part of calls, `signs` texts by which a template is known to speak it.
 
-    `auto` is any text in which what begins as a call is one, where the format can be written as a grammar.
+    `auto` is any text in which what begins as a call is one.
     """
 
     name: str
     calls: WriteCalls
     parser: MakeParser
-    auto: WriteCalls | None = None
+    auto: WriteCalls
     signs: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
 
@@ -84,7 +82,7 @@ FORMATS = {
             (mistral.OPEN,),
             (mistral.OPEN, mistral.ARGUMENTS, mistral.CALL_ID),
         ),
-        ToolFormat("qwen", hermes.calls, QwenParser, None, (FUNCTION,), (hermes.OPEN, hermes.CLOSE)),
+        ToolFormat("qwen", qwen.calls, qwen.QwenParser, qwen.auto, (qwen.FUNCTION,), (hermes.OPEN, hermes.CLOSE)),
         ToolFormat(
             "hermes",
             hermes.calls,
@@ -94,7 +92,7 @@ FORMATS = {
             (hermes.OPEN, hermes.CLOSE),
         ),
         # As Meta's documents and templates describe it to the model.
-        ToolFormat("pythonic", llama3.calls, PythonicParser, None, ("func_name1(",)),
+        ToolFormat("pythonic", pythonic.calls, _named(pythonic.PythonicParser), pythonic.auto, ("func_name1(",)),
     )
 }
 AUTO = "auto"

@@ -16,17 +16,27 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 def calls(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
     """One call, or several. Raises GrammarError for parameters that cannot be enforced."""
-    call = sequence(OPEN, _from_mark(rules, tools))
-    return sequence(call, Repeat(sequence("\n", call), 0, MAX_CALLS - 1)) if several else call
+    return marked(_calls(rules, tools), several=several)
 
 
 def auto(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
     """Any text, in which a call stands behind each mark. Raises as `calls`."""
+    return between_marks(rules, _calls(rules, tools), several=several)
+
+
+def marked(call: Expression, *, several: bool) -> Expression:
+    """What comes behind a mark, behind one, or several of them one a line."""
+    marked = sequence(OPEN, call)
+    return sequence(marked, Repeat(sequence("\n", marked), 0, MAX_CALLS - 1)) if several else marked
+
+
+def between_marks(rules: Rules, call: Expression, *, several: bool) -> Expression:
+    """Any text, in which this stands behind each mark; where only one call is wanted, it ends behind it."""
     after = (Rule("words0"),) if several else ()
-    return until(rules, "words", OPEN, sequence(_from_mark(rules, tools), *after), may_end=True)
+    return until(rules, "words", OPEN, sequence(call, *after), may_end=True)
 
 
-def _from_mark(rules: Rules, tools: Sequence[CallableTool]) -> Expression:
+def _calls(rules: Rules, tools: Sequence[CallableTool]) -> Expression:
     objects = choice(*(json_call(rules, tool, i) for i, tool in enumerate(tools)))
     return rules.rule("call", sequence("\n", objects, f"\n{CLOSE}"))
 
