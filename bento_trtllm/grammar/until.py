@@ -24,7 +24,7 @@ def until(rules: Rules, name: str, mark: str, after: Expression, *, may_end: boo
 
 # The most characters at the beginnings of lines that are told apart: each is a place of any character, which costs an
 # engine 11 ms to compile (ebnf.py).
-MAX_BEGINNINGS = 64
+MAX_BEGINNINGS = 32
 
 
 def lines(rules: Rules, name: str, beginnings: Mapping[str, Expression], skipped: str) -> Rule:
