@@ -87,7 +87,7 @@ def _guide(
         return None
     if not engine.guided:
         raise InvalidRequest(
-            "The packed engine has no guided decoding (TensorRT-LLM has it since 0.17, container 25.01): "
+            "The packed engine has no guided decoding (releases from 25.09 on have it, TensorRT-LLM 1.0.0): "
             "leave out response_format, and tool_choice if it names or requires a function.",
             field="grammar",
         )

@@ -3,7 +3,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from google.protobuf import text_format
@@ -18,6 +18,10 @@ from bento_trtllm.engines.tensorrt.runtime import TensorRTRuntime
 from bento_trtllm.engines.tensorrt.settings import PRESETS
 from bento_trtllm.engines.tensorrt.versions import VERSIONS
 from bento_trtllm.errors import EngineError
+from bento_trtllm.generation.engine_profile import EngineProfile
+from bento_trtllm.generation.engine_request import engine_request
+from bento_trtllm.generation.errors import InvalidRequest
+from bento_trtllm.generation.parameters import GenerationRequest, Sampling
 from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.manifest import DialectName
 from bento_trtllm.packing.repository import configurations, write_repository
@@ -228,6 +232,16 @@ def test_the_tutorial_is_bentotrtllms() -> None:
     }
     assert (config.max_batch_size, config.model_transaction_policy.decoupled) == (2048, True)
     assert config.dynamic_batching.max_queue_delay_microseconds == 0
+
+
+def test_since_when_there_are_guides() -> None:
+    """A client is told the first release whose tensors have them."""
+    have = (tag for tag in sorted(RELEASES) if guided.INPUT not in DIALECTS[RELEASES[tag].dialect].absent)
+    first = RELEASES[next(have)]
+    profile = EngineProfile(100, 100, (1,), 99, guided=False)
+    asked = GenerationRequest([1], 5, Sampling(grammar=cast(Any, object())))
+    with pytest.raises(InvalidRequest, match=f"from {first.tag} on have it, TensorRT-LLM {first.tensorrt_llm}"):
+        engine_request(asked, profile, cast(Any, None))
 
 
 def test_every_container_was_compared() -> None:

@@ -1,5 +1,6 @@
 """LoRA adapters by request, on the PyTorch engine: each is a model, and answers as its merged weights do."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,16 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def service(adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     home, log = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("lora") / "log.txt"
-    MACHINES[home] = LLMAPI(tmp_path_factory.mktemp("llmapi"))
+    MACHINES[home] = machine = LLMAPI(tmp_path_factory.mktemp("llmapi"))
     pack(home, TAG, DEMO, *(word for name, path in adapters.items() for word in ("--lora", f"{name}={path}")))
+    first = home / "first.jsonl"
+    machine.wish(record=str(first))
     with serve(home, log, "--arg", f"model={TAG}") as service:
         service.wait_ready()
+        machine.wish()
+        # Each is read before anybody waits for it.
+        started = [json.loads(line) for line in first.read_text().splitlines()]
+        assert [each["adapter"] for each in started if "adapter" in each] == [None, *TARGETS]
         yield service
 
 

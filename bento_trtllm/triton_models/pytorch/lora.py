@@ -17,7 +17,7 @@ TENSOR = "lora_task_id"
 
 
 class Lora:
-    """The adapters beside an engine's checkpoint. TensorRT-LLM loads each with its first request, and keeps all."""
+    """The adapters beside an engine's checkpoint. TensorRT-LLM reads each for its first request, and keeps all."""
 
     def __init__(self, engine: Path) -> None:
         self._packed = Adapters.read(engine)
@@ -25,6 +25,11 @@ class Lora:
             number: LoRARequest(lora_name=name, lora_int_id=number, lora_path=str(engine / FOLDER / name))
             for name, number in self._packed.numbers.items()
         }
+
+    @property
+    def requests(self) -> tuple[LoRARequest, ...]:
+        """One for each."""
+        return tuple(self._requests.values())
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of LLM, besides those of arguments.py."""

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 import log
+import numpy as np
 from arguments import llm_arguments
 from intake import Intake
 from lora import Lora
@@ -31,6 +32,7 @@ class TritonPythonModel:
         self._sampling = Sampling(bool(settings.speculative), settings.guide_end)
         self._lora = Lora(settings.engine_dir)
         self._llm = LLM(**llm_arguments(settings), **self._lora.arguments())
+        self._begin()
         # How many blocks the KV cache has is said by the first step's statistics.
         self._metrics = EngineMetrics(args["model_name"], 0)
         self._streams = Streams(
@@ -50,6 +52,16 @@ class TritonPythonModel:
             echo=not settings.exclude_input_in_output,
         )
         self._intake = Intake(reader, self._submit, self._streams.stop)
+
+    def _begin(self) -> None:
+        """Make a token with the checkpoint, and with each adapter, which is read for its first request.
+
+        TensorRT-LLM tunes kernels and records CUDA graphs while it loads (PyExecutor.__init__ in py_executor.py,
+        1.3.0rc3); what else a first step takes is not to be taken for a hang: loading has limits of its own.
+        """
+        params = self._sampling.params(EngineRequest(prompt=np.zeros(1, np.int64), max_tokens=1), 0)
+        for adapter in (None, *self._lora.requests):
+            self._llm.generate([0], params, use_tqdm=False, lora_request=adapter)
 
     def execute(self, requests: list[Any]) -> None:
         """Hand each request on; the responses come from the loop of streams.py."""

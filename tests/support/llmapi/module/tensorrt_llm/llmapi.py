@@ -212,6 +212,17 @@ class LLM:
             self._executors[folder] = executor
         return self._executors[folder]
 
+    def generate(
+        self, inputs: list[int], sampling_params: Any, use_tqdm: bool = True, lora_request: Any = None
+    ) -> GenerationResult:
+        async def last() -> GenerationResult:
+            result = self.generate_async(inputs, sampling_params, lora_request)
+            async for _ in result:
+                pass
+            return result
+
+        return asyncio.run(last())
+
     def generate_async(
         self, inputs: list[int], sampling_params: Any, lora_request: Any = None, streaming: bool = False
     ) -> GenerationResult:
@@ -226,7 +237,13 @@ class LLM:
             raise RequestError(f"The sum of prompt length ({len(inputs)}), query length (0) should not exceed …")
         heeded = self._args.get("sampler_type") == "TRTLLMSampler"
         request = _request(inputs, sampling_params, streaming, heeded, limits.guide_ends)
-        self._door.record({**vars(request), "sampling_params": {k: str(v) for k, v in vars(sampling_params).items()}})
+        self._door.record(
+            {
+                **vars(request),
+                "adapter": lora_request and lora_request.lora_name,
+                "sampling_params": {k: str(v) for k, v in vars(sampling_params).items()},
+            }
+        )
         folder = self._args["model"]
         # Without a configuration the request's adapter is ignored, without a word (_enqueue_request, base_worker.py).
         if lora_request is not None and self._lora is not None:
