@@ -16,6 +16,7 @@ from tests.support.adapters import write_adapter
 from tests.support.inference import ids, infer, one, request
 from tests.support.llmapi.place import LLMAPI
 from tests.support.serving import DEMO, MACHINES, Service, pack, serve
+from tests.support.tiny import until
 
 TAG = "demo-llama:lora"
 TARGETS = {"loud": ["q_proj", "v_proj", "down_proj"], "quiet": ["o_proj"]}
@@ -32,9 +33,14 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def service(adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> LLMAPI:
+    return LLMAPI(tmp_path_factory.mktemp("llmapi"))
+
+
+@pytest.fixture(scope="module")
+def service(machine: LLMAPI, adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     home, log = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("lora") / "log.txt"
-    MACHINES[home] = machine = LLMAPI(tmp_path_factory.mktemp("llmapi"))
+    MACHINES[home] = machine
     pack(home, TAG, DEMO, *(word for name, path in adapters.items() for word in ("--lora", f"{name}={path}")))
     first = home / "first.jsonl"
     machine.wish(record=str(first))
@@ -121,3 +127,24 @@ def test_answers_are_those_of_the_merged_weights(
         assert choice["token_ids"] == expected[len(prompt) :]
     unknown = infer(address, "tensorrt_llm", {**asked, "lora_task_id": one(3, np.uint64)}, ["output_ids"])
     assert str(unknown.error) == "[invalid_request lora_task_id] lora_task_id is 3: the pack has 2 adapters."
+
+
+def test_an_engine_that_is_killed_comes_back_with_its_adapters(
+    client: httpx.Client, service: Service, machine: LLMAPI
+) -> None:
+    """Its streams end with an error, whichever model they asked for."""
+    whole = {"model": "loud", "prompt": "Heat and light", "max_tokens": 5, "temperature": 0}
+    before = client.post("/v1/completions", json=whole).json()["choices"][0]["text"]
+    (triton,) = service.tritons()
+    machine.wish(pause_s=0.05)
+    body = {**whole, "max_tokens": 500, "ignore_eos": True, "stream": True}
+    with client.stream("POST", "/v1/completions", json=body) as response:
+        lines = response.iter_lines()
+        assert next(lines).startswith("data: ")
+        service.engine().kill()
+        rest = "".join(lines)
+    machine.wish()
+    assert '"engine_unavailable"' in rest and "[DONE]" not in rest
+    until(lambda: client.post("/v1/completions", json=whole).status_code == 200, 60)
+    assert client.post("/v1/completions", json=whole).json()["choices"][0]["text"] == before
+    assert service.tritons()[0].pid != triton.pid
