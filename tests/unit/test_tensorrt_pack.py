@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
 from bento_trtllm.engines.tensorrt import gpus as installed_gpus
@@ -23,6 +24,7 @@ from bento_trtllm.errors import EngineError
 from bento_trtllm.llm import check
 from bento_trtllm.manifest import Manifest
 from pack_model import main
+from tests.support.adapters import write_adapter
 from tests.support.checkpoints import write_checkpoint
 from tests.support.fakes import pynvml
 from tests.support.fakes.container import Container
@@ -88,6 +90,21 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 def calls(desk: Desk) -> list[dict[str, Any]]:
     assert desk.container
     return desk.container.calls()
+
+
+def test_the_merged_weights_are_converted(desk: Desk, tiny: Path, tmp_path: Path) -> None:
+    """An adapter's engine is another than the checkpoint's, and than another adapter's."""
+    checkpoint = find_checkpoint(str(tiny))
+    for seed in (1, 2, 1):
+        adapter = tmp_path / f"adapter-{seed}"
+        if not adapter.exists():
+            write_adapter(adapter, checkpoint, ["q_proj"], r=2, lora_alpha=2, seed=seed)
+        packed = desk.packed(tiny, "--merge-lora", adapter, "--tag", "tiny:1", "--force")
+        assert Manifest.read(packed).options == {"merge-lora": str(adapter)}
+        assert Manifest.read(packed).checksum != checkpoint.checksum
+    converted = [call["dir"] for call in calls(desk) if call["call"] == "convert"]
+    assert len(converted) == 2 and all(Path(path).name == "merged" for path in converted)
+    assert not any(Path(path).exists() for path in converted)
 
 
 def test_packs(desk: Desk, tiny: Path) -> None:
