@@ -10,6 +10,7 @@ from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from bento_trtllm.api.access import Access
 from bento_trtllm.api.anthropic.errors import AnthropicErrors
 from bento_trtllm.api.aside import take_short_turns
 from bento_trtllm.api.bodies import DecodedBodies
@@ -28,6 +29,8 @@ from bento_trtllm.bento.privacy import keep_private
 from bento_trtllm.bento.refusal import refusing, starting_worker
 from bento_trtllm.bento.store import packed_model
 from bento_trtllm.generation.parameters import MAX_TOP_K, Sampling
+from bento_trtllm.keys.keyring import Keyring
+from bento_trtllm.keys.ledger import Ledger
 from bento_trtllm.llm import LLM, check
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
 from bento_trtllm.triton.wire.probe import GRPC_ENVIRONMENT
@@ -37,13 +40,14 @@ if bentoml.server_context.worker_index is not None:
 metric_files.reserve()
 with refusing():
     settings = read_settings(vars(bentoml.use_arguments()))
-    keys = read_keys(settings)
+    keyring = Keyring(read_keys(settings), settings.keys_file)
     packed = packed_model(settings.model)
 tracing.install(settings)
 protocol.install(settings)
 traffic.install()
 ignore_unknown = settings.unknown_fields == "ignore"
-web = web_app(ignore_unknown=ignore_unknown)
+ledger = Ledger(settings.workers)
+web = web_app(ignore_unknown=ignore_unknown, has_admin=bool(settings.admin_key.get_secret_value()))
 
 
 @bentoml.asgi_app(web)
@@ -60,7 +64,7 @@ class TRTLLM:
 
     def __init__(self) -> None:
         with starting_worker():
-            self.llm = web.state.model = LLM(pinned() or Path(self.model.path), settings)
+            self.llm = web.state.model = LLM(pinned() or Path(self.model.path), settings, keyring, ledger)
 
     @bentoml.on_deployment
     @staticmethod
@@ -122,10 +126,15 @@ if settings.origins():
     TRTLLM.add_asgi_middleware(CORSMiddleware, **cors(settings.origins()))
 TRTLLM.add_asgi_middleware(
     Guard,
-    keys=keys,
+    access=Access(
+        keyring,
+        ledger,
+        settings.admin_key.get_secret_value(),
+        lambda client: web.state.model.check_room(client),  # noqa: PLW0108  there is no model yet
+        open_metrics=settings.open_metrics,
+    ),
     max_body_bytes=settings.max_body_bytes,
     browsers=Browsers(settings.hosts(), settings.origins()),
-    open_metrics=settings.open_metrics,
 )
 fields = Fields(TRTLLM.apis["generate"].input_spec, ignore_unknown=ignore_unknown)
 TRTLLM.add_asgi_middleware(DecodedBodies, checks={"/generate": fields.check})

@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-from bento_trtllm.generation.admission import Admission, OwnSlots
+from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.engine_profile import EngineProfile
 from bento_trtllm.generation.generator import Generator
 from bento_trtllm.generation.parameters import GenerationRequest, Sampling
 from bento_trtllm.generation.results import Finish
+from bento_trtllm.generation.slots import OwnSlots
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.metrics.prometheus import Telemetry
 from bento_trtllm.text.tokenizer import PromptTokenizer

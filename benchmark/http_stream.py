@@ -35,6 +35,8 @@ class Connection(asyncio.Protocol):
         self.tail = b""
         """The body's end."""
         self.status = 0
+        self.head = b""
+        """Of an answer that is none."""
         self._pending = b""
 
     @property
@@ -75,6 +77,7 @@ class Connection(asyncio.Protocol):
                 return
             self.status = int(data[9:12])
             if self.status != 200:
+                self.head = data[:at]
                 self._end(ConnectionError(f"the server answered {self.status}: {data[at:]!r}"))
                 return
         body = b""

@@ -27,6 +27,7 @@ parts:
   idle     1 to 1,000 open streams in which nothing comes: CPU and memory
   length   answers of 1,000 to 100,000 tokens: CPU a token and memory
   startup  from the command to the first token, and what is imported
+  overload 100 and 2,000 clients, refused ones asking again: what is answered, and /readyz; one client beside 500
   recovery Triton, the worker and both killed, 30 times each: how long until the service is ready again
 
 paths: """ + ", ".join(PATHS) + "\n"  # fmt: skip

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmark import growth, recovering, starting, tables
+from benchmark import growth, overloading, recovering, starting, tables
 from benchmark.answer import Asker, RemoteAsker, chat_model
 from benchmark.engine import EngineName, Model, pack
 from benchmark.rounds import Case, measure
@@ -17,7 +17,7 @@ from benchmark.service import serve
 from bento_trtllm.triton_models.shared.cores import cores
 from tests.support.launcher import free_port
 
-PARTS = ("table", "first", "openvino", "workers", "slots", "idle", "length", "startup", "recovery")
+PARTS = ("table", "first", "openvino", "workers", "slots", "idle", "length", "startup", "recovery", "overload")
 MEASURED = ("table", "first", "openvino", "openvino_bf16", "workers", "slots")
 # The paced load: 64 readers' pace, one request after another, begun one by one.
 FIRST_STREAMS, FIRST_RATE, FIRST_TOKENS, FIRST_STAGGER_S = 64, 20.0, 40, 2.0
@@ -28,6 +28,8 @@ IDLE_COUNTS = (1, 100, 1000)
 LENGTHS = (1_000, 10_000, 100_000)
 STARTS = 3
 FAULTS = 30
+OVERLOADS = 3
+BESIDE_WORKERS = (1, 2)
 VERSIONS = ("bentoml", "tritonclient", "grpcio", "nvidia-pytriton", "openvino-genai", "uvicorn")
 
 Say = Callable[[str], None]
@@ -64,6 +66,8 @@ class Report:
     length: list[growth.Length] = field(default_factory=list)
     startup: list[starting.Startup] = field(default_factory=list)
     recovery: list[recovering.Recovery] = field(default_factory=list)
+    overload: list[overloading.Overload] = field(default_factory=list)
+    beside: list[overloading.Beside] = field(default_factory=list)
     imports: list[tuple[str, float]] = field(default_factory=list)
 
     def title(self) -> str:
@@ -101,6 +105,11 @@ class Report:
             ]
         if self.recovery:
             found["recovery"] = [(recovering.HEAD, recovering.rows(self.recovery))]
+        if self.overload:
+            found["overload"] = [
+                (overloading.HEAD, overloading.rows(self.overload)),
+                (overloading.BESIDE_HEAD, overloading.beside_rows(self.beside)),
+            ]
         return found
 
     def notes(self) -> dict[str, str]:
@@ -142,6 +151,8 @@ class Report:
             "startup": [asdict(one) for one in self.startup],
             "imports_ms": dict(self.imports),
             "recovery": [asdict(one) for one in self.recovery],
+            "overload": [asdict(one) for one in self.overload],
+            "beside": [asdict(one) for one in self.beside],
             "notes": self.notes(),
         }
 
@@ -186,6 +197,9 @@ def run(options: Options, home: Path, say: Say) -> Report:
         demo = _demo(home / "demo")
         report.startup = [starting.start(demo) for _ in range(STARTS)]
         report.imports = starting.imports(demo)
+    if "overload" in options.parts and options.engine == "free":
+        report.overload = overloading.overloads(home, model, options.workers, min(options.repeats, OVERLOADS), say)
+        report.beside = [overloading.besides(home, model, workers, say) for workers in BESIDE_WORKERS]
     if "recovery" in options.parts:
         report.recovery = recovering.recoveries(_demo(home / "recovery"), FAULTS, say)
     return report

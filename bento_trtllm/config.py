@@ -312,6 +312,19 @@ class ServingSettings(BaseModel):
         False,
         description="Whether /metrics takes no key: gateways that pick replicas by it, as Kubernetes', send none.",
     )
+    keys_file: Path | None = Field(
+        None, description="A YAML file of keys with names and limits; read again when it changes (docs/keys.md)."
+    )
+    admin_key: SecretStr = Field(
+        SecretStr(""),
+        description="The key of /admin and /admin.json, and of /metrics. Left out: there are no such pages.",
+    )
+    audit_log: Path | None = Field(
+        None,
+        description="A file that gets a line of JSON for each answer: whose it was and its tokens, never its text.",
+    )
+    audit_log_max_bytes: int = Field(64 * 2**20, ge=2**10, description="A longer audit log gets a number.")
+    audit_log_files: int = Field(5, ge=1, description="Files of the audit log at most, those with numbers included.")
     unknown_fields: Literal["refuse", "ignore"] = Field(
         "refuse", description="What an unknown field causes: a 400 that names it, or nothing."
     )

@@ -1,11 +1,13 @@
 """A pack being served: its tokenizer, the Triton that runs it, and streams of text from both."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from bento_trtllm.api import admin, request_id
 from bento_trtllm.api.adapters import adapt
 from bento_trtllm.api.dialogue.thoughts import CLOSE, MARKS
 from bento_trtllm.api.model import ServedModel
@@ -18,12 +20,18 @@ from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
 from bento_trtllm.errors import EngineError, StoreError, TritonError
 from bento_trtllm.generation.adapted import Adapted
-from bento_trtllm.generation.admission import Admission, OwnSlots
+from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.client import Client
 from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.engine_profile import EngineProfile
-from bento_trtllm.generation.errors import EngineUnavailable
+from bento_trtllm.generation.errors import EngineUnavailable, LineFull
 from bento_trtllm.generation.generator import Generator
+from bento_trtllm.generation.slots import OwnSlots
+from bento_trtllm.keys.audit import AuditLog
+from bento_trtllm.keys.keyring import Keyring
+from bento_trtllm.keys.ledger import Ledger
 from bento_trtllm.manifest import FILE as MANIFEST
+from bento_trtllm.metrics import key_metrics
 from bento_trtllm.metrics.prometheus import Telemetry
 from bento_trtllm.text.templates import Templates
 from bento_trtllm.text.text import Text
@@ -57,7 +65,7 @@ def check(packed: Path, settings: Settings) -> None:
 class LLM:
     """One per worker. Raises StoreError or CheckpointError for a pack that cannot be served."""
 
-    def __init__(self, packed: Path, settings: Settings) -> None:
+    def __init__(self, packed: Path, settings: Settings, keyring: Keyring, ledger: Ledger) -> None:
         # The layout of BentoML's model store is NAME/VERSION.
         self.name = packed.parent.name
         self.tag = f"{self.name}:{packed.name}"
@@ -71,13 +79,27 @@ class LLM:
         shown = (*self.tool_format.marks, *(MARKS if self.thinks else ()))
         text = Text.read(files, self.manifest.context_length, self.manifest.eos_ids, shown)
         self.tokenizer, self.template, self.defaults = text.tokenizer, text.template, text.defaults
-        self._slots = SharedSlots(settings.max_running_requests, settings.workers) if settings.workers > 1 else None
-        slots = self._slots or OwnSlots(settings.max_running_requests)
-        self.admission = Admission(slots, settings.max_waiting_requests)
+        running, waiting = settings.max_running_requests, settings.max_waiting_requests
+        self._slots = SharedSlots(running, waiting, settings.workers) if settings.workers > 1 else None
+        self.admission = Admission(self._slots or OwnSlots(running), waiting)
         deadlines = Deadlines(
             settings.first_token_timeout_s, settings.between_tokens_timeout_s, settings.request_timeout_s
         )
-        self.telemetry = Telemetry(self.admission, self.name, tracing.tracer())
+        self._keyring, self._ledger = keyring, ledger
+        keyring.changed = lambda: ledger.keep(keyring.accountable())
+        keyring.changed()
+        self._watching: asyncio.Task[None] | None = None
+        self._audit = None
+        if settings.audit_log:
+            self._audit = AuditLog(settings.audit_log, settings.audit_log_max_bytes, settings.audit_log_files)
+        self.telemetry = Telemetry(
+            self.admission,
+            self.name,
+            tracing.tracer(),
+            self._audit,
+            request_id.CURRENT.get,
+            partial(key_metrics.exposition, keyring, ledger),
+        )
         self._door = Door.of(settings)
         self._runtime = make_runtime(self.manifest)
         config = engine_config(packed)
@@ -109,11 +131,17 @@ class LLM:
             gpu=self._runtime.gpu,
             launcher=self._runtime.launcher,
             verify=self._verify,
-            joined=self._slots.open if self._slots else lambda folder: None,
+            joined=self._join,
         )
         self._supervisor.subscribe(self._follow)
         self._failure_limit = settings.engine_errors_before_restart
         self._drain = Drain(self.admission.drain, self._cut, self._is_done, settings.drain_timeout_s)
+
+    def _join(self, folder: Path) -> None:
+        """Share what workers share in the run folder. Raises OSError."""
+        if self._slots:
+            self._slots.open(folder)
+        self._ledger.open(folder)
 
     def _place(self, folder: Path) -> Path:
         """The repository for one start of Triton. Raises TritonError for an engine that cannot run here."""
@@ -133,6 +161,7 @@ class LLM:
     async def start(self) -> None:
         """Launch Triton, or join the one that another worker launched. Does not fail if Triton does."""
         self._drain.listen()
+        self._watching = asyncio.create_task(self._keyring.watch(), name="keys")
         await self._supervisor.start()
         # Early requests wait in the socket's queue for a model that loads quickly; otherwise they get a 503.
         with suppress(TritonError):
@@ -140,7 +169,10 @@ class LLM:
 
     async def stop(self) -> None:
         """Close the channel, and with the last worker, end Triton."""
+        if self._watching:
+            self._watching.cancel()
         await self._supervisor.stop()
+        self._ledger.close()
         if self._slots:
             self._slots.close()
         if self._closing:
@@ -156,6 +188,14 @@ class LLM:
         if self._client:
             self._client.cut("The server is stopping.")
 
+    def check_room(self, client: Client) -> None:
+        """Raise LineFull for a request that would find no place in line."""
+        try:
+            self.admission.refuse_early(client)
+        except LineFull as error:
+            self.telemetry.refused(error.kind)
+            raise
+
     def not_ready(self) -> str | None:
         """Why no requests are accepted, as a sentence; None if they are."""
         if self.admission.draining:
@@ -164,6 +204,16 @@ class LLM:
         if self._client is None:
             return f"The engine is not ready ({self._supervisor.state}): {self._supervisor.reason}"
         return None
+
+    def overview(self) -> admin.Overview:
+        """How the service is, as this worker knows it."""
+        status = self._supervisor.status
+        engine = admin.Engine(**{name: getattr(status, name) for name in admin.Engine.model_fields})
+        processes = dict(self._slots.workers()) if self._slots else {0: os.getpid()}
+        standings, accounts = self.admission.standings(), self._ledger.accounts()
+        at = asyncio.get_running_loop().time()
+        slots = self.admission.limit
+        return admin.make(self.tag, slots, processes, standings, self._keyring, accounts, engine, at)
 
     async def metrics(self, collected: str) -> str:
         """All metrics of the service, including those collected from its workers."""

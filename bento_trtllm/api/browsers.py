@@ -13,6 +13,7 @@ from typing import Any
 
 from bento_trtllm.api.asgi import Scope
 from bento_trtllm.api.errors import APIError
+from bento_trtllm.api.rates import RATE_HEADERS
 
 PROBES = ("/livez", "/readyz", "/healthz", "/health", "/ping")
 ALL = "*"
@@ -71,7 +72,7 @@ def cors(origins: Sequence[str]) -> dict[str, Any]:
         "allow_methods": ["GET", "HEAD", "POST"],
         "allow_headers": [ALL],
         "allow_private_network": True,
-        "expose_headers": ["x-request-id", "retry-after"],
+        "expose_headers": ["x-request-id", "retry-after", *RATE_HEADERS],
     }
 
 

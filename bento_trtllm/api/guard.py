@@ -1,23 +1,19 @@
 """What stands before every route: who may ask, the size of the body, clients that leave."""
 
 import asyncio
-import hmac
-from collections.abc import Sequence
 from contextlib import suppress
 
+from bento_trtllm.api import rates
+from bento_trtllm.api.access import METRICS, Access
 from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send, respond
 from bento_trtllm.api.browsers import Browsers
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.headers import check_type, read_headers
+from bento_trtllm.generation.client import CLIENT
+from bento_trtllm.keys.ledger import ACCOUNT
+from bento_trtllm.metrics import routes
 from bento_trtllm.metrics.inference_pool import PATH as OTHER_PATH
 from bento_trtllm.metrics.prometheus import ROUTE
-from bento_trtllm.metrics.routes import label
-
-# Kubernetes and BentoCloud ask these without a key. The page has none either: it asks its user for one.
-OPEN = ("/livez", "/readyz", "/healthz", "/health", "/ping", "/chat")
-
-
-METRICS = "/metrics"
 
 # nginx's code for it; it is only ever seen in the access log.
 CLIENT_GONE = APIError(499, "client_closed_request", "The client closed the connection.")
@@ -26,14 +22,11 @@ CLIENT_GONE = APIError(499, "client_closed_request", "The client closed the conn
 class Guard:
     """ASGI middleware. A request whose client leaves is cancelled at once, even before its first byte of answer."""
 
-    def __init__(
-        self, app: App, *, keys: Sequence[str], max_body_bytes: int, browsers: Browsers, open_metrics: bool = False
-    ) -> None:
+    def __init__(self, app: App, *, access: Access, max_body_bytes: int, browsers: Browsers) -> None:
         self._app = app
         self._browsers = browsers
-        self._keys = [key.encode() for key in keys]
+        self._access = access
         self._max_body_bytes = max_body_bytes
-        self._open = (*OPEN, METRICS) if open_metrics else OPEN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,34 +34,22 @@ class Guard:
             return
         if scope["path"] == OTHER_PATH:
             scope = {**scope, "path": METRICS, "raw_path": METRICS.encode()}
-        ROUTE.set(label(scope["path"]))
+        ROUTE.set(routes.label(scope["path"]))
         try:
             headers = read_headers(scope)
-            if not self._keys:
+            if not self._access.keyring:
                 self._browsers.check(scope, headers)
-            self._check_key(scope["path"], headers)
+            client, account = self._access.enter(scope, headers)
+            if account and scope["path"] in routes.ANSWERS:
+                send = rates.showing(send, account)
             self._check_size(headers)
             check_type(scope, headers)
         except APIError as error:
             await respond(send, error)
             return
+        CLIENT.set(client)
+        ACCOUNT.set(account)
         await self._run(scope, receive, send)
-
-    def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
-        if not self._keys or path in self._open:
-            return
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if b"x-api-key" in headers and not given:  # as Anthropic's clients send it
-            scheme, given = b"bearer", headers[b"x-api-key"]
-        # All are compared, so that the time tells nothing about which one was close.
-        matches = [hmac.compare_digest(key, given.strip()) for key in self._keys]
-        if scheme.lower() != b"bearer" or not any(matches):
-            raise APIError(
-                401,
-                "unauthorized",
-                "This server wants an API key: send the header `Authorization: Bearer KEY`.",
-                {"WWW-Authenticate": "Bearer"},
-            )
 
     def _check_size(self, headers: dict[bytes, bytes]) -> None:
         length = headers.get(b"content-length", b"0")

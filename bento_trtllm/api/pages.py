@@ -1,4 +1,4 @@
-"""Pages: one to chat with the model, one of the API. They fetch nothing from another host."""
+"""Pages, to chat with the model, of the API, and of how the service is. They fetch nothing from another host."""
 
 import base64
 import hashlib
@@ -24,6 +24,11 @@ async def chat_page() -> Response:
     return _response(*_chat())
 
 
+def admin_page() -> Response:
+    """How the service is."""
+    return _response(*_admin())
+
+
 async def index_page() -> Response:
     """Swagger UI, with BentoML's files. BentoML's own page (1.4.40) also loads Google Tag Manager."""
     return _response((STATIC / "index.html").read_text("utf-8"), INDEX_POLICY)
@@ -38,9 +43,20 @@ def _chat() -> tuple[str, str]:
     """
     library = (STATIC / "markdown-it.js").read_text("utf-8")
     page = (STATIC / "chat.html").read_text("utf-8").replace(LIBRARY, f"<script>{library}</script>")
+    return page, _own_scripts(page)
+
+
+@lru_cache(maxsize=1)
+def _admin() -> tuple[str, str]:
+    page = (STATIC / "admin.html").read_text("utf-8")
+    return page, _own_scripts(page)
+
+
+def _own_scripts(page: str) -> str:
+    """The policy of a page whose own scripts run, and no others."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in SCRIPT.findall(page))
     scripts = " ".join(f"'sha256-{value}'" for value in hashes)
-    return page, (
+    return (
         f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data:; "
         f"connect-src 'self'; {NOWHERE}"
     )

@@ -1,16 +1,18 @@
 """What the routes of all APIs have in common: bodies that were decoded, the model that is asked, work off the loop."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar, cast
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
+from bento_trtllm.api.access import KEY
 from bento_trtllm.api.aside import aside
 from bento_trtllm.api.bodies import DECODED
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.model import ServedModel
+from bento_trtllm.keys.key import Key
 
 Result = TypeVar("Result")
 # Reading a longer request takes milliseconds, in which no stream would move; so does compiling a form.
@@ -54,19 +56,30 @@ def served(request: Request) -> ServedModel:
 
 
 def find(request: Request, name: str) -> ServedModel:
-    """The model that a request names. Raises APIError (404)."""
-    return named(served(request), name)
+    """The model that a request names. Raises APIError (404, 403)."""
+    return named(request.scope, served(request), name)
 
 
-def named(model: ServedModel, name: str) -> ServedModel:
-    """The model itself, or one of its adapters. Raises APIError (404)."""
-    if name in (model.name, model.tag):
-        return model
-    if adapter := model.adapters.get(name):
-        return adapter
-    known = ", ".join(f"`{each}`" for each in (model.name, *model.adapters))
-    message = f"The model `{name}` does not exist: this server has {known}."
-    raise APIError(404, "invalid_request", message, param="model", code="model_not_found")
+def named(scope: Mapping[str, Any], model: ServedModel, name: str) -> ServedModel:
+    """The model itself, or one of its adapters. Raises APIError: 404, or 403 where a key does not allow it."""
+    found = model if name in (model.name, model.tag) else model.adapters.get(name)
+    if found is None:
+        known = ", ".join(f"`{each}`" for each in (model.name, *model.adapters))
+        message = f"The model `{name}` does not exist: this server has {known}."
+        raise APIError(404, "invalid_request", message, param="model", code="model_not_found")
+    if key := refusing(scope, model, found):
+        message = f"The key {key.name} does not allow the model `{name}`."
+        raise APIError(403, "forbidden", message, param="model", code="model_not_found")
+    return found
+
+
+def refusing(scope: Mapping[str, Any], model: ServedModel, found: ServedModel) -> Key | None:
+    """The key of a request, if that does not allow this model or adapter of it."""
+    key: Key | None = scope.get(KEY)
+    if key is None:
+        return None
+    allowed = key.allows_model(model.name, model.tag) if found is model else key.allows_adapter(found.name)
+    return None if allowed else key
 
 
 async def off_loop(request: Request, work: Callable[[], Result], long: int) -> Result:

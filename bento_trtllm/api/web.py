@@ -4,7 +4,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from bento_trtllm import VERSION
-from bento_trtllm.api import elsewhere, examples, pages, tokenization, vitals
+from bento_trtllm.api import admin, elsewhere, examples, pages, tokenization, vitals
 from bento_trtllm.api.anthropic import app as anthropic
 from bento_trtllm.api.openai import app as openai
 from bento_trtllm.api.responses import app as responses
@@ -15,8 +15,11 @@ DESCRIPTION = (
 )
 
 
-def web_app(*, ignore_unknown: bool = False) -> FastAPI:
-    """The application that is mounted beside the service's own routes. `app.state.service` is the BentoML service."""
+def web_app(*, ignore_unknown: bool = False, has_admin: bool = False) -> FastAPI:
+    """The application that is mounted beside the service's own routes, with or without those of admin.py.
+
+    `app.state.service` is the BentoML service.
+    """
     app = FastAPI(title="bento-trtllm", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.ignore_unknown = ignore_unknown
     responses.install(app)
@@ -24,6 +27,8 @@ def web_app(*, ignore_unknown: bool = False) -> FastAPI:
     openai.install(app)
     tokenization.install(app)
     vitals.install(app)
+    if has_admin:
+        admin.install(app)
     elsewhere.install(app)
     app.add_api_route("/chat", pages.chat_page, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/docs.json", specification, methods=["GET", "HEAD"], include_in_schema=False)

@@ -1,13 +1,10 @@
 """The connections to this worker: how many in all and per address, and which has been idle longest."""
 
 from collections import Counter
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 
+from bento_trtllm.api.addresses import network
 from bento_trtllm.api.errors import APIError
-
-# Whoever has one IPv6 address has at least a network of this size (RFC 6177).
-IPV6_PREFIX_BITS = 64
 
 
 class Peer(Protocol):
@@ -71,18 +68,3 @@ class Peers:
     def busy(self, peer: Peer) -> None:
         """A connection has begun a request."""
         self._idle.pop(peer, None)
-
-
-def network(host: str | None) -> str | None:
-    """What counts as one address: an IPv4 address, the first half of an IPv6 address."""
-    if not host:
-        return None
-    try:
-        address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(int(address) >> (128 - IPV6_PREFIX_BITS))
-    return str(address)

@@ -1,71 +1,38 @@
 """How many requests are served at once, how many may wait, for how long, and when no more are taken."""
 
 import asyncio
+import math
+import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
+from dataclasses import dataclass, field
 
+from bento_trtllm.generation.client import CLIENT, Client
 from bento_trtllm.generation.errors import Draining, GenerationError, LineFull, WaitedTooLong
+from bento_trtllm.generation.slots import Slots, Standing
+
+LONGEST_RETRY_S = 30.0
+NEWEST = 0.05
+"""What the newest of the times counts, of which a mean is kept."""
 
 
-class Slots(Protocol):
-    """What a running request takes one of: OwnSlots, or those that workers share.
+@dataclass
+class Line:
+    """The requests of one client that wait."""
 
-    Times are the event loop's. `freed` is set by who takes them, and called when one may be free.
-    """
-
-    limit: int
-    freed: Callable[[], object]
-
-    def take(self, since: float) -> bool:
-        """Take one for who waits since then; False where none is free or somebody elsewhere waits longer."""
-        ...
-
-    def give_back(self) -> None:
-        """Free one that was taken."""
-        ...
-
-    def show_line(self, first: float | None, waiting: int) -> None:
-        """Since when the first in line here waits, and how many do: said at every change, before one is taken."""
-        ...
-
-    def elsewhere(self) -> tuple[int, int]:
-        """How many run and how many wait elsewhere."""
-        ...
-
-
-class OwnSlots:
-    """Slots that nobody shares."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.freed: Callable[[], object] = lambda: None
-        self._taken = 0
-
-    def take(self, since: float) -> bool:
-        """Whether there was one."""
-        if self._taken >= self.limit:
-            return False
-        self._taken += 1
-        return True
-
-    def give_back(self) -> None:
-        """Free one that was taken."""
-        self._taken -= 1
-
-    def show_line(self, first: float | None, waiting: int) -> None:
-        """Nobody looks."""
-
-    def elsewhere(self) -> tuple[int, int]:
-        """None."""
-        return 0, 0
+    client: Client
+    places: "deque[tuple[float, asyncio.Future[None]]]" = field(default_factory=deque)
+    """Since when each waits, and the future that is done when it waits no longer."""
 
 
 class Admission:
-    """The line for slots in one worker, of at most `waiting` in all; whoever comes then is turned away.
+    """The lines for slots in one worker, one a client.
 
-    The line is kept here, and not by asyncio's Semaphore and wait_for: those of Python 3.10 and 3.11 can lose a
+    Once `waiting` wait in all, a client may have no more than its part of so many in line, by weight, and one in any
+    case: whoever fills the line leaves room for others. Twice as many never wait.
+
+    The lines are kept here, and not by asyncio's Semaphore and wait_for: those of Python 3.10 and 3.11 can lose a
     slot, or a cancellation, when a slot comes in the moment in which the wait for it ends.
     """
 
@@ -74,11 +41,13 @@ class Admission:
         slots.freed = self._let_in
         self._longest_line = waiting
         self._running = 0
-        self._line: deque[tuple[float, asyncio.Future[None]]] = deque()
-        """Since when each waits, and the future that is done when it waits no longer."""
+        self._waiting = 0
+        self._lines: dict[str, Line] = {}
         self.changed: Callable[[], None] = lambda: None
         """Called when `running` or `waiting` has changed."""
         self._draining = False
+        self._held_s = 0.0
+        """How long a slot is held, of late."""
 
     @property
     def running(self) -> int:
@@ -88,32 +57,59 @@ class Admission:
     @property
     def waiting(self) -> int:
         """Requests in line."""
-        return len(self._line)
+        return self._waiting
 
     @property
     def load(self) -> int:
         """Requests that have a slot or are in line, in all workers."""
-        return self._running + len(self._line) + sum(self._slots.elsewhere())
+        return self._running + self._waiting + sum(self._slots.elsewhere())
+
+    @property
+    def limit(self) -> int:
+        """The slots of all workers."""
+        return self._slots.limit
 
     @property
     def draining(self) -> bool:
         """Whether no more requests are taken."""
         return self._draining
 
+    def standings(self) -> list[tuple[int, Standing]]:
+        """What each client has, in all workers, with the number of the worker."""
+        return self._slots.standings()
+
+    def refuse_early(self, client: Client) -> None:
+        """Raise LineFull for a request that would find no place, before anything of it was read: so it costs little.
+
+        Who passes may be refused later: others come meanwhile.
+        """
+        running, waiting = self._slots.elsewhere()
+        waiting += self._waiting
+        if waiting < self._longest_line or self._running + running < self._slots.limit:
+            return
+        # It is shown as in line for as long as this takes: what counts is how it would be with it.
+        line = self._lines.get(client.name)
+        first, length = (line.places[0][0], len(line.places)) if line else (asyncio.get_running_loop().time(), 0)
+        self._slots.show_line(client, first, length + 1)
+        try:
+            self._check_room(client, waiting + 1, self._running + running)
+        finally:
+            self._slots.show_line(client, first if length else None, length)
+
     @asynccontextmanager
     async def slot(self, limit_s: float) -> AsyncIterator[None]:
         """Wait in line for a slot. Raises LineFull; Draining; and WaitedTooLong after `limit_s`, in seconds."""
         if self._draining:
             raise Draining()
-        if not self._line and self._slots.take(asyncio.get_running_loop().time()):
-            self._running += 1
-            self.changed()
-        else:
-            await self._wait(limit_s)
+        client = CLIENT.get()
+        await self._wait(client, limit_s)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             yield
         finally:
-            self._give_back()
+            self._held_s += NEWEST * (loop.time() - began - self._held_s)
+            self._give_back(client)
 
     def drain(self) -> None:
         """Take no more requests; those inside go on."""
@@ -122,69 +118,112 @@ class Admission:
     def dissolve(self) -> None:
         """Turn away all who are in line, too."""
         self.drain()
-        for _, place in tuple(self._line):
-            self._turn_away(place, Draining())
+        for line in tuple(self._lines.values()):
+            for _, place in tuple(line.places):
+                self._turn_away(line.client, place, Draining())
 
-    async def _wait(self, limit_s: float) -> None:
+    async def _wait(self, client: Client, limit_s: float) -> None:
         """Return with a slot."""
-        running, waiting = self._slots.elsewhere()
-        if len(self._line) + waiting >= self._longest_line:
-            raise LineFull(
-                f"The server is busy with {self._running + len(self._line) + running + waiting} requests and takes no "
-                "more: try again in a second."
-            )
         loop = asyncio.get_running_loop()
         place = loop.create_future()
+        line = self._lines.setdefault(client.name, Line(client))
+        line.client = client
+        line.places.append((loop.time(), place))
+        self._waiting += 1
+        self._show(line)
+        if self._take_turns() and place.done():
+            self.changed()
+            return
+        running, waiting = self._slots.elsewhere()
+        try:
+            self._check_room(client, self._waiting + waiting, self._running + running)
+        except LineFull:
+            self._leave(client, place)
+            raise
+        self.changed()
         late = WaitedTooLong(f"The server was busy with other requests for {limit_s:g} s: try again in a few seconds.")
-        timer = loop.call_later(limit_s, self._turn_away, place, late)
-        self._line.append((loop.time(), place))
-        self._show()
-        self._let_in()  # one that came free elsewhere before the line was shown
+        timer = loop.call_later(limit_s, self._turn_away, client, place, late)
         try:
             await place
         except asyncio.CancelledError:
-            if not self._leave(place) and not place.cancelled() and place.exception() is None:
-                self._give_back()  # its turn came as its client left
+            if self._leave(client, place):
+                self.changed()
+            elif not place.cancelled() and place.exception() is None:
+                self._give_back(client)  # its turn came as its client left
             raise
         finally:
             timer.cancel()
 
-    def _give_back(self) -> None:
+    def _check_room(self, client: Client, waiting: int, running: int) -> None:
+        """Raise LineFull if the client has no right to a place in a line of that length, its own included."""
+        if waiting <= self._longest_line:
+            return
+        its_own, part = self._slots.crowd(client)
+        if waiting > 2 * self._longest_line or its_own > max(1, self._longest_line * part):
+            retry_s = self._retry_s(waiting - 1)
+            busy = f"The server is busy with {running + waiting - 1} requests and takes no more"
+            raise LineFull(f"{busy}: try again in {retry_s} s.", retry_s)
+
+    def _retry_s(self, waiting: int) -> int:
+        """When a line of that length has been served, more or less: those who are refused do not come back together.
+
+        Sooner they would be refused again, and refusals take the cores that answers need.
+        """
+        served_s = waiting * self._held_s / self._slots.limit
+        return math.ceil(min(LONGEST_RETRY_S, served_s) * random.uniform(0.5, 1.5)) or 1
+
+    def _give_back(self, client: Client) -> None:
         self._running -= 1
-        self._slots.give_back()
-        if not self._let_in():
+        self._slots.give_back(client)
+        self._take_turns()
+        self.changed()
+
+    def _let_in(self) -> None:
+        """Slots may be free."""
+        if self._take_turns():
             self.changed()
 
-    def _let_in(self) -> bool:
-        """Give slots to the first in line, as far as there are any for them; whether anybody has left the line."""
-        before = len(self._line)
-        while self._line:
-            since, place = self._line[0]
-            if not place.done():  # else its client has left just now
-                if not self._slots.take(since):
-                    break
+    def _take_turns(self) -> bool:
+        """Give slots to those whose turn it is, as far as there are any for them; whether anybody has left a line."""
+        let_in = False
+        while self._waiting and (name := self._slots.take()) is not None:
+            let_in = True
+            line = self._lines[name]
+            while line.places and line.places[0][1].done():
+                self._next(line)  # it has left just now
+            if line.places:
                 self._running += 1
-                place.set_result(None)
-            self._line.popleft()
-        if len(self._line) == before:
+                self._next(line).set_result(None)
+                self._show(line)
+            else:
+                self._show(line)
+                self._slots.give_back(line.client)
+            if not line.places:
+                del self._lines[name]
+        return let_in
+
+    def _next(self, line: Line) -> "asyncio.Future[None]":
+        self._waiting -= 1
+        return line.places.popleft()[1]
+
+    def _leave(self, client: Client, place: "asyncio.Future[None]") -> bool:
+        """Take a place out of its line; False if it is not in it."""
+        line = self._lines.get(client.name)
+        entry = next((entry for entry in line.places if entry[1] is place), None) if line else None
+        if line is None or entry is None:
             return False
-        self._show()
+        line.places.remove(entry)
+        self._waiting -= 1
+        self._show(line)
+        if not line.places:
+            del self._lines[client.name]
         return True
 
-    def _leave(self, place: "asyncio.Future[None]") -> bool:
-        """Take a place out of the line; False if it is not in it."""
-        entry = next((entry for entry in self._line if entry[1] is place), None)
-        if entry is None:
-            return False
-        self._line.remove(entry)
-        self._show()
-        return True
-
-    def _turn_away(self, place: "asyncio.Future[None]", error: GenerationError) -> None:
+    def _turn_away(self, client: Client, place: "asyncio.Future[None]", error: GenerationError) -> None:
         if not place.done():
             place.set_exception(error)
-            self._leave(place)
+            self._leave(client, place)
+            self.changed()
 
-    def _show(self) -> None:
-        self._slots.show_line(self._line[0][0] if self._line else None, len(self._line))
-        self.changed()
+    def _show(self, line: Line) -> None:
+        self._slots.show_line(line.client, line.places[0][0] if line.places else None, len(line.places))

@@ -53,7 +53,11 @@ class Overloaded(GenerationError):
 
 
 class LineFull(Overloaded):
-    """The queue for the engine is full."""
+    """The queue for the engine is full; `retry_s` is when it is worth to try again, in whole seconds."""
+
+    def __init__(self, message: str, retry_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_s = retry_s
 
 
 class WaitedTooLong(Overloaded):

@@ -24,8 +24,11 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.multiprocess import mark_process_dead
 
 from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.client import CLIENT
 from bento_trtllm.generation.parameters import GenerationRequest
 from bento_trtllm.generation.results import FinishReason
+from bento_trtllm.keys.audit import AuditLog
+from bento_trtllm.keys.ledger import ACCOUNT
 from bento_trtllm.metrics.inference_pool import kv_cache
 from bento_trtllm.metrics.routes import operation
 from bento_trtllm.metrics.spans import PROVIDER, StreamSpan
@@ -59,17 +62,22 @@ class StreamCount:
     """One stream, from its request to its end. Times are in seconds."""
 
     __slots__ = (
-        *("admitted_at", "began", "counts", "ended_at", "first_at", "last_at"),
+        *("account", "admitted_at", "began", "client", "counts", "ended_at", "first_at", "last_at"),
         *("outcome", "prompt_tokens", "record", "route", "span", "tokens"),
     )
 
     def __init__(
         self, prompt_tokens: int, record: "Callable[[StreamCount], None]", span: StreamSpan | None = None
     ) -> None:
-        """`record` is called with this, once, at the end; `span` is told of it then, in a traced request."""
+        """`record` is called with this, once, at the end; `span` is told of it then, in a traced request.
+
+        A key's account has the tokens as they arrive.
+        """
         self.prompt_tokens = prompt_tokens
         self.record = record
         self.span = span
+        self.account = ACCOUNT.get()
+        self.client = CLIENT.get().name
         self.route = ROUTE.get()
         self.began = time.perf_counter()
         self.admitted_at = self.first_at = self.last_at = self.ended_at = 0.0
@@ -96,6 +104,8 @@ class StreamCount:
             # Tokens that arrive with the first took no extra time.
             self.counts[0] += tokens - 1
         self.last_at = now
+        if self.account:
+            self.account.use(0 if self.tokens else self.prompt_tokens, tokens)
         self.tokens += tokens
 
     def ended(self, outcome: str) -> None:
@@ -111,12 +121,26 @@ class StreamCount:
 class Telemetry:
     """The metrics of one worker. Make it in the worker: only there does BentoML set the folder of the files."""
 
-    def __init__(self, admission: Admission, model: str, tracer: Tracer | None = None) -> None:
-        """`model` is the name that clients give; `tracer` makes the spans, where there are any."""
+    def __init__(
+        self,
+        admission: Admission,
+        model: str,
+        tracer: Tracer | None = None,
+        audit: AuditLog | None = None,
+        request_id: Callable[[], str] = lambda: "",
+        of_keys: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`model` is the name that clients give; `tracer` makes the spans, where there are any.
+
+        `request_id` gives the id of the request being served, for the audit log; `of_keys` the metrics of keys.
+        """
         _forget_the_dead()
         self._admission = admission
         self._model = model
         self._tracer = tracer
+        self._audit = audit
+        self._request_id = request_id
+        self._of_keys = of_keys
         admission.changed = self._show_load
         self._requests = Counter(
             "trtllm_requests", "Requests by route and how they ended.", ("route", "outcome"), registry=None
@@ -160,9 +184,11 @@ class Telemetry:
         """All of /metrics: what BentoML has collected, the engine's state, and Triton's own metrics."""
         triton = await scrape(status.metrics) if status.metrics else ""
         engine = _engine(status, up=bool(triton))
-        return merge(ours, engine, kv_cache(triton), triton)
+        return merge(ours, engine, self._of_keys(), kv_cache(triton), triton)
 
     def _add(self, count: StreamCount) -> None:
+        if self._audit:
+            self._audit.write(self._entry(count))
         self._requests.labels(count.route, count.outcome).inc()
         of_it = (operation(count.route), PROVIDER, self._model)
         # A label that is empty is the same to Prometheus as none, which is what the conventions want of success.
@@ -176,6 +202,20 @@ class Telemetry:
         self._generated.inc(count.tokens)
         self._first.labels(*of_it).observe(count.first_at - count.began)
         self._between.labels(*of_it).add(count.counts, count.last_at - count.first_at)
+
+    def _entry(self, count: StreamCount) -> dict[str, object]:
+        """A line of the audit log. Times are in seconds."""
+        return {
+            "request": self._request_id(),
+            "key": count.account.key.name if count.account else None,
+            "client": count.client,
+            "route": count.route,
+            "outcome": count.outcome,
+            "prompt_tokens": count.prompt_tokens if count.tokens else 0,
+            "completion_tokens": count.tokens,
+            "queued_s": round((count.admitted_at or count.ended_at) - count.began, 3),
+            "took_s": round(count.ended_at - count.began, 3),
+        }
 
     def _show_load(self) -> None:
         self._running.set(self._admission.running)

@@ -4,15 +4,14 @@ Every new label would be kept, and exported at every scrape, for as long as the 
 """
 
 OTHER = "other"
-JSON = (
-    *("/generate", "/v1/chat/completions", "/v1/completions", "/v1/responses"),
-    *("/v1/messages", "/v1/messages/count_tokens", "/tokenize", "/detokenize"),
-)
+ANSWERS = ("/generate", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+"""Where a POST is answered by the engine."""
+JSON = (*ANSWERS, "/v1/messages/count_tokens", "/tokenize", "/detokenize")
 """Where a POST has a JSON body."""
 PATHS = {
     *JSON,
     *("/", "/chat", "/docs.json", "/schema.json", "/livez", "/readyz", "/healthz", "/metrics", "/v1/models"),
-    *("/health", "/ping", "/version", "/load"),
+    *("/health", "/ping", "/version", "/load", "/admin", "/admin.json"),
 }
 BELOW = {
     "/v1/models/": "/v1/models/{model}",

@@ -12,9 +12,10 @@ from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.envelope import Envelope
 from bento_trtllm.api.tools.formats import LLAMA3, ToolFormat
 from bento_trtllm.api.web import web_app
-from bento_trtllm.generation.admission import Admission, OwnSlots
+from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.engine_profile import EngineProfile
 from bento_trtllm.generation.generator import Generator
+from bento_trtllm.generation.slots import OwnSlots
 from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.defaults import Defaults

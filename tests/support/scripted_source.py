@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from bento_trtllm.generation.admission import Admission, OwnSlots
+from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.deadlines import Deadlines, Watch
 from bento_trtllm.generation.engine_profile import EngineProfile
 from bento_trtllm.generation.generator import Generator
 from bento_trtllm.generation.parameters import GenerationRequest, Sampling
+from bento_trtllm.generation.slots import OwnSlots
 from bento_trtllm.generation.source import TokenBatch, TokenRequest
 from bento_trtllm.text.detokenizer import Detokenizer
 

@@ -24,7 +24,7 @@ class Worker:
     """One of `workers`, in the loop of all of them."""
 
     def __init__(self, folder: Path, running: int, waiting: int = 100, workers: int = 4) -> None:
-        self.slots = SharedSlots(running, workers)
+        self.slots = SharedSlots(running, waiting, workers)
         self.admission = Admission(self.slots, waiting)
         self.slots.open(folder)
         self.tasks: list[asyncio.Task[None]] = []
@@ -193,7 +193,7 @@ async def test_who_leaves_gives_back_and_another_may_come(tmp_path: Path) -> Non
 @in_virtual_time
 async def test_before_the_folder_is_there_nobody_waits(tmp_path: Path) -> None:
     """There is no engine then either, and whoever comes is to hear that."""
-    slots = SharedSlots(1, 2)
+    slots = SharedSlots(1, 0, 2)
     admission = Admission(slots, 0)
     async with admission.slot(LONG_S), admission.slot(LONG_S):
         with suppress(FileNotFoundError):

@@ -12,8 +12,9 @@ from bento_trtllm.metrics.prometheus import BETWEEN_S, StreamCount, merge
 
 WORKER = """
 import asyncio, sys
-from bento_trtllm.generation.admission import Admission, OwnSlots
+from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.parameters import GenerationRequest, Sampling
+from bento_trtllm.generation.slots import OwnSlots
 from bento_trtllm.metrics.prometheus import Telemetry
 
 async def main():

@@ -15,7 +15,7 @@ from bento_trtllm.api.openai.choices import ResponseHead, new_id
 from bento_trtllm.api.openai.event_stream import event_stream
 from bento_trtllm.api.openai.extras import Wanted
 from bento_trtllm.api.openai.requests import ChatRequest, CompletionRequest, SamplingFields
-from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop, served
+from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop, refusing, served
 from bento_trtllm.errors import BentoTRTLLMError
 from bento_trtllm.generation.fan_out import fan_out, repeat
 
@@ -39,9 +39,10 @@ def install(app: FastAPI) -> None:
 
 @router.get("/models", response_model=responses.ModelList)
 async def list_models(request: Request) -> Response:
-    """The model that is served, and its adapters."""
+    """The model that is served and its adapters, as far as the request's key allows them."""
     model = served(request)
-    data = [_card(request, each) for each in (model, *model.adapters.values())]
+    known = (model, *model.adapters.values())
+    data = [_card(request, each) for each in known if not refusing(request.scope, model, each)]
     return _json(responses.ModelList(object="list", data=data))
 
 

@@ -6,7 +6,8 @@
         answers       locked by every worker that has open answers
         suspicion     there when a worker believes that the engine stands still
         condemned     there when a worker knows that the engine fails its requests, and of which Triton
-        slots, wake-… what the workers' line for slots is made of (shared_slots.py)
+        slots, wake-… what the workers' lines for slots are made of (shared_slots.py)
+        ledger/       what each key has used (keys/ledger.py)
         triton-…/     the working directory of Triton
 
 Workers of a service have one parent, `bentoml serve`, and no other service has that one: so its process id and the
@@ -86,8 +87,10 @@ class RunFolder:
     def join(self) -> None:
         """Make the folder if it is not there, and remove those that nobody is in any more."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Others' folders may lie here, too, and nothing of theirs is touched.
+        # Others' folders may lie here, too, and nothing of theirs is touched. Its own has the counts of this service.
         for folder in (answers.parent for answers in self.path.parent.glob(f"*/{ANSWERS}")):
+            if folder == self.path:
+                continue
             with contextlib.suppress(OSError):
                 _remove_if_empty(os.open(folder, os.O_RDONLY | os.O_DIRECTORY), folder)
         while self._members is None:

@@ -1,6 +1,6 @@
-"""Slots for running requests, shared by the workers of a service: one line for all of them, the longest waiting first.
+"""Slots for running requests, shared by the workers of a service: whose turn it is, is the same in all of them.
 
-    <run folder>/slots          a table that all workers have mapped, and the bytes that they lock in it
+    <run folder>/slots          a table that all workers have mapped (slot_table.py), and the bytes that they lock in it
     <run folder>/wake-<number>  a FIFO that wakes one worker
 
 Nothing is guarded by a lock that somebody holds while others wait for it, so a worker that is killed or stopped at any
@@ -8,51 +8,55 @@ instruction holds up nobody:
 
 - A slot is a byte that its worker has locked. The kernel gives it to one only, and frees it when the worker dies,
   however. A worker that is stopped keeps its slots: its requests are in the engine.
-- A worker alone writes its row of the table: since when its first in line waits, how many wait, how many run, and when
-  it last looked. Nobody takes a slot while another row has waited longer, unless that worker is dead, or has not
-  looked for PATIENCE_S.
-- Whoever frees a slot wakes the worker whose first has waited longest. All who have a line look every BEAT_S anyway.
-
-Locks are those of open file descriptions (fcntl(2), "Open file description locks").
+- A worker alone writes its row of the table: of each client, how many of its requests run, how many wait, and since
+  when the first does; and when it last looked. The next slot is for the client that has the fewest for its weight, and
+  of equals for the one whose first has waited longest. Nobody takes a slot while it is another worker's turn, unless
+  that one is dead, or has not looked for PATIENCE_S.
+- Whoever frees a slot wakes the worker whose turn it is. All who have a line look every BEAT_S anyway.
 """
 
 import asyncio
-import fcntl
 import mmap
 import os
-import struct
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from bento_trtllm.generation.client import Client
+from bento_trtllm.generation.slots import Standing
+from bento_trtllm.triton.process.byte_locks import foreign, lock, unlock
+from bento_trtllm.triton.process.slot_table import SlotTable
+
 BEAT_S = 0.05
 PATIENCE_S = 0.3
-FLOCK = "hhqqi4x"
-"""struct flock of 64-bit Linux: type, whence, start, length, process."""
-# Columns of the table, which has a row a worker: double precision, which processors write at once.
-FIRST, BEAT, WAITING, RUNNING = range(4)
-NOBODY = float("inf")
 MEMBERS_AT = 2**32
 """The byte that a worker locks for its row; those of slots begin at 0."""
 
 
 class SharedSlots:
-    """One worker's view of them: generation.admission.Slots. Until it is `open`, it gives as many as are wanted."""
+    """One worker's view of them: generation.slots.Slots. Until it is `open`, it gives as many as are wanted."""
 
-    def __init__(self, limit: int, workers: int) -> None:
-        """`limit` slots for at most so many workers; those that end and those that begin overlap."""
+    def __init__(self, limit: int, waiting: int, workers: int) -> None:
+        """`limit` slots, and lines of at most so many, for so many workers; those that end and begin overlap."""
         self.limit = limit
         self.freed: Callable[[], object] = lambda: None
         self._rows = 2 * workers + 2
+        # A client has an entry for as long as it has a request; one more is being looked at.
+        self._entries = limit + 2 * waiting + 1
         self._row = 0
         self._file: int | None = None
-        self._table: memoryview[float] = memoryview(b"").cast("d")
-        self._line: tuple[float, int] = NOBODY, 0
-        """FIRST and WAITING of this worker."""
+        self._table: SlotTable
+        self._here: dict[str, tuple[int, Standing]] = {}
+        """The clients of this worker, with their entries."""
+        self._names: dict[int, str] = {}
+        """The other way round."""
+        self._free_entries: list[int] = []
+        self._waiting = 0
         self._folder = Path()
         self._held: set[int] = set()
         self._free_of_late: list[int] = []
-        self._unshared = 0
+        self._unshared: Counter[str] = Counter()
         self._fifo = -1
         self._others: dict[int, int] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -67,12 +71,11 @@ class SharedSlots:
             return
         file = os.open(folder / "slots", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.posix_fallocate(file, 0, 8 * 4 * self._rows)  # else a full disk kills whoever writes to the map
-            row = next((row for row in range(self._rows) if _lock(file, MEMBERS_AT + row)), None)
+            row = next((row for row in range(self._rows) if lock(file, MEMBERS_AT + row)), None)
             if row is None:
                 raise OSError(f"{folder} has as many workers as it may")
-            with (folder / "slots").open("r+b") as again:  # a map keeps its file open, and so would keep the locks
-                table = memoryview(mmap.mmap(again.fileno(), 0)).cast("d")
+            # By a descriptor of its own: a map keeps its file open, and so would keep the locks.
+            table = SlotTable(folder / "slots", self._rows, self._entries)
             fifo = folder / f"wake-{row}"
             with suppress(FileExistsError):
                 os.mkfifo(fifo, 0o600)
@@ -82,17 +85,18 @@ class SharedSlots:
             raise
         self._file, self._folder, self._table, self._row = file, folder, table, row
         for each in range(self._rows):
-            if each == row or _foreign(file, MEMBERS_AT + each) is None:
-                self._clear(each)
+            if each == row or foreign(file, MEMBERS_AT + each) is None:
+                table.clear(each)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fifo, self._woken)
+        self._write_all()
         self.freed()
 
     def close(self) -> None:
         """Leave them, and free what is held."""
         if self._file is None:
             return
-        self._clear(self._row)
+        self._table.clear(self._row)
         if self._timer:
             self._timer.cancel()
         self._loop.remove_reader(self._fifo)
@@ -100,65 +104,103 @@ class SharedSlots:
             os.close(each)
         self._file = None
 
-    def take(self, since: float) -> bool:
-        """Take a slot for who has waited since then, by the event loop's clock.
-
-        False where none is free, or where somebody has waited longer in another worker.
-        """
+    def take(self) -> str | None:
+        """For the client whose turn it is, if it is that of one in line here."""
         if self._file is None:
-            self._unshared += 1
-            return True
-        if self._longest(before=since) is not None or (slot := self._lock_one(self._file)) is None:
-            return False
+            name = next((name for name, (_, standing) in self._here.items() if standing.waiting), None)
+            if name is not None:
+                self._unshared[name] += 1
+            return name
+        if self._all_run():
+            return None
+        row, entry = self._next() or (None, 0)
+        if row != self._row or (slot := self._lock_one(self._file)) is None:
+            return None
+        name = self._names[entry]
         self._held.add(slot)
-        self._write(RUNNING, len(self._held))
-        return True
+        self._here[name][1].running += 1
+        self._write(name)
+        return name
 
-    def give_back(self) -> None:
+    def give_back(self, client: Client) -> None:
         """Free a slot that was taken."""
-        if self._unshared:
-            self._unshared -= 1
+        if self._unshared[client.name]:
+            self._unshared[client.name] -= 1
+            self._forget(client.name)
             return
         slot = self._held.pop()
+        self._here[client.name][1].running -= 1
         if self._file is None:
+            self._forget(client.name)
             return
         # In this order: whoever sees that all run finds a row in the line, or is found in it.
-        self._write(RUNNING, len(self._held))
-        _unlock(self._file, slot)
+        self._write(client.name)
+        unlock(self._file, slot)
         self._free_of_late.append(slot)
-        self._wake_longest()
+        self._wake_next()
 
-    def show_line(self, first: float | None, waiting: int) -> None:
-        """Since when the first in line of this worker waits, and how many do."""
-        self._line = NOBODY if first is None else first, waiting
+    def show_line(self, client: Client, first: float | None, waiting: int) -> None:
+        """How its line here is."""
+        if client.name not in self._here:
+            entry = self._free_entries.pop() if self._free_entries else len(self._here)
+            self._here[client.name] = entry, Standing(client)
+            self._names[entry] = client.name
+        standing = self._here[client.name][1]
+        self._waiting += waiting - standing.waiting
+        standing.client, standing.first, standing.waiting = client, first or 0.0, waiting
         if self._file is None:
+            self._forget(client.name)
             return
-        if first is not None and self._timer is None:
+        if waiting and self._timer is None:
             self._beat()
-        self._write_line()
+        self._write(client.name)
 
     def elsewhere(self) -> tuple[int, int]:
         """Requests of the other workers: running, waiting."""
         if self._file is None:
             return 0, 0
         others = [row for row in range(self._rows) if row != self._row and self._is_alive(row)]
-        return int(sum(self._at(RUNNING, row) for row in others)), int(sum(self._at(WAITING, row) for row in others))
+        running, waiting = (sum(self._table.row(column, row) for row in others) for column in ("running", "waiting"))
+        return int(running), int(waiting)
 
     def running_elsewhere(self) -> int:
         """Requests that run in the other workers, as the table has it: cheap enough for every chunk of text."""
         if self._file is None:
             return 0
-        return int(self._sum(RUNNING)) - len(self._held)
+        return int(self._table.total("running")) - len(self._held)
+
+    def crowd(self, client: Client) -> tuple[int, float]:
+        """How many of its requests wait in all workers; and its part of all weights of those that wait."""
+        if self._file is None:
+            return self._here[client.name][1].waiting, 1.0
+        return self._table.crowd(client)
+
+    def standings(self) -> list[tuple[int, Standing]]:
+        """What each client has in each worker."""
+        if self._file is None:
+            return []
+        for row in range(self._rows):
+            self._is_alive(row)
+        return self._table.standings()
+
+    def workers(self) -> list[tuple[int, int]]:
+        """The number of each worker's row, and its process id."""
+        if self._file is None:
+            return []
+        rows = [row for row in range(self._rows) if row == self._row or foreign(self._file, MEMBERS_AT + row)]
+        return [(row, int(self._table.row("process", row))) for row in rows]
 
     def _beat(self) -> None:
-        self._write(BEAT, self._loop.time())
+        self._table.write_row(self._row, beat=self._loop.time())
         self._timer = self._loop.call_later(BEAT_S, self._look)
 
     def _look(self) -> None:
         self._timer = None
-        if self._line[1]:
+        if self._waiting:
             self._beat()
-            self._write_line()  # who cleared the row of the one that died may have been late
+            for row in range(self._rows):
+                self._is_alive(row)  # else a client's limit would count what died
+            self._write_all()  # who cleared the row of the one that died may have been late
             self.freed()
 
     def _woken(self) -> None:
@@ -166,97 +208,78 @@ class SharedSlots:
             os.read(self._fifo, mmap.PAGESIZE)
         self.freed()
         if not self._all_run():
-            self._wake_longest()
+            self._wake_next()
 
-    def _wake_longest(self) -> None:
-        """Wake the worker whose first has waited longest, unless it is this one."""
-        row = self._longest(before=self._line[0])
-        if row is None:
+    def _wake_next(self) -> None:
+        """Wake the worker whose turn it is, unless it is this one."""
+        row, _ = self._next() or (self._row, 0)
+        if row == self._row:
             return
         with suppress(OSError):  # it has gone, or has been woken often enough
             if row not in self._others:
                 self._others[row] = os.open(self._folder / f"wake-{row}", os.O_WRONLY | os.O_NONBLOCK)
             os.write(self._others[row], b"!")
 
-    def _longest(self, before: float) -> int | None:
-        """The other row whose first has waited longest, if since before that time."""
-        firsts = self._table[FIRST * self._rows : (FIRST + 1) * self._rows].tolist()
-        waiting = sorted((first, row) for row, first in enumerate(firsts) if first < before and row != self._row)
-        return next((row for _, row in waiting if self._is_looking(row)), None)
+    def _next(self) -> tuple[int, int] | None:
+        """The worker whose turn it is, and the entry of its client."""
+        return next((turn for turn in self._table.turns() if self._is_looking(turn[0])), None)
 
     def _is_looking(self, row: int) -> bool:
-        quiet_s = self._loop.time() - self._at(BEAT, row)
+        if row == self._row:
+            return True
+        quiet_s = self._loop.time() - self._table.row("beat", row)
         return quiet_s < 2 * BEAT_S or (quiet_s < PATIENCE_S and self._is_alive(row))
 
     def _is_alive(self, row: int) -> bool:
-        """Whether a row has its worker. One that died is cleared: nobody else will."""
-        if not any(self._at(column, row) != empty for column, empty in ((RUNNING, 0), (WAITING, 0), (FIRST, NOBODY))):
+        """Whether a row has its worker, or nothing. One that died is cleared: nobody else will."""
+        if row == self._row or not self._table.row("used", row):
             return True
         assert self._file is not None
-        alive = row == self._row or _foreign(self._file, MEMBERS_AT + row) is not None
+        alive = foreign(self._file, MEMBERS_AT + row) is not None
         if not alive:
-            self._clear(row)
+            self._table.clear(row)
         return alive
 
     def _all_run(self) -> bool:
         """Whether no slot is free, as the table has it."""
-        if self._sum(RUNNING) < self.limit:
+        if self._table.total("running") < self.limit:
             return False
         for row in range(self._rows):
             self._is_alive(row)
-        return self._sum(RUNNING) >= self.limit
+        return self._table.total("running") >= self.limit
 
     def _lock_one(self, file: int) -> int | None:
         """Lock a slot that is free: one that was this worker's, or the first from its own part of them on."""
-        if self._all_run():
-            return None
         while self._free_of_late:
-            if _lock(file, slot := self._free_of_late.pop()):
+            if lock(file, slot := self._free_of_late.pop()):
                 return slot
         begin = self._row * self.limit // self._rows
         for slot, end in ((begin, self.limit), (0, begin)):
             while slot < end:
                 if slot not in self._held:
-                    if _lock(file, slot):
+                    if lock(file, slot):
                         return slot
-                    slot = _foreign(file, slot) or slot  # noqa: PLW2901  its whole range is skipped
+                    slot = foreign(file, slot) or slot  # noqa: PLW2901  its whole range is skipped
                 slot += 1  # noqa: PLW2901
         return None
 
-    def _write_line(self) -> None:
-        first, waiting = self._line
-        self._write(WAITING, waiting)
-        self._write(FIRST, first)
+    def _write(self, name: str) -> None:
+        """A client of this worker, and what all of them have together."""
+        entry, standing = self._here[name]
+        self._table.write(self._row, entry, standing)
+        self._table.write_row(self._row, running=len(self._held), waiting=self._waiting)
+        self._forget(name)
 
-    def _sum(self, column: int) -> float:
-        return sum(self._table[column * self._rows : (column + 1) * self._rows].tolist())
+    def _write_all(self) -> None:
+        self._table.write_row(self._row, process=os.getpid())
+        for name in tuple(self._here):
+            self._write(name)
 
-    def _at(self, column: int, row: int) -> float:
-        return self._table[column * self._rows + row]
-
-    def _write(self, column: int, value: float) -> None:
-        self._table[column * self._rows + self._row] = value
-
-    def _clear(self, row: int) -> None:
-        for column, empty in ((FIRST, NOBODY), (WAITING, 0.0), (RUNNING, 0.0), (BEAT, 0.0)):
-            self._table[column * self._rows + row] = empty
-
-
-def _lock(file: int, byte: int) -> bool:
-    """Lock it if nobody else has; what is locked by this file description already is so again."""
-    try:
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-def _unlock(file: int, byte: int) -> None:
-    fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack(FLOCK, fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0))
-
-
-def _foreign(file: int, byte: int) -> int | None:
-    """The last byte of the range that another has locked, if this one is; None if not."""
-    asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-    kind, _, start, length, _ = struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))
-    return None if kind == fcntl.F_UNLCK else int(start + length - 1)
+    def _forget(self, name: str) -> None:
+        entry, standing = self._here[name]
+        if not standing.running and not standing.waiting and not self._unshared[name]:
+            del self._here[name], self._names[entry], self._unshared[name]
+            self._free_entries.append(entry)
+            if not self._here and self._file is not None:
+                self._free_entries.clear()
+                self._table.write_row(self._row, used=0)

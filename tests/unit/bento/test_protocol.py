@@ -8,9 +8,10 @@ from uvicorn.protocols.http import auto, httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from bento_trtllm.api.addresses import network
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.bento.cycle import ClosingCycle, cycle
-from bento_trtllm.bento.peers import Peers, network
+from bento_trtllm.bento.peers import Peers
 from bento_trtllm.bento.protocol import BoundedProtocol, install
 from bento_trtllm.config import Settings
 from tests.support.canary import expect, takes

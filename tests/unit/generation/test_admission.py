@@ -5,8 +5,9 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from bento_trtllm.generation.admission import Admission, OwnSlots
+from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.errors import Draining, LineFull, WaitedTooLong
+from bento_trtllm.generation.slots import OwnSlots
 
 LONG_S = 60
 

@@ -1,0 +1,96 @@
+"""A log of who used what: a line of JSON for each answer, and no text of anybody in it.
+
+All workers write to one file: each line with one write at its end, so that none is torn. A file that has become too
+long gets a number, and those before it a higher one; whoever finds that it writes to a file of another name opens the
+new one. A line that was on its way meanwhile is in the file with the number.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+LOGGER = logging.getLogger("bento_trtllm.keys")
+TOLD_EVERY_S = 60.0
+
+
+class AuditLog:
+    """One worker's hold of it. Readable by the service's user only."""
+
+    def __init__(self, path: Path, most_bytes: int, most_files: int) -> None:
+        """At most so many files, that of now included, each of some `most_bytes`."""
+        self._path = path
+        self._most_bytes = most_bytes
+        self._most_files = most_files
+        self._file = -1
+        self._torn = False
+        self._told_at = -TOLD_EVERY_S
+        self.lost = 0
+        """Lines that could not be written."""
+
+    def write(self, entry: Mapping[str, object]) -> None:
+        """Add a line; a disk that is full loses it, and is told of in the service's log."""
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = json.dumps({"time": now, **entry}, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        try:
+            self._place()
+            data = b"\n" + line if self._torn else line
+            self._torn = os.write(self._file, data) < len(data)
+            if self._torn:
+                raise OSError("no room for a whole line")
+        except OSError as error:
+            self._lose(error)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _place(self) -> None:
+        """Have the file of now open, with room in it."""
+        if self._file < 0 or not self._is_current():
+            self._open()
+        if os.fstat(self._file).st_size >= self._most_bytes:
+            self._rotate()
+
+    def _is_current(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._file), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _open(self) -> None:
+        self.close()
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.fchmod(self._file, 0o600)
+
+    def _rotate(self) -> None:
+        """Give the file a number, unless another worker is doing so: then it has a few lines more."""
+        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._is_current():
+                for number in range(self._most_files - 2, 0, -1):
+                    with suppress(FileNotFoundError):
+                        Path(f"{self._path}.{number}").replace(f"{self._path}.{number + 1}")
+                if self._most_files > 1:
+                    self._path.replace(f"{self._path}.1")
+                else:
+                    self._path.unlink()
+            self._open()
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(lock)
+
+    def _lose(self, error: OSError) -> None:
+        self.lost += 1
+        if time.monotonic() - self._told_at >= TOLD_EVERY_S:
+            self._told_at = time.monotonic()
+            LOGGER.error("%s: %d lines of the audit log are lost: %s", self._path, self.lost, error)

@@ -1,0 +1,125 @@
+"""keys.yaml: the named keys, as an operator writes them.
+
+keys:
+- name: search
+  key: sk-0123…                # or sha256: its SHA-256, in hexadecimal
+  weight: 2                    # of the slots, beside others; 1 unless it says otherwise
+  max_running: 16              # all further lines are limits, and none is there without its line
+  requests_per_minute: 600
+  tokens_per_minute: 100000
+  models: [demo-llama]
+  adapters: [legal]
+  expires: 2027-06-30T00:00:00Z
+"""
+
+from collections import Counter
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from bento_trtllm.errors import SettingsError
+from bento_trtllm.keys.key import UNNAMED, Key, digest
+
+LEAST_KEY = 16
+"""Characters. What is shorter could be guessed from its SHA-256."""
+Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+class Entry(BaseModel):
+    """One key."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
+    key: SecretStr | None = Field(None, min_length=LEAST_KEY)
+    sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$")
+    weight: float = Field(1.0, ge=0.01, le=1000, allow_inf_nan=False)
+    max_running: Count | None = None
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    models: list[str] | None = None
+    adapters: list[str] | None = None
+    expires: datetime | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name == UNNAMED:
+            raise ValueError(f"{UNNAMED} is the name of keys without a name")
+        return name
+
+    @field_validator("key")
+    @classmethod
+    def _can_be_sent(cls, key: SecretStr | None) -> SecretStr | None:
+        if key and (not key.get_secret_value().isascii() or key.get_secret_value() != key.get_secret_value().strip()):
+            raise ValueError("it must be ASCII, without spaces at its ends")
+        return key
+
+    @model_validator(mode="after")
+    def _has_one_key(self) -> "Entry":
+        if (self.key is None) == (self.sha256 is None):
+            raise ValueError("give either key or sha256")
+        return self
+
+    def made(self) -> Key:
+        """The key that it describes."""
+        expires = self.expires
+        if expires and expires.tzinfo is None:
+            expires = expires.replace(tzinfo=timezone.utc)
+        return Key(
+            self.name,
+            digest(self.key.get_secret_value().encode()) if self.key else bytes.fromhex(self.sha256 or ""),
+            self.weight,
+            self.max_running,
+            self.requests_per_minute,
+            self.tokens_per_minute,
+            None if self.models is None else frozenset(self.models),
+            None if self.adapters is None else frozenset(self.adapters),
+            expires,
+        )
+
+
+class File(BaseModel):
+    """All of it."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    keys: list[Entry] = Field(min_length=1)
+
+
+def read(path: Path) -> list[Key]:
+    """The keys of a file. Raises SettingsError, which names the file and what is wrong, and never a key."""
+    try:
+        content: Any = yaml.safe_load(path.read_bytes())
+        keys = [entry.made() for entry in File.model_validate(content).keys]
+    except OSError as error:
+        raise SettingsError(f"the file of named keys, {path}, cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"the file of named keys, {path}{where}, is not YAML") from None
+    except ValidationError as error:
+        raise SettingsError(f"the file of named keys, {path}: {_sentence(error, content)}") from None
+    for what, values in (("name", [key.name for key in keys]), ("key", [key.digest for key in keys])):
+        twice = [key.name for key, value in zip(keys, values, strict=True) if Counter(values)[value] > 1]
+        if twice:
+            raise SettingsError(f"the file of named keys, {path}: {' and '.join(twice)} have the same {what}")
+    return keys
+
+
+def _sentence(error: ValidationError, content: Any) -> str:
+    first = error.errors(include_input=False)[0]
+    what = first["msg"].removeprefix("Value error, ")
+    match first["loc"]:
+        case ("keys", int() as index, *rest):
+            entry = content["keys"][index]
+            name = entry.get("name") if isinstance(entry, dict) else None
+            who = name if isinstance(name, str) else f"key number {index + 1}"
+            return ": ".join((who, *(str(part) for part in rest), what))
+        case ():
+            return "it must be a mapping with `keys`, a list"
+        case parts:
+            return ": ".join((*(str(part) for part in parts), what))

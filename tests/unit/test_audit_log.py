@@ -1,0 +1,63 @@
+"""The audit log: whole lines from several processes, files of bounded size, and nothing for other users."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bento_trtllm.keys.audit import AuditLog
+from tests.support.forked import Forked
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_processes_write_whole_lines_through_rotations(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+
+    def work(worker: int) -> None:
+        log = AuditLog(path, 4000, 100)
+        for number in range(200):
+            log.write({"worker": worker, "number": number, "key": "ü"})
+        assert log.lost == 0
+
+    with Forked(lambda: work(0)), Forked(lambda: work(1)), Forked(lambda: work(2)):
+        pass
+    files = [each for each in tmp_path.iterdir() if each.suffix != ".lock"]
+    assert len(files) > 1
+    assert {each.stat().st_mode & 0o777 for each in tmp_path.iterdir()} == {0o600}
+    written = [(line["worker"], line["number"]) for each in files for line in lines(each)]
+    assert sorted(written) == [(worker, number) for worker in range(3) for number in range(200)]
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_no_more_files_than_are_wanted(tmp_path: Path, most: int) -> None:
+    log = AuditLog(tmp_path / "audit.log", 1024, most)
+    for number in range(100):
+        log.write({"number": number})
+    files = sorted(each.name for each in tmp_path.iterdir() if each.suffix != ".lock")
+    assert max((tmp_path / name).stat().st_size for name in files) < 1024 + 100
+    assert files == ["audit.log", "audit.log.1", "audit.log.2"][:most]
+    assert lines(tmp_path / "audit.log")[-1]["number"] == 99
+
+
+def test_a_file_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    log = AuditLog(path, 10_000, 2)
+    log.write({"number": 1})
+    path.rename(tmp_path / "taken")
+    log.write({"number": 2})
+    log.close()
+    assert [line["number"] for line in lines(path)] == [2]
+
+
+def test_a_log_that_cannot_be_written_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = AuditLog(tmp_path / "nowhere" / "audit.log", 10_000, 2)
+    for _ in range(3):
+        log.write({"number": 1})
+    assert log.lost == 3
+    assert len(caplog.records) == 1
+    (tmp_path / "nowhere").mkdir()
+    log.write({"number": 2})
+    assert [line["number"] for line in lines(tmp_path / "nowhere" / "audit.log")] == [2]

@@ -1,0 +1,148 @@
+"""keys.yaml: what may stand in it, what is said of the rest, and when it is read again."""
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from bento_trtllm.errors import SettingsError
+from bento_trtllm.keys.file import read
+from bento_trtllm.keys.key import UNNAMED, digest
+from bento_trtllm.keys.keyring import Keyring
+
+SECRET = "sk-0123456789abcdef"
+ONE = f"keys: [{{name: one, key: {SECRET}}}]"
+ALL = f"""
+keys:
+- name: team-a
+  sha256: {digest(b"sk-another-secret-key").hex()}
+  weight: 2.5
+  max_running: 4
+  requests_per_minute: 60
+  tokens_per_minute: 1000
+  models: [demo-llama]
+  adapters: []
+  expires: 2027-01-31
+- name: team-b
+  key: {SECRET}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.yaml"
+
+
+def write(path: Path, text: str) -> None:
+    """As an editor that takes care: whoever reads finds the old one or the new one."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def test_all_that_a_key_may_have(path: Path) -> None:
+    path.write_text(ALL)
+    first, second = read(path)
+    assert (first.client.weight, first.client.max_running) == (2.5, 4)
+    assert (first.requests_per_minute, first.tokens_per_minute) == (60, 1000)
+    assert first.allows_model("demo-llama", "demo-llama:1")
+    assert not first.allows_model("other")
+    assert not first.allows_adapter("any")
+    assert [first.expired(datetime(2027, 1, day, 23, tzinfo=timezone.utc)) for day in (30, 31)] == [False, True]
+    assert second.digest == digest(SECRET.encode())
+    assert second.client.max_running == float("inf")
+    assert second.allows_model("other")
+    assert second.allows_adapter("any")
+    assert not second.expired(datetime(9999, 1, 1, tzinfo=timezone.utc))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("keys: [", "line 1, is not YAML"),
+        ("", "it must be a mapping with `keys`, a list"),
+        ("keys: []", "keys: List should have at least 1 item"),
+        ("keys: [3]", "key number 1: Input should be a valid dictionary"),
+        (f"keys: [{{name: one, key: {SECRET}, key2: x}}]", "one: key2: Extra inputs are not permitted"),
+        ("keys: [{name: one}]", "one: give either key or sha256"),
+        ("keys: [{name: one, key: short-sk-secret}]", "one: key: Value should have at least 16 items"),
+        ("keys: [{name: one, key: 1234567890123456}]", "one: key: Input should be a valid string"),
+        (f"keys: [{{name: two words, key: {SECRET}}}]", "two words: name: String should match"),
+        (f"keys: [{{name: {UNNAMED}, key: {SECRET}}}]", "api_keys: name: api_keys is the name of keys without"),
+        (f"keys: [{{name: one, key: {SECRET}, max_running: 0}}]", "one: max_running: Input should be greater"),
+        (f"keys: [{{name: one, key: {SECRET}, weight: .inf}}]", "one: weight: Input should be a finite number"),
+        (f"keys: [{{name: one, key: {SECRET}, expires: soon}}]", "one: expires: Input should be a valid datetime"),
+        (f"keys: [{{name: a, key: {SECRET}}}, {{name: b, key: {SECRET}}}]", "a and b have the same key"),
+        (f"keys: [{{name: a, key: {SECRET}}}, {{name: a, key: {SECRET}2}}]", "a and a have the same name"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence_without_the_key(path: Path, text: str, said: str) -> None:
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=r"keys\.yaml") as error:
+        read(path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "sk-" not in str(error.value)
+    assert "123456" not in str(error.value)
+
+
+def test_a_file_that_is_not_there(path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
+        Keyring([], path)
+
+
+async def test_a_changed_file_is_read_again_once_it_is_still(path: Path) -> None:
+    path.write_text(ONE)
+    keyring = Keyring(["old"], path)
+    changes: list[int] = []
+    keyring.changed = lambda: changes.append(len(keyring.named))
+    await keyring.look()
+    assert changes == []
+    write(path, ALL)
+    await keyring.look()  # it may be half written
+    assert changes == []
+    await keyring.look()
+    assert changes == [2]
+    names = [key.name if key else None for key in map(keyring.find, (SECRET.encode(), b"old", b"unknown"))]
+    assert names == ["team-b", UNNAMED, None]
+
+
+async def test_a_wrong_file_leaves_the_keys_as_they_were(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.write_text(ONE)
+    keyring = Keyring([], path)
+    for spoiled in ("keys: {", None):
+        if spoiled:
+            write(path, spoiled)
+        else:
+            path.unlink()
+        for _ in range(5):
+            await keyring.look()
+        assert keyring.find(SECRET.encode())
+        assert "keys.yaml" in keyring.fault
+    assert [record.message.endswith("the keys stay as they were") for record in caplog.records] == [True, True]
+    write(path, ONE)
+    for _ in range(2):
+        await keyring.look()
+    assert keyring.fault == ""
+
+
+async def test_a_mounted_secret_changes_by_its_link(tmp_path: Path) -> None:
+    for name, text in (("..1", ONE), ("..2", ALL)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "keys.yaml").write_text(text)
+        os.utime(tmp_path / name / "keys.yaml", (1, 1))
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "keys.yaml").symlink_to("..data/keys.yaml")
+    keyring = Keyring([], tmp_path / "keys.yaml")
+    (tmp_path / "..new").symlink_to("..2")
+    (tmp_path / "..new").replace(tmp_path / "..data")
+    for _ in range(2):
+        await keyring.look()
+    assert len(keyring.named) == 2
+
+
+def test_without_keys_none_is_wanted() -> None:
+    assert not Keyring([])
+    assert Keyring(["one"])
+    assert Keyring(["one"]).accountable() == []
