@@ -1,6 +1,6 @@
 """LoRA adapters in the terms of TensorRT-LLM's LLM API.
 
-LoraConfig and LoRARequest: tensorrt_llm/lora_helper.py and executor/request.py (1.3.0rc3).
+LoraConfig and LoRARequest: tensorrt_llm/lora_helper.py and executor/request.py (1.3.0rc3; in the same places at 1.1.0).
 """
 
 from __future__ import annotations
