@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 
 from tests.support.demo import ANSWERS, PROMPT
 from tests.support.ensemble import text_input
-from tests.support.refusal import bentoml, refused
+from tests.support.refusal import refused_serve
 from tests.support.serving import ROOT, Service, free_port, is_engine, serve
 from tests.support.tiny import until
 
@@ -154,13 +154,13 @@ def test_the_service_has_the_key_itself(locked: Locked) -> None:
 
 
 def test_two_services_cannot_share_a_port(locked: Locked, home: Path) -> None:
-    said = refused(bentoml("model=demo-llama:test", f"grpc_port={locked.port}"), home)
+    said = refused_serve(home, "model=demo-llama:test", f"grpc_port={locked.port}")
     where = f"127.0.0.1:{locked.port} (grpc_address, grpc_port)"
     assert said == f"error: Triton cannot listen at {where}: another program listens there.\n"
 
 
 def test_a_door_to_the_network_wants_a_key(home: Path) -> None:
-    said = refused(bentoml("model=demo-llama:test", f"grpc_port={free_port()}", "grpc_address=0.0.0.0"), home)
+    said = refused_serve(home, "model=demo-llama:test", f"grpc_port={free_port()}", "grpc_address=0.0.0.0")
     assert said == "error: grpc_address=0.0.0.0 lets other machines run prompts without a key: give grpc_key as well\n"
 
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from tests.support.asking import read_events, stream_events
 from tests.support.demo import ANSWERS, PROMPT
 from tests.support.launcher import bound
 from tests.support.processes import left_over, traces
+from tests.support.refusal import refused_serve
 from tests.support.serving import DEMO, ROOT, SSE, Service, environment, free_port, pack, serve
 
 
@@ -53,13 +52,11 @@ def test_a_signal_ends_everything(home: Path, tmp_path: Path, number: int) -> No
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
 
 
-def test_nothing_but_the_api_listens_beyond_loopback(home: Path, tmp_path: Path) -> None:
-    with serve(home, tmp_path / "log.txt") as service:
-        service.wait_ready()
-        family = {service.process.pid} | {p.pid for p in service.process.children(recursive=True)}
-        sockets = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid in family]
-        assert len(sockets) >= 3
-        assert {c.laddr.ip.removeprefix("::ffff:") for c in sockets if c.laddr} <= {"127.0.0.1", "::1"}
+def test_nothing_but_the_api_listens_beyond_loopback(service: Service) -> None:
+    family = {process.pid for process in service.processes()}
+    sockets = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid in family]
+    assert len(sockets) >= 3
+    assert {c.laddr.ip.removeprefix("::ffff:") for c in sockets if c.laddr} <= {"127.0.0.1", "::1"}
 
 
 def test_serving_only_reads_the_packed_model(home: Path, tmp_path: Path) -> None:
@@ -75,39 +72,9 @@ def test_serving_only_reads_the_packed_model(home: Path, tmp_path: Path) -> None
     assert state() == before
 
 
-def refused(home: Path, setting: str) -> str:
-    """What `bentoml serve` says of a setting with which it ends."""
-    argv = [sys.executable, "-m", "bentoml", "serve", "service:TRTLLM", "--port", str(free_port()), "--arg", setting]
-    result = subprocess.run(
-        argv, cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=60, check=False
-    )
-    assert result.returncode == 2
-    output = result.stdout + result.stderr
-    assert "Traceback" not in output
-    return output
-
-
-def test_missing_model_is_one_line_that_says_how_to_pack_it(tmp_path: Path) -> None:
-    output = refused(tmp_path, "model=not-there")
-    (line,) = (line for line in output.splitlines() if "not-there" in line)
-    assert "pack_model.py openvino --checkpoint" in line
-
-
-def test_wrong_setting_is_named(home: Path) -> None:
-    assert "workers" in refused(home, "workers=none")
-
-
 def test_setting_that_the_engine_must_not_have_is_refused_at_once(home: Path) -> None:
-    argv = [sys.executable, "-m", "bentoml", "serve", "service:TRTLLM", "--port", str(free_port())]
-    result = subprocess.run(
-        [*argv, "--arg", "model=demo-llama:test", "--arg", "enable_kv_cache_reuse=true"],
-        cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert result.returncode == 2
-    output = result.stdout + result.stderr
-    assert "Traceback" not in output
-    (line,) = (line for line in output.splitlines() if "enable_kv_cache_reuse" in line)
-    assert line.startswith("error: enable_kv_cache_reuse=true is refused with the OpenVINO engine: ")
+    said = refused_serve(home, "model=demo-llama:test", "enable_kv_cache_reuse=true")
+    assert said.startswith("error: enable_kv_cache_reuse=true is refused with the OpenVINO engine: ")
 
 
 def test_model_that_cannot_be_loaded_is_reported_in_its_own_words(home: Path, tmp_path: Path) -> None:

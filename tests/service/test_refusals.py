@@ -20,7 +20,7 @@ from tests.support.asking import read_events, stream_events
 from tests.support.checkpoints import write_checkpoint
 from tests.support.demo import ANSWERS, PROMPT
 from tests.support.processes import workers
-from tests.support.refusal import LIMIT_S, bentoml, refused
+from tests.support.refusal import LIMIT_S, refused, refused_serve
 from tests.support.serving import ROOT, SSE, Service, environment, pack, serve
 from tests.support.tiny import until
 
@@ -73,7 +73,7 @@ def spoil(packed: Path) -> None:
 )
 def test_a_damaged_pack(store: Path, packed: Path, damage: Callable[[Path], None], sentence: str) -> None:
     damage(packed)
-    said = refused(bentoml("model=demo-llama:test"), store)
+    said = refused_serve(store, "model=demo-llama:test")
     assert said.startswith("error: the model demo-llama:test ") and sentence in said
 
 
@@ -85,21 +85,22 @@ def test_scripts_serve_says_the_same(store: Path, packed: Path) -> None:
 
 
 def test_a_model_that_is_not_in_the_store(store: Path) -> None:
-    assert "the model store has no model none:1: pack one with" in refused(bentoml("model=none:1"), store)
-    assert "is not a model's tag: give a name or name:version" in refused(bentoml("model=a b"), store)
+    said = refused_serve(store, "model=none:1")
+    assert "the model store has no model none:1: pack one with python pack_model.py openvino --checkpoint" in said
+    assert "is not a model's tag: give a name or name:version" in refused_serve(store, "model=a b")
 
 
 def test_settings(store: Path) -> None:
     model = "model=demo-llama:test"
-    assert "--arg workers=none cannot be used: " in refused(bentoml(model, "workers=none"), store)
-    assert "there is no setting worker (did you mean workers?)" in refused(bentoml(model, "worker=2"), store)
-    assert "TRTLLM_THREADS=-1 cannot be used: " in refused(bentoml(model), store, TRTLLM_THREADS="-1")
-    other = refused(bentoml(model), store, TRTLLM_KV_CACHE_FREE_GPU_MEM_FRACTION="0.5")
+    assert "--arg workers=none cannot be used: " in refused_serve(store, model, "workers=none")
+    assert "there is no setting worker (did you mean workers?)" in refused_serve(store, model, "worker=2")
+    assert "TRTLLM_THREADS=-1 cannot be used: " in refused_serve(store, model, TRTLLM_THREADS="-1")
+    other = refused_serve(store, model, TRTLLM_KV_CACHE_FREE_GPU_MEM_FRACTION="0.5")
     sentence = (
         "the setting kv_cache_free_gpu_mem_fraction is for the engine tensorrt and pytorch, and the packed model's"
     )
     assert f"{sentence} is open" in other
-    keys = refused(bentoml(model), store, TRTLLM_API_KEYS_FILE="/nowhere")
+    keys = refused_serve(store, model, TRTLLM_API_KEYS_FILE="/nowhere")
     assert "the file of API keys, /nowhere, cannot be read: No such file or directory" in keys
 
 
