@@ -4,8 +4,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import Queue, get_context
-from multiprocessing.synchronize import Event as EventType
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx
@@ -41,32 +41,43 @@ def p99(client: httpx.Client) -> float:
     return statistics.quantiles([light(client) for _ in range(SAMPLES)], n=100)[98]
 
 
-def repeat(url: str, name: str, begun: EventType, ended: EventType, found: "Queue[int]") -> None:
-    """Send a request again and again."""
-    body, _ = ABUSE[name]
+def repeat(url: str, told: Connection) -> None:
+    """Send a request again and again, from when its name is told until something else is; then tell the statuses."""
     with httpx.Client(base_url=url, timeout=60) as client:
-        while not ended.is_set():
-            found.put(post(client, body()))
-            begun.set()
-            time.sleep(PAUSE_S)
+        while name := told.recv():
+            body, _ = ABUSE[name]
+            statuses = {post(client, body())}
+            told.send("begun")
+            while not told.poll(PAUSE_S):
+                statuses.add(post(client, body()))
+            told.recv()
+            told.send(statuses)
+
+
+@pytest.fixture(scope="module")
+def abuser(service: Service) -> Iterator[Connection]:
+    """A process of its own, to which to tell names: writing such requests is work, too."""
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=repeat, args=(service.url, there))
+    process.start()
+    yield here
+    here.send("")
+    process.join(60)
+    assert process.exitcode == 0
 
 
 @contextmanager
-def repeated(service: Service, name: str) -> Iterator[None]:
-    """Such requests meanwhile, from a process of their own: writing them is work, too."""
-    context = get_context("spawn")
-    begun, ended, found = context.Event(), context.Event(), context.Queue()
-    process = context.Process(target=repeat, args=(service.url, name, begun, ended, found))
-    process.start()
+def repeated(abuser: Connection, name: str) -> Iterator[None]:
+    """Such requests meanwhile."""
+    abuser.send(name)
+    assert abuser.poll(60) and abuser.recv() == "begun"
     try:
-        assert begun.wait(60)
         yield
     finally:
-        ended.set()
-        statuses = {found.get(timeout=60)}
-        process.join(60)
-    while not found.empty():
-        statuses.add(found.get())
+        abuser.send("enough")
+        assert abuser.poll(60)
+        statuses = abuser.recv()
     assert statuses <= ABUSE[name][1]
 
 
@@ -96,8 +107,8 @@ def test_it_is_answered_or_refused(client: httpx.Client, body: Callable[[], byte
 
 @pytest.mark.measured
 @pytest.mark.parametrize("name", ABUSE)
-def test_light_requests_go_on(service: Service, client: httpx.Client, name: str) -> None:
-    with repeated(service, name):
+def test_light_requests_go_on(abuser: Connection, client: httpx.Client, name: str) -> None:
+    with repeated(abuser, name):
         quick, beside = mostly_within(LIMIT_S, lambda: p99(client), ROUNDS)
     print(f"light p99 {[f'{each * 1e3:.1f}' for each in beside]} ms beside {name}")
     if not quick:
@@ -106,7 +117,6 @@ def test_light_requests_go_on(service: Service, client: httpx.Client, name: str)
         assert statistics.median(beside) < 3 * statistics.median(alone), (beside, alone)
 
 
-@pytest.mark.measured
 def test_memory_is_given_back(service: Service, client: httpx.Client) -> None:
     """What requests claim, whose clients leave at once, does not add up."""
 
