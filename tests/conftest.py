@@ -6,15 +6,18 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
+import httpx._transports.default as httpx_transport
 import pytest
 
-from tests.support.checkpoints import write_slow
+from tests.support.checkpoints import write_checkpoint
 from tests.support.llmapi import place as llmapi
-from tests.support.serving import MACHINES, Service, free_port, pack, serve
+from tests.support.serving import MACHINES, Service, free_port, pack, pack_slow, serve
 from tests.support.standin.place import ENGINES, Standin
 
 OPENVINO = "openvino"
 PYTORCH = llmapi.ENGINE
+SLOW_STEP_S = 0.02
+TLS = "create_ssl_context"
 OF_PYTORCH = ("ends", "leaving", "generate", "openai_completions", "openai_chat")
 """Files of promises that the PyTorch engine is held to: the others say nothing of it that these do not."""
 
@@ -23,6 +26,8 @@ def pytest_configure() -> None:
     """What tests start hears Ctrl-C, also where a shell started the tests in the background, which has it ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A client's TLS context takes 27 ms of CPU to make, and no test speaks TLS: one is enough for all clients.
+    setattr(httpx_transport, TLS, cache(getattr(httpx_transport, TLS)))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -110,10 +115,14 @@ def open_service(engine: str, open_services: Services) -> Service:
 
 @pytest.fixture(scope="session")
 def slow_models(homes: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    return cache(lambda engine: pack(homes(engine), "slow-llama:test", write_slow(tmp_path_factory.mktemp("slow"))))
+    def slow(engine: str) -> str:
+        checkpoint = write_checkpoint(tmp_path_factory.mktemp("slow"), context=8192, endless=True)
+        return pack_slow(homes(engine), "slow-llama:test", checkpoint, SLOW_STEP_S)
+
+    return cache(slow)
 
 
 @pytest.fixture(scope="session")
 def slow_model(engine: str, slow_models: Callable[[str], str]) -> str:
-    """The tag of a model that takes milliseconds a token and does not end by itself."""
+    """The tag of a model that takes SLOW_STEP_S a token and does not end by itself."""
     return slow_models(engine)

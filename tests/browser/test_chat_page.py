@@ -15,8 +15,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.chat_tab import NEEDS_CHROMIUM, Tab, plain
+from tests.support.checkpoints import write_slow
 from tests.support.demo import ANSWERS
-from tests.support.serving import ROOT, Service, serve
+from tests.support.serving import ROOT, Service, pack, serve
 
 EMOJI = "Show me some emoji"
 
@@ -268,8 +269,9 @@ def contrast(page: Page, selector: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_stop_cancels_the_engine(browser: Browser, home: Path, slow_model: str, tmp_path: Path) -> None:
-    options = ("--arg", f"model={slow_model}", "--arg", "max_running_requests=1", "--arg", "max_waiting_requests=0")
+def test_stop_cancels_the_engine(browser: Browser, home: Path, tmp_path: Path) -> None:
+    busy_model = pack(home, "busy-llama:test", write_slow(tmp_path / "busy"))
+    options = ("--arg", f"model={busy_model}", "--arg", "max_running_requests=1", "--arg", "max_waiting_requests=0")
     with serve(home, tmp_path / "log.txt", *options) as service:
         service.wait_ready()
         model = httpx.get(f"{service.url}/v1/models").json()["data"][0]["id"]

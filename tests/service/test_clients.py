@@ -14,8 +14,9 @@ from tests.support.demo import PROMPT
 from tests.support.serving import SSE, Service, serve
 
 LONG = {"prompt": PROMPT, "max_tokens": 1024}
-# A token a digit: seconds of prefill for the slow model.
-LONG_PROMPT = "0123456789" * 300
+# A token a digit, and STEP_TOKENS of them a step: seconds of prefill for the slow model.
+LONG_PROMPT = "0123456789" * 600
+STEP_TOKENS = 32
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +128,8 @@ def is_empty(service: Service) -> bool:
 
 async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: str, tmp_path: Path) -> None:
     """The whole answer's, that of the line, the first token's, and the one between tokens."""
-    limits = ("request_timeout_s=8", "first_token_timeout_s=4", "between_tokens_timeout_s=2")
-    options = (f"model={slow_model}", "max_running_requests=1", *limits)
+    limits = ("request_timeout_s=4", "first_token_timeout_s=2", "between_tokens_timeout_s=1")
+    options = (f"model={slow_model}", "max_running_requests=1", f"max_num_tokens={STEP_TOKENS}", *limits)
     arguments = [word for option in options for word in ("--arg", option)]
     with serve(home, tmp_path / "log.txt", *arguments) as service:
         service.wait_ready()
@@ -142,13 +143,13 @@ async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: st
             assert not first.done()
             assert in_line.status_code == 503
             assert int(in_line.headers["retry-after"]) >= 1
-            assert "busy with other requests for 4 s" in in_line.json()["error"]["message"]
+            assert "busy with other requests for 2 s" in in_line.json()["error"]["message"]
             kind, data = (await first).text.split("\n\n")[-2].split("\n")
             assert kind == "event: error"
-            assert "not complete after 8 s" in data
-            late = await client.post("/generate", json={"prompt": LONG_PROMPT * 2})
+            assert "not complete after 4 s" in data
+            late = await client.post("/generate", json={"prompt": LONG_PROMPT})
             assert late.status_code == 504
-            assert "first token within 4 s" in late.json()["error"]["message"]
+            assert "first token within 2 s" in late.json()["error"]["message"]
             async with timeout(5):
                 while service.active():
                     await asyncio.sleep(0.02)
@@ -162,7 +163,7 @@ async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: st
                 finally:
                     service.engine().resume()
             assert rest[-2] == "event: error"
-            assert "no further token within 2 s" in rest[-1]
+            assert "no further token within 1 s" in rest[-1]
             async with timeout(20):
                 while not is_empty(service):
                     await asyncio.sleep(0.02)

@@ -119,19 +119,21 @@ async def test_fault_in_the_engine(victim: Service, fault: Any, noticed_s: float
     assert victim.tritons()[0].pid != before
 
 
-async def test_what_is_stopped_for_a_while_ends_no_stream(home: Path, tmp_path: Path) -> None:
+async def test_what_is_stopped_for_a_while_ends_no_stream(home: Path, slow_model: str, tmp_path: Path) -> None:
     """The engine, twice, and Triton, three seconds each: with streams open, new ones coming in, clients that leave."""
-    await stop_for_a_while(home, tmp_path, workers=1)
+    await stop_for_a_while(home, slow_model, tmp_path, workers=1)
 
 
 @pytest.mark.engines("openvino")
-async def test_what_is_stopped_for_a_while_ends_no_stream_of_another_worker(home: Path, tmp_path: Path) -> None:
+async def test_what_is_stopped_for_a_while_ends_no_stream_of_another_worker(
+    home: Path, slow_model: str, tmp_path: Path
+) -> None:
     """Whether it is stopped is for the owner to see, whatever engine it is."""
-    await stop_for_a_while(home, tmp_path, workers=2)
+    await stop_for_a_while(home, slow_model, tmp_path, workers=2)
 
 
-async def stop_for_a_while(home: Path, tmp_path: Path, workers: int) -> None:
-    with serve(home, tmp_path / "log.txt", "--arg", f"workers={workers}") as service:
+async def stop_for_a_while(home: Path, model: str, tmp_path: Path, workers: int) -> None:
+    with serve(home, tmp_path / "log.txt", "--arg", f"model={model}", "--arg", f"workers={workers}") as service:
         service.wait_ready()
         triton, engine = service.tritons()[0], service.engine()
         done = asyncio.Event()

@@ -9,23 +9,20 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bento_trtllm.manifest import Manifest
 from bento_trtllm.triton.process.metrics import iterations, scrape
 from tests.support.asking import timeout
 from tests.support.demo import PROMPT
-from tests.support.serving import SSE, Service, pack, serve
+from tests.support.serving import SSE, Service, before_each_step, pack, serve
 
 STALL_S = 4
-STEP = "                self._pipeline.step()\n"
 # A flag's content says how a step goes on.
-FAULT = """                flag = {flag!r}
-                while os.path.exists(flag):
-                    with open(flag) as file:
-                        if file.read() == "compute":
-                            sum(range(100_000))
-                        else:
-                            time.sleep(0.01)
-"""
+FAULT = """flag = {flag!r}
+while os.path.exists(flag):
+    with open(flag) as file:
+        if file.read() == "compute":
+            sum(range(100_000))
+        else:
+            time.sleep(0.01)"""
 
 
 @dataclass
@@ -46,12 +43,7 @@ def victim(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vic
     """A packed model whose loop has a door to stand still at."""
     folder = tmp_path_factory.mktemp("hung")
     tag, flag = pack(home, "hung-llama:test"), folder / "flag"
-    packed = home / "models/hung-llama/test"
-    batcher = packed / "repository/tensorrt_llm/1/batcher.py"
-    code = batcher.read_text()
-    assert code.count(STEP) == 1
-    batcher.write_text(code.replace(STEP, FAULT.format(flag=str(flag)) + STEP))
-    Manifest.read(packed).write(packed)
+    before_each_step(home, tag, FAULT.format(flag=str(flag)))
     settings = {"model": tag, "stall_limit_s": STALL_S, "step_limit_s": 60, "restart_max_delay_s": 1}
     options = [word for name, value in settings.items() for word in ("--arg", f"{name}={value}")]
     with serve(home, folder / "log.txt", *options) as service:

@@ -253,7 +253,7 @@ def write_llama3_8b(directory: Path, *, hidden: int = 256, layers: int = 2) -> P
 
 
 def write_slow(directory: Path) -> Path:
-    """Large enough to take some milliseconds a token, for tests that step in between; never ends by itself."""
+    """Large enough to compute for some milliseconds a token, on all cores; never ends by itself."""
     return write_checkpoint(
         directory, hidden=768, inner=2048, layers=20, heads=12, kv_heads=4, context=8192, endless=True
     )

@@ -6,16 +6,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 
 import psutil
 
+from bento_trtllm.manifest import Manifest
 from tests.support import launcher
 from tests.support.launcher import DEMO, ROOT, Launched, free_port, launch
 from tests.support.standin.place import Standin
 
-__all__ = ["DEMO", "MACHINES", "ROOT", "SSE", "Service", "environment", "free_port", "pack", "serve"]
+__all__ = [
+    "DEMO",
+    "MACHINES",
+    "ROOT",
+    "SSE",
+    "Service",
+    "before_each_step",
+    "environment",
+    "free_port",
+    "pack",
+    "pack_slow",
+    "serve",
+]
 
 READY_LIMIT_S = 60
+STEP = "                self._pipeline.step()\n"
 SSE = {"accept": "text/event-stream"}
 MACHINES: dict[Path, Standin] = {}
 """Homes of TensorRT engines, and the stand-in for NVIDIA's container on which their models are packed and served."""
@@ -85,3 +100,23 @@ def pack(home: Path, tag: str = "demo-llama:test", checkpoint: Path = DEMO, *opt
         return MACHINES[home].pack(home, tag, checkpoint, *options)
     launcher.pack(home, tag, checkpoint, *options)
     return tag
+
+
+def pack_slow(home: Path, tag: str, checkpoint: Path, step_s: float) -> str:
+    """The same, of a model each of whose steps takes so much longer, without computing; returns its tag."""
+    pack(home, tag, checkpoint)
+    if home in MACHINES:
+        MACHINES[home].pause(tag, step_s)
+    else:
+        before_each_step(home, tag, f"time.sleep({step_s})")
+    return tag
+
+
+def before_each_step(home: Path, tag: str, code: str) -> None:
+    """Have a model packed for OpenVINO run a line of Python, or several, before each step of its engine."""
+    packed = home / "models" / Path(*tag.split(":"))
+    batcher = packed / "repository/tensorrt_llm/1/batcher.py"
+    text = batcher.read_text()
+    assert text.count(STEP) == 1
+    batcher.write_text(text.replace(STEP, indent(code, " " * (len(STEP) - len(STEP.lstrip()))) + "\n" + STEP))
+    Manifest.read(packed).write(packed)

@@ -64,7 +64,7 @@ class LLMAPI(Standin):
         pack_model("pytorch", "--checkpoint", checkpoint, "--tag", tag, *options, environment=env).check()
         name, _, version = tag.partition(":")
         engine = (home / "models" / name / version / "engine").resolve()
-        source, folder = find_checkpoint(str(checkpoint)), self.folder / "openvino" / name / version
+        source, folder = find_checkpoint(str(checkpoint)), self._source(name, version)
         self._keep(engine, source, folder)
         for option, value in pairwise(options):
             if option == "--lora":

@@ -93,7 +93,7 @@ class Standin:
     def _build(self, packed: Path, checkpoint: Path) -> None:
         """What NVIDIA's trtllm-build would have made: here the path of OpenVINO's, and the lengths it was built for."""
         manifest = Manifest.read(packed)
-        engine = self.folder / "openvino" / packed.parent.name / packed.name
+        engine = self._source(packed.parent.name, packed.name)
         engine.mkdir(parents=True)
         make_engine("openvino", precision="f32").prepare(find_checkpoint(str(checkpoint))).write(engine, engine)
         built = Provenance.model_validate(manifest.build)
@@ -116,6 +116,14 @@ class Standin:
             (packed / "engine" / file).unlink()  # a link into the workspace of builds
             (packed / "engine" / file).write_text(text)
         manifest.write(packed)
+
+    def _source(self, name: str, version: str) -> Path:
+        """Where OpenVINO's files of a packed model are, from which its tokens come."""
+        return self.folder / "openvino" / name / version
+
+    def pause(self, tag: str, step_s: float) -> None:
+        """Have each step of a packed model take so much longer, from its next start on."""
+        (self._source(*tag.split(":")) / "pause_s").write_text(str(step_s))
 
     def wish(self, **wishes: Any) -> None:
         """Have the stand-in misbehave, from its next step on: backend/door.py says how. No wishes: as it should."""

@@ -256,7 +256,7 @@ class Executor:
                     self._source.enter(made.tokens)
         self._door.step("forwardAsync", self._most())
         if self._source.pipeline.has_non_finished_requests():
-            self._source.pipeline.step()
+            self._source.step()
 
     def _most(self) -> int:
         return max((len(made.ids) for active in self._active for made in active.made), default=0)

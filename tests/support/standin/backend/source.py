@@ -7,6 +7,7 @@ come (50 and more).
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,12 +104,20 @@ class Source:
             "KV_CACHE_PRECISION": "f32",
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
-        self.pipeline = genai.ContinuousBatchingPipeline(engine.read_text(), scheduler, "CPU", properties)
+        folder = Path(engine.read_text())
+        self.pipeline = genai.ContinuousBatchingPipeline(str(folder), scheduler, "CPU", properties)
+        pause = folder / "pause_s"
+        self._pause_s = float(pause.read_text()) if pause.exists() else 0.0
         self._next = 0
 
     @cached_property
     def blocks(self) -> int:
         return 1024
+
+    def step(self) -> None:
+        """One step of all sequences, which takes so much longer as a test has it (tests/support/serving.py)."""
+        time.sleep(self._pause_s)
+        self.pipeline.step()
 
     def enter(self, tokens: Tokens) -> None:
         """Let a sequence take part from the next step on. Raises RuntimeError."""
