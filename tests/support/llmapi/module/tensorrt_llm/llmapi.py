@@ -8,7 +8,6 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +167,22 @@ class Turns(Door):
         self._ended = time.monotonic()
 
 
+class Engine(Executor):
+    """One Executor, and the results that its responses are for."""
+
+    def __init__(self, place: Path, limits: Limits, door: Door) -> None:
+        self.results: dict[int, GenerationResult] = {}
+        source = Source(place, limits.max_batch_size)
+        self.blocks = source.blocks
+        super().__init__(source, limits, door, normalize_log_probs=False, respond=self._hand_over, log_error=print)
+
+    def _hand_over(self, response: Response) -> None:
+        if result := self.results.get(response.id):
+            if response.result is None or response.result.final:
+                del self.results[response.id]
+            result._put(response)
+
+
 class LLM:
     """llmapi/llm.py, with the arguments of TorchLlmArgs."""
 
@@ -190,27 +205,16 @@ class LLM:
         self._door.record({name: str(value) for name, value in given.items()})
         self._door.load()
         self._limits = _limits(given)
-        self._executors: dict[str, Executor] = {}
+        self._engines: dict[str, Engine] = {}
         """By what computes: the checkpoint, or an adapter on it."""
-        self._executor(given["model"])
+        self._engine(given["model"])
         self._shut = False
 
-    def _executor(self, folder: str) -> Executor:
+    def _engine(self, folder: str) -> Engine:
         """Upstream's one engine adds an adapter as it computes; here each has one of its own, with the sum."""
-        if folder not in self._executors:
-            results: dict[int, GenerationResult] = {}
-            source = Source(_place(Path(folder)), self._limits.max_batch_size)
-            executor = Executor(
-                source,
-                self._limits,
-                self._door,
-                normalize_log_probs=False,
-                respond=partial(_respond, results),
-                log_error=print,
-            )
-            executor.results, executor.blocks = results, source.blocks  # type: ignore[attr-defined]
-            self._executors[folder] = executor
-        return self._executors[folder]
+        if folder not in self._engines:
+            self._engines[folder] = Engine(_place(Path(folder)), self._limits, self._door)
+        return self._engines[folder]
 
     def generate(
         self, inputs: list[int], sampling_params: Any, use_tqdm: bool = True, lora_request: Any = None
@@ -249,14 +253,14 @@ class LLM:
         if lora_request is not None and self._lora is not None:
             folder = lora_request.lora_path
             check_adapter(self._lora, Path(folder))
-        executor = self._executor(folder)
-        result = GenerationResult(executor, sampling_params)
+        engine = self._engine(folder)
+        result = GenerationResult(engine, sampling_params)
 
         def known(ids: list[int]) -> None:
             (result._id,) = ids
-            executor.results[result._id] = result  # type: ignore[attr-defined]
+            engine.results[result._id] = result
 
-        executor.enqueue([request], known)
+        engine.enqueue([request], known)
         return result
 
     def get_stats_async(self, timeout: float = 2) -> AsyncIterator[dict[str, Any]]:
@@ -266,20 +270,20 @@ class LLM:
 
     def shutdown(self) -> None:
         self._shut = True
-        for executor in self._executors.values():
-            executor.close()
+        for engine in self._engines.values():
+            engine.close()
 
     async def _statistics(self, timeout: float) -> AsyncIterator[dict[str, Any]]:
         """Until there has been nothing new for so long (IterationResult.__anext__)."""
         waited = 0.0
         while waited < timeout:
-            executor = next((each for each in self._executors.values() if each.stats), None)
-            if executor is None:
+            engine = next((each for each in self._engines.values() if each.stats), None)
+            if engine is None:
                 await asyncio.sleep(POLL_S)
                 waited += POLL_S
                 continue
             waited = 0.0
-            latest, blocks = executor.stats.popleft(), executor.blocks  # type: ignore[attr-defined]
+            latest, blocks = engine.stats.popleft(), engine.blocks
             self._steps += 1
             used = round(latest.kv_used / 100 * blocks)
             cache = statistics("KvCacheStats", maxNumBlocks=blocks, usedNumBlocks=used, tokensPerBlock=32)
@@ -288,13 +292,6 @@ class LLM:
 
 
 methods("BaseLLM", LLM)
-
-
-def _respond(results: dict[int, GenerationResult], response: Response) -> None:
-    if result := results.get(response.id):
-        if response.result is None or response.result.final:
-            del results[response.id]
-        result._put(response)
 
 
 def _request(prompt: list[int], params: Any, streaming: bool, heeded: bool, ends: frozenset[int]) -> Request:
