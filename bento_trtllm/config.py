@@ -60,6 +60,14 @@ class EngineSettings(BaseModel):
         description="Keep the KV cache of prompts, so that a shared prefix is not computed again. "
         "Refused with OpenVINO: OpenVINO GenAI's prefix cache mixes prompts up.",
     )
+    prompt_lookup: Annotated[int, For("openvino")] = Field(
+        0,
+        ge=0,
+        le=32,
+        description="Tokens a step that are guessed: those that followed the last words where they stood before, in "
+        "the prompt or the answer. Greedy answers stay as they are; it pays where text repeats, for one stream or few "
+        "(docs/performance.md). 0: none.",
+    )
     threads: Annotated[int, For("openvino")] = Field(
         0,
         ge=0,

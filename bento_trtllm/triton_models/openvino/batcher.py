@@ -22,6 +22,7 @@ from outbox import Outbox, Outgoing
 from pacing import Pace
 from reply import Reply
 from request import EngineRequest
+from room import Room
 from sequence import Sequence
 
 # Below this a step is too short to send anything worth the switch.
@@ -42,10 +43,14 @@ class Batcher:
         pace: Pace,
         log_error: Callable[[str], None],
         report: Callable[[int, int, float], None],
+        room: Room,
+        guessed: int,
     ) -> None:
         """`report` is told now and then, and at each request's end, how many steps were made, how many requests run
-        and what of the KV cache is used."""
+        and what of the KV cache is used. `guessed` is for `Sequence.submit`."""
         self._pipeline = pipeline
+        self._room = room
+        self._guessed = guessed
         self._cancellation_check_s = cancellation_check_s
         self._log_error = log_error
         self._report = report
@@ -122,6 +127,7 @@ class Batcher:
                 self._pipeline.step()
             took = time.monotonic() - started
             self._steps += 1
+            self._room.stepped()
             self._collect()
             self._outbox.send(len(self._running), time.monotonic() + max(took, SHORTEST_TURN_S))
             self._ending = [active for active in self._ending if active.outgoing.queued]
@@ -145,7 +151,14 @@ class Batcher:
 
     def _admit(self) -> None:
         while self._arrived:
-            active = self._arrived.popleft()
+            active = self._arrived[0]
+            if not self._room.ever_fits(active.request):
+                active.drop(NO_ROOM)
+            elif not self._room.fits(active.request, (each.request for each in self._running)):
+                return
+            self._arrived.popleft()
+            if active.dropped:
+                continue
             try:
                 for sequence in active.sequences:
                     self._enter(sequence)
@@ -155,15 +168,18 @@ class Batcher:
                 self._running.append(active)
 
     def _enter(self, sequence: Sequence) -> None:
-        sequence.submit(self._pipeline, self._next_id)
+        sequence.submit(self._pipeline, self._next_id, self._guessed)
         self._next_id += 1
 
     def _drop_cancelled(self) -> None:
         stopped, self._stopped = self._stopped, set()
-        for active in (*self._running, *self._ending):
+        with self._wake:
+            arrived = tuple(self._arrived)
+        for active in (*arrived, *self._running, *self._ending):
             if (active.name and active.name in stopped) or active.reply.is_cancelled():
                 active.drop(Fault(CANCELLED, "The request was cancelled."))
                 self._outbox.drop(active.outgoing)
+                self._room.leave(active.request)
         self._forget_dropped()
 
     def _collect(self) -> None:
@@ -190,6 +206,9 @@ class Batcher:
             if fresh and not active.dropped:
                 active.outgoing.finished = active.finished
                 self._outbox.put(active.outgoing)
+        for active in self._running:
+            if active.outgoing.finished or active.dropped:
+                self._room.leave(active.request)
         self._ending += [active for active in self._running if active.outgoing.finished]
         self._running = [active for active in self._running if not (active.outgoing.finished or active.dropped)]
 
@@ -198,9 +217,12 @@ class Batcher:
         for active in self._running:
             if active.outgoing is outgoing:
                 active.drop()
+                self._room.leave(active.request)
         self._forget_dropped()
 
     def _forget_dropped(self) -> None:
+        with self._wake:
+            self._arrived = deque(active for active in self._arrived if not active.dropped)
         self._running = [active for active in self._running if not active.dropped]
         self._ending = [active for active in self._ending if not active.dropped]
 

@@ -9,8 +9,15 @@ from request import EngineRequest
 BOUNDS = {"presence_penalty": (-2.0, 2.0), "frequency_penalty": (-2.0, 2.0)}
 
 
-def check(request: EngineRequest) -> None:
-    """Refuse what does not go together. Raises RequestError."""
+def check(request: EngineRequest, guessed: int) -> None:
+    """Refuse what does not go together. Raises RequestError.
+
+    Where tokens are guessed, the engine heeds no least number of tokens for those that it guessed right, and forbids
+    no token among them (2026.4.1; tests/triton/test_prompt_lookup.py).
+    """
+    for name, asked in (("bad_words_list", request.bad_words), ("min_tokens", request.min_tokens)):
+        if guessed and asked:
+            raise RequestError(name, f"{name} does not go with the setting prompt_lookup on OpenVINO.")
     if request.bad_words and (request.presence_penalty or request.frequency_penalty):
         raise RequestError(
             "bad_words_list", "bad_words_list does not go with presence_penalty or frequency_penalty on OpenVINO."

@@ -19,6 +19,7 @@ from limits import BOUNDS, check
 from metrics import EngineMetrics
 from reply import Reply
 from request import EngineRequest, RequestReader
+from room import Room
 from settings import BLOCK_TOKENS, EngineSettings
 
 # A request that arrives during a step waits no longer than this for Python's lock after it.
@@ -42,13 +43,19 @@ class TritonPythonModel:
         properties = settings.precisions.properties()
         if threads := settings.inference_threads():
             properties["INFERENCE_NUM_THREADS"] = threads
+        if settings.prompt_lookup:
+            properties["prompt_lookup"] = True
         engine = str(settings.engine_dir)
         tokenizer = genai.Tokenizer(engine)
         pipeline = genai.ContinuousBatchingPipeline(engine, tokenizer, scheduler, "CPU", **properties)
         log.info(f"KV cache of {scheduler.num_kv_blocks} blocks of {BLOCK_TOKENS} tokens; {properties}")
         self._metrics = EngineMetrics(args["model_name"], scheduler.num_kv_blocks, BLOCK_TOKENS)
         check_s = settings.cancellation_check_period_ms / 1000
-        self._batcher = Batcher(pipeline, check_s, settings.response_pace, log.error, self._metrics.update)
+        self._guessed = settings.prompt_lookup
+        room = Room(scheduler.num_kv_blocks, BLOCK_TOKENS, self._guessed)
+        self._batcher = Batcher(
+            pipeline, check_s, settings.response_pace, log.error, self._metrics.update, room, self._guessed
+        )
         self._guides = GuideCompiler(tokenizer, settings.vocab_size, self._batcher.submit, self._batcher.between_steps)
         reader = RequestReader(
             engine="openvino",
@@ -72,7 +79,7 @@ class TritonPythonModel:
         self._metrics.close()
 
     def _submit(self, request: EngineRequest, reply: Reply, name: str) -> None:
-        check(request)
+        check(request, self._guessed)
         (self._guides if request.guide else self._batcher).submit(request, reply, name)
 
     def _stop(self, name: str) -> None:

@@ -18,6 +18,8 @@ from guide import Guide
 from request import EngineRequest
 
 STOP = genai.GenerationFinishReason.STOP
+WORDS = 3
+"""Most of the last tokens that must have been there before, for what followed them then to be guessed."""
 NONE = genai.GenerationFinishReason.NONE
 
 
@@ -43,8 +45,11 @@ class Sequence:
     _handle: genai.GenerationHandle | None = None
     _banned: frozenset[int] = frozenset()
 
-    def submit(self, pipeline: genai.ContinuousBatchingPipeline, request_id: int) -> None:
-        """Enter the batch, for the first time or with the tokens so far. Raises RuntimeError if refused."""
+    def submit(self, pipeline: genai.ContinuousBatchingPipeline, request_id: int, guessed: int) -> None:
+        """Enter the batch, for the first time or with the tokens so far. Raises RuntimeError if refused.
+
+        `guessed` tokens a step come from what followed the last words before, in a pipeline that does so.
+        """
         request = self.request
         self._banned = self._forbidden()
         config = genai.GenerationConfig()
@@ -68,6 +73,8 @@ class Sequence:
         config.presence_penalty = request.presence_penalty
         config.frequency_penalty = request.frequency_penalty
         config.logprobs = int(request.log_probs)
+        if guessed:
+            config.num_assistant_tokens, config.max_ngram_size = guessed, WORDS
         if request.guide:
             config.structured_output_config = structure(request.guide)
         prompt = np.concatenate([request.prompt, np.array(self.tokens, dtype=np.int64)])

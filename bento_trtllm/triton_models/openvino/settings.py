@@ -28,6 +28,7 @@ class EngineSettings:
     max_num_tokens: int
     max_num_sequences: int
     enable_chunked_context: bool
+    prompt_lookup: int
     threads: int
     precisions: Precisions
     exclude_input_in_output: bool
@@ -56,6 +57,7 @@ class EngineSettings:
             max_num_tokens=int(text["max_num_tokens"]),
             max_num_sequences=int(text["max_num_sequences"]),
             enable_chunked_context=text["enable_chunked_context"] == "true",
+            prompt_lookup=int(text["prompt_lookup"]),
             threads=int(text["threads"]),
             precisions=Precisions.read(text),
             exclude_input_in_output=text["exclude_input_in_output"] == "true",

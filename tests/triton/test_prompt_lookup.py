@@ -1,0 +1,99 @@
+"""The setting prompt_lookup: fewer steps, and the answers that there are without it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from bento_trtllm.text.tokenizer import PromptTokenizer
+from tests.support.inference import EOT, ids, infer, one, open_stream, request, words
+from tests.support.serving import DEMO, Service, serve
+
+CASES = json.loads((Path(__file__).parents[1] / "data" / "greedy.json").read_text())["cases"]
+CACHE, STREAMS, LONG = 4096, 25, 250
+TEXT = PromptTokenizer(DEMO)
+
+
+@pytest.fixture(scope="module")
+def guessing(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """With room for ten answers of LONG tokens."""
+    log = tmp_path_factory.mktemp("lookup") / "log.txt"
+    options = ("--arg", "prompt_lookup=5", "--arg", f"max_tokens_in_paged_kv_cache={CACHE}")
+    with serve(home, log, *options) as service:
+        service.wait_ready()
+        yield service
+
+
+def steps(service: Service) -> int:
+    """Those that the engine has made, by its own count, which it tells at a request's end."""
+    text = httpx.get(f"http://127.0.0.1:{service.triton_port('metrics')}/metrics").text
+    (line,) = (line for line in text.splitlines() if 'general_type="iteration_counter"' in line)
+    return int(float(line.rpartition(" ")[2]))
+
+
+def test_greedy_tokens_and_log_probabilities_stay(guessing: Service, service: Service) -> None:
+    for case in CASES:
+        inputs = request(case["input_ids"], len(case["output_ids"]), return_log_probs=one(True, bool))
+        del inputs["end_id"]
+        found, plain = (infer(of.grpc_address(), "tensorrt_llm", inputs) for of in (guessing, service))
+        assert found.tokens() == case["output_ids"]
+        mine, others = (
+            np.concatenate([output["output_log_probs"].reshape(-1) for output in reply.outputs])
+            for reply in (found, plain)
+        )
+        np.testing.assert_allclose(mine, others, atol=1e-4)
+
+
+def test_steps_are_fewer_where_text_repeats(guessing: Service) -> None:
+    case = CASES[-1]
+    inputs = request(case["input_ids"], len(case["output_ids"]))
+    del inputs["end_id"]
+    before = steps(guessing)
+    infer(guessing.grpc_address(), "tensorrt_llm", inputs)
+    assert 0 < steps(guessing) - before < len(case["output_ids"]) * 0.7
+
+
+def test_more_than_the_cache_holds_is_answered_one_after_another(guessing: Service, service: Service) -> None:
+    """The library alone fails for all once it takes the cache from one of them, as it grows."""
+
+    def asked(case: dict[str, Any]) -> dict[str, Any]:
+        inputs = request(case["input_ids"], LONG)
+        del inputs["end_id"]
+        return inputs
+
+    cases = CASES[:5]
+    expected = [infer(service.grpc_address(), "tensorrt_llm", asked(case)).tokens() for case in cases]
+    assert STREAMS * LONG > CACHE
+    with open_stream(guessing.grpc_address()) as stream:
+        answers: dict[str, list[int]] = {str(i): [] for i in range(STREAMS)}
+        for name in answers:
+            stream.send("tensorrt_llm", asked(cases[int(name) % 5]), name)
+        unfinished = set(answers)
+        while unfinished:
+            name, outputs, final = stream.next()
+            answers[name] += outputs["output_ids"].reshape(-1).tolist() if "output_ids" in outputs else []
+            unfinished -= {name} if final else set()
+    assert list(answers.values()) == [expected[i % 5] for i in range(STREAMS)]
+
+
+def test_guides_hold_and_so_do_several_answers(guessing: Service, service: Service) -> None:
+    guide = {
+        "guided_decoding_guide_type": np.array([["regex"]], object),
+        "guided_decoding_guide": np.array([["(ab|cd){12}x"]], object),
+    }
+    inputs: dict[str, Any] = {**request(ids(), 60), "num_return_sequences": one(2), **guide}
+    found, plain = (infer(of.grpc_address(), "tensorrt_llm", inputs) for of in (guessing, service))
+    for i in range(2):
+        assert found.tokens(i) == plain.tokens(i) and found.tokens(i)[-1] == EOT
+        assert set(TEXT.decode(found.tokens(i)[:-1])) <= set("abcdx")
+
+
+def test_what_it_does_not_go_with_is_refused(guessing: Service) -> None:
+    for name, value in (("min_tokens", one(5)), ("bad_words_list", words([5]))):
+        reply = infer(guessing.grpc_address(), "tensorrt_llm", {**request(ids()), name: value})
+        assert reply.error is not None
+        assert f"{name} does not go with the setting prompt_lookup on OpenVINO." in reply.error
