@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from bento_trtllm.api.envelope import Envelope
 from bento_trtllm.api.generate import Fields, GenerateBody, respond
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.pings import Pings
+from bento_trtllm.api.routing import served
 from bento_trtllm.api.web import web_app
 from bento_trtllm.arguments import read_keys, read_settings
 from bento_trtllm.bento import garbage, logs, metric_files, protocol, tracing, traffic
@@ -31,7 +33,9 @@ from bento_trtllm.bento.store import packed_model
 from bento_trtllm.generation.parameters import MAX_TOP_K, Sampling
 from bento_trtllm.keys.keyring import Keyring
 from bento_trtllm.keys.ledger import Ledger
-from bento_trtllm.llm import LLM, check
+from bento_trtllm.llm import check
+from bento_trtllm.swap.serving import Serving
+from bento_trtllm.swap.visits import Visits
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
 from bento_trtllm.triton.wire.probe import GRPC_ENVIRONMENT
 
@@ -48,6 +52,7 @@ traffic.install()
 ignore_unknown = settings.unknown_fields == "ignore"
 ledger = Ledger(settings.workers)
 web = web_app(ignore_unknown=ignore_unknown, has_admin=bool(settings.admin_key.get_secret_value()))
+show = partial(setattr, web.state, "model")
 
 
 @bentoml.asgi_app(web)
@@ -64,7 +69,8 @@ class TRTLLM:
 
     def __init__(self) -> None:
         with starting_worker():
-            self.llm = web.state.model = LLM(pinned() or Path(self.model.path), settings, keyring, ledger)
+            pack = pinned() or Path(self.model.path)
+            self.serving = web.state.serving = Serving(pack, settings, keyring, ledger, show)
 
     @bentoml.on_deployment
     @staticmethod
@@ -81,21 +87,21 @@ class TRTLLM:
             logs.configure()
             allow_open_files()
             bound_connections(settings.write_timeout_s)
-            await self.llm.start()
+            await self.serving.start()
             garbage.settle()
             take_short_turns()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        await self.llm.stop()
+        await self.serving.stop()
 
     async def __is_ready__(self) -> bool:
-        if reason := self.llm.not_ready():
+        if reason := self.serving.not_ready():
             raise HTTPException(503, reason)
         return True
 
     async def __metrics__(self, collected: str) -> str:
-        return await self.llm.metrics(collected)
+        return await self.serving.metrics(collected)
 
     @bentoml.api
     async def generate(
@@ -115,7 +121,7 @@ class TRTLLM:
         sampling = Sampling(temperature, top_p, top_k, seed, tuple(stop or ()))
         system = SYSTEM_PROMPT if system_prompt is None else system_prompt
         request = GenerateBody(prompt, system, max_tokens, sampling, model)
-        async with aclosing(respond(self.llm, request, ctx)) as body:
+        async with aclosing(respond(served(ctx.request), request, ctx)) as body:
             async for chunk in body:
                 yield chunk
 
@@ -136,6 +142,7 @@ TRTLLM.add_asgi_middleware(
     max_body_bytes=settings.max_body_bytes,
     browsers=Browsers(settings.hosts(), settings.origins()),
 )
+TRTLLM.add_asgi_middleware(Visits, state=web.state)
 fields = Fields(TRTLLM.apis["generate"].input_spec, ignore_unknown=ignore_unknown)
 TRTLLM.add_asgi_middleware(DecodedBodies, checks={"/generate": fields.check})
 TRTLLM.add_asgi_middleware(Pings, interval_s=settings.ping_interval_s)

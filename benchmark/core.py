@@ -33,7 +33,8 @@ async def main(triton: str, directory: Path, tokens: int) -> dict[str, float]:
     manifest = Manifest.read(directory)
     context = manifest.context_length
     profile = EngineProfile(manifest.vocab_size, context, manifest.eos_ids, context - 1)
-    generator = Generator(profile, tokenizer, lambda: client, admission, deadlines, Telemetry(admission, "free"))
+    telemetry = Telemetry()
+    generator = Generator(profile, tokenizer, lambda: client, admission, deadlines, telemetry.of("free", admission))
     ids = tokenizer.encode("Explain superconductors in plain English")
     try:
         await generate(generator, ids, WARM_UP)

@@ -3,19 +3,17 @@
 import asyncio
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from bento_trtllm.api import admin, request_id
+from bento_trtllm.api import admin
 from bento_trtllm.api.adapters import adapt
 from bento_trtllm.api.dialogue.thoughts import CLOSE, MARKS
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.tools.formats import choose
 from bento_trtllm.bento import tracing
 from bento_trtllm.bento.home import home
-from bento_trtllm.bento.pinned import open_pinned, pin, pin_proof, pinned_proof, verify
-from bento_trtllm.bento.shutdown import Drain
+from bento_trtllm.bento.pinned import open_pinned, pin, pin_proof, pinned, pinned_proof, verify
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
 from bento_trtllm.errors import EngineError, StoreError, TritonError
@@ -26,25 +24,23 @@ from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.engine_profile import EngineProfile
 from bento_trtllm.generation.errors import EngineUnavailable, LineFull
 from bento_trtllm.generation.generator import Generator
+from bento_trtllm.generation.parameters import GenerationRequest, Sampling
 from bento_trtllm.generation.slots import OwnSlots
-from bento_trtllm.keys.audit import AuditLog
 from bento_trtllm.keys.keyring import Keyring
 from bento_trtllm.keys.ledger import Ledger
 from bento_trtllm.manifest import FILE as MANIFEST
-from bento_trtllm.metrics import key_metrics
 from bento_trtllm.metrics.prometheus import Telemetry
 from bento_trtllm.text.templates import Templates
 from bento_trtllm.text.text import Text
 from bento_trtllm.triton.process.door import Door
 from bento_trtllm.triton.process.repository import engine_config, place_repository, read_parameters
-from bento_trtllm.triton.process.run_folder import Status
+from bento_trtllm.triton.process.run_folder import RunFolder, Status
 from bento_trtllm.triton.process.shared_slots import SharedSlots
 from bento_trtllm.triton.process.supervisor import Supervisor
 from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.failures import Failures
 from bento_trtllm.triton_models.shared.adapters import Adapters
 
-FIRST_WAIT_S = 10
 PROOFS = "proofs"
 """Beside the store: what packs have shown of themselves on other machines than those that packed them."""
 
@@ -63,14 +59,21 @@ def check(packed: Path, settings: Settings) -> None:
 
 
 class LLM:
-    """One per worker. Raises StoreError or CheckpointError for a pack that cannot be served."""
+    """One per pack and worker.
 
-    def __init__(self, packed: Path, settings: Settings, keyring: Keyring, ledger: Ledger) -> None:
+    Raises StoreError or CheckpointError for a pack that cannot be served, and EngineError for settings that it must not
+    have.
+    """
+
+    def __init__(
+        self, packed: Path, settings: Settings, telemetry: Telemetry, keyring: Keyring, ledger: Ledger
+    ) -> None:
+        self.path = packed
         # The layout of BentoML's model store is NAME/VERSION.
         self.name = packed.parent.name
         self.tag = f"{self.name}:{packed.name}"
         self.manifest = open_pinned(packed)
-        self.proof = pinned_proof() or self.manifest.proof
+        self.proof = (pinned_proof() if packed == pinned() else None) or self.manifest.proof
         self.created = int((packed / MANIFEST).stat().st_mtime)
         files = packed / "tokenizer"
         templates = Templates.read(files).sources.values()
@@ -82,30 +85,22 @@ class LLM:
         running, waiting = settings.max_running_requests, settings.max_waiting_requests
         self._slots = SharedSlots(running, waiting, settings.workers) if settings.workers > 1 else None
         self.admission = Admission(self._slots or OwnSlots(running), waiting)
-        deadlines = Deadlines(
+        self._keyring, self._ledger = keyring, ledger
+        self._deadlines = Deadlines(
             settings.first_token_timeout_s, settings.between_tokens_timeout_s, settings.request_timeout_s
         )
-        self._keyring, self._ledger = keyring, ledger
-        keyring.changed = lambda: ledger.keep(keyring.accountable())
-        keyring.changed()
-        self._watching: asyncio.Task[None] | None = None
-        self._audit = None
-        if settings.audit_log:
-            self._audit = AuditLog(settings.audit_log, settings.audit_log_max_bytes, settings.audit_log_files)
-        self.telemetry = Telemetry(
-            self.admission,
-            self.name,
-            tracing.tracer(),
-            self._audit,
-            request_id.CURRENT.get,
-            partial(key_metrics.exposition, keyring, ledger),
-        )
+        self.started = False
+        self.leaving = ""
+        """Why it answers no more, as a sentence, if it does not."""
+        self.visitors = 0
+        """Requests that are served with this model, from their first byte to the last of their answer."""
+        self._telemetry = telemetry
         self._door = Door.of(settings)
         self._runtime = make_runtime(self.manifest)
         config = engine_config(packed)
         inputs = {tensor.name for tensor in config.input}
         self._parameters = self._runtime.parameters(settings, read_parameters(config))
-        profile = EngineProfile(
+        self._profile = EngineProfile(
             self.manifest.vocab_size,
             self.manifest.context_length,
             tuple(self.manifest.eos_ids),
@@ -114,7 +109,12 @@ class LLM:
             bans_first_end_only=self._runtime.bans_first_end_only,
         )
         generator = partial(
-            Generator, profile, self.tokenizer, admission=self.admission, deadlines=deadlines, observer=self.telemetry
+            Generator,
+            self._profile,
+            self.tokenizer,
+            admission=self.admission,
+            deadlines=self._deadlines,
+            observer=telemetry.of(self.name, self.admission),
         )
         self.generator = generator(self.client)
         self.adapters: Mapping[str, ServedModel] = {
@@ -124,24 +124,19 @@ class LLM:
         self._client: TritonClient | None = None
         self._generation = 0
         self._closing: asyncio.Future[None] | None = None
+        self._stopping: asyncio.Future[None] | None = None
         self._packed = packed
-        self._supervisor = Supervisor(
+        self.triton = Supervisor(
             self._place,
             settings,
             gpu=self._runtime.gpu,
             launcher=self._runtime.launcher,
             verify=self._verify,
-            joined=self._join,
+            joined=self._slots.open if self._slots else lambda folder: None,
+            folder=RunFolder.of_this_service(f"{settings.model_dump_json()} {packed}"),
         )
-        self._supervisor.subscribe(self._follow)
+        self.triton.subscribe(self._follow)
         self._failure_limit = settings.engine_errors_before_restart
-        self._drain = Drain(self.admission.drain, self._cut, self._is_done, settings.drain_timeout_s)
-
-    def _join(self, folder: Path) -> None:
-        """Share what workers share in the run folder. Raises OSError."""
-        if self._slots:
-            self._slots.open(folder)
-        self._ledger.open(folder)
 
     def _place(self, folder: Path) -> Path:
         """The repository for one start of Triton. Raises TritonError for an engine that cannot run here."""
@@ -158,56 +153,77 @@ class LLM:
         except StoreError as error:
             raise TritonError(str(error)) from error
 
+    def check_memory(self) -> None:
+        """Raise EngineError, in one sentence, if there is no memory for it beside what runs already."""
+        self._runtime.check_room(self._parameters)
+
+    def check_proof(self) -> None:
+        """Raise EngineError, in one sentence, if the engine computes something else here than where it was packed."""
+        self.proof = self._runtime.prove(self.path, self._parameters, home() / PROOFS) or self.manifest.proof
+
     async def start(self) -> None:
-        """Launch Triton, or join the one that another worker launched. Does not fail if Triton does."""
-        self._drain.listen()
-        self._watching = asyncio.create_task(self._keyring.watch(), name="keys")
-        await self._supervisor.start()
-        # Early requests wait in the socket's queue for a model that loads quickly; otherwise they get a 503.
-        with suppress(TritonError):
-            await self._supervisor.wait_ready(FIRST_WAIT_S)
+        """Launch Triton, or join the one that another worker launched; does not wait for it."""
+        self.started = True
+        await self.triton.start()
+
+    async def prove(self) -> None:
+        """Have the engine answer with a few tokens, which no metric counts. Raises GenerationError if it does not."""
+        generator = Generator(self._profile, self.tokenizer, self.client, Admission(OwnSlots(1), 0), self._deadlines)
+        request = GenerationRequest(self.tokenizer.encode("Hello"), 4, Sampling())
+        async for _ in generator.stream(request):
+            pass
 
     async def stop(self) -> None:
-        """Close the channel, and with the last worker, end Triton."""
-        if self._watching:
-            self._watching.cancel()
-        await self._supervisor.stop()
-        self._ledger.close()
+        """Close the channel, and with the last worker, end Triton. Goes on if whoever waits for it is cancelled."""
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._stop())
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        await self.triton.stop()
         if self._slots:
             self._slots.close()
         if self._closing:
             await self._closing
+        self._telemetry.forget(self.admission)
         await asyncio.to_thread(tracing.flush)
 
-    def _is_done(self) -> bool:
-        """Whether no stream is open, here or in another worker."""
-        return not self.admission.running and not self.admission.waiting and self._supervisor.all_answered()
+    def is_idle(self) -> bool:
+        """Whether no stream is open or waits in this worker."""
+        return not self.admission.running and not self.admission.waiting
 
-    def _cut(self) -> None:
+    def is_done(self) -> bool:
+        """Whether none is, here or in another worker."""
+        return self.is_idle() and self.triton.all_answered()
+
+    def cut(self, reason: str) -> None:
+        """End all streams with an error."""
         self.admission.dissolve()
         if self._client:
-            self._client.cut("The server is stopping.")
+            self._client.cut(reason)
 
     def check_room(self, client: Client) -> None:
         """Raise LineFull for a request that would find no place in line."""
         try:
             self.admission.refuse_early(client)
         except LineFull as error:
-            self.telemetry.refused(error.kind)
+            self._telemetry.refused(error.kind)
             raise
 
     def not_ready(self) -> str | None:
         """Why no requests are accepted, as a sentence; None if they are."""
         if self.admission.draining:
             return "The server is stopping."
-        self._supervisor.look()
+        if self.leaving:
+            return self.leaving
+        self.triton.look()
         if self._client is None:
-            return f"The engine is not ready ({self._supervisor.state}): {self._supervisor.reason}"
+            return f"The engine is not ready ({self.triton.state}): {self.triton.reason}"
         return None
 
     def overview(self) -> admin.Overview:
         """How the service is, as this worker knows it."""
-        status = self._supervisor.status
+        status = self.triton.status
         engine = admin.Engine(**{name: getattr(status, name) for name in admin.Engine.model_fields})
         processes = dict(self._slots.workers()) if self._slots else {0: os.getpid()}
         standings, accounts = self.admission.standings(), self._ledger.accounts()
@@ -215,14 +231,10 @@ class LLM:
         slots = self.admission.limit
         return admin.make(self.tag, slots, processes, standings, self._keyring, accounts, engine, at)
 
-    async def metrics(self, collected: str) -> str:
-        """All metrics of the service, including those collected from its workers."""
-        return await self.telemetry.exposition(collected, self._supervisor.status)
-
     def client(self) -> TritonClient:
         """The channel to the current Triton. Raises EngineUnavailable if there is none."""
         if self._client is None:
-            self._supervisor.look()
+            self.triton.look()
         if self._client is None:
             raise EngineUnavailable(str(self.not_ready()))
         return self._client
@@ -241,8 +253,8 @@ class LLM:
     def _connect(self, address: str, generation: int) -> TritonClient:
         names, outputs = self._runtime.renamed, self._runtime.requested
         # A channel belongs to one Triton: failures on it say nothing about the next.
-        failures = Failures(self._failure_limit, partial(self._supervisor.condemn, generation))
-        supervisor, metadata = self._supervisor, self._door.metadata
+        failures = Failures(self._failure_limit, partial(self.triton.condemn, generation))
+        supervisor, metadata = self.triton, self._door.metadata
         elsewhere = self._slots.running_elsewhere if self._slots else lambda: 0
         return TritonClient(
             address, names, outputs, supervisor.suspect, supervisor.occupy, failures, metadata, elsewhere

@@ -15,6 +15,8 @@ from bento_trtllm.api.model import ServedModel
 from bento_trtllm.keys.key import Key
 
 Result = TypeVar("Result")
+MODEL = "bento_trtllm.model"
+"""In a request's scope: the model that serves it (swap/visits.py)."""
 # Reading a longer request takes milliseconds, in which no stream would move; so does compiling a form.
 LONG_BODY, LONG_FORM = 16_384, 1024
 
@@ -51,8 +53,8 @@ class Route(APIRoute):
 
 
 def served(request: Request) -> ServedModel:
-    """The model of this service."""
-    return cast(ServedModel, request.app.state.model)
+    """The model that serves this request, whichever comes after it."""
+    return cast(ServedModel, request.scope.get(MODEL) or request.app.state.model)
 
 
 def find(request: Request, name: str) -> ServedModel:

@@ -123,25 +123,21 @@ class Telemetry:
 
     def __init__(
         self,
-        admission: Admission,
-        model: str,
         tracer: Tracer | None = None,
         audit: AuditLog | None = None,
         request_id: Callable[[], str] = lambda: "",
         of_keys: Callable[[], str] = lambda: "",
     ) -> None:
-        """`model` is the name that clients give; `tracer` makes the spans, where there are any.
+        """`tracer` makes the spans, where there are any.
 
         `request_id` gives the id of the request being served, for the audit log; `of_keys` the metrics of keys.
         """
         _forget_the_dead()
-        self._admission = admission
-        self._model = model
-        self._tracer = tracer
+        self.tracer = tracer
         self._audit = audit
         self._request_id = request_id
         self._of_keys = of_keys
-        admission.changed = self._show_load
+        self._admissions: list[Admission] = []
         self._requests = Counter(
             "trtllm_requests", "Requests by route and how they ended.", ("route", "outcome"), registry=None
         )
@@ -171,10 +167,16 @@ class Telemetry:
             (*of_a_model, "error_type"),
         )
 
-    def began(self, request: GenerationRequest) -> StreamCount:
-        """Count one stream; it enters the metrics at its end."""
-        span = StreamSpan.begin(self._tracer, operation(ROUTE.get()), self._model, request) if self._tracer else None
-        return StreamCount(len(request.input_ids), self._add, span)
+    def of(self, model: str, admission: Admission) -> "ModelTelemetry":
+        """What observes the streams of a model, by the name that clients give; who runs and waits there is counted."""
+        self._admissions.append(admission)
+        admission.changed = self._show_load
+        return ModelTelemetry(self, model)
+
+    def forget(self, admission: Admission) -> None:
+        """Count them there no longer."""
+        self._admissions.remove(admission)
+        self._show_load()
 
     def refused(self, kind: str) -> None:
         """A request was refused before it was queued."""
@@ -186,11 +188,12 @@ class Telemetry:
         engine = _engine(status, up=bool(triton))
         return merge(ours, engine, self._of_keys(), kv_cache(triton), triton)
 
-    def _add(self, count: StreamCount) -> None:
+    def add(self, count: StreamCount, model: str) -> None:
+        """Count a stream that has ended."""
         if self._audit:
             self._audit.write(self._entry(count))
         self._requests.labels(count.route, count.outcome).inc()
-        of_it = (operation(count.route), PROVIDER, self._model)
+        of_it = (operation(count.route), PROVIDER, model)
         # A label that is empty is the same to Prometheus as none, which is what the conventions want of success.
         error = "" if count.outcome in WHOLE else count.outcome
         self._whole.labels(*of_it, error).observe(count.ended_at - count.began)
@@ -218,14 +221,35 @@ class Telemetry:
         }
 
     def _show_load(self) -> None:
-        self._running.set(self._admission.running)
-        self._waiting.set(self._admission.waiting)
+        self._running.set(sum(admission.running for admission in self._admissions))
+        self._waiting.set(sum(admission.waiting for admission in self._admissions))
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, registry=None, multiprocess_mode="livesum")
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()) -> Histogram:
         return Histogram(name, text, labels, buckets=buckets, registry=None)
+
+
+class ModelTelemetry:
+    """The observer of one model's streams: generation.observer.Observer."""
+
+    def __init__(self, telemetry: Telemetry, model: str) -> None:
+        self._telemetry = telemetry
+        self._model = model
+
+    def began(self, request: GenerationRequest) -> StreamCount:
+        """Count one stream; it enters the metrics at its end."""
+        tracer = self._telemetry.tracer
+        span = StreamSpan.begin(tracer, operation(ROUTE.get()), self._model, request) if tracer else None
+        return StreamCount(len(request.input_ids), self._add, span)
+
+    def refused(self, kind: str) -> None:
+        """A request was refused before it was queued."""
+        self._telemetry.refused(kind)
+
+    def _add(self, count: StreamCount) -> None:
+        self._telemetry.add(count, self._model)
 
 
 def merge(*expositions: str) -> str:

@@ -19,9 +19,10 @@ from bento_trtllm.metrics.prometheus import Telemetry
 
 async def main():
     admission = Admission(OwnSlots(4), 4)
-    telemetry = Telemetry(admission, "demo-llama")
+    telemetry = Telemetry()
+    observer = telemetry.of("demo-llama", admission)
     for tokens in (1, 5):
-        count = telemetry.began(GenerationRequest([1] * 10, 5, Sampling()))
+        count = observer.began(GenerationRequest([1] * 10, 5, Sampling()))
         async with admission.slot(1):
             count.admitted()
             for _ in range(tokens):

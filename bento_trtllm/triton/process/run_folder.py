@@ -4,6 +4,7 @@
         owner         locked by the worker that owns Triton
         status.json   what it says about Triton, for the others
         answers       locked by every worker that has open answers
+        use           locked by every worker that sends new requests to this Triton
         suspicion     there when a worker believes that the engine stands still
         condemned     there when a worker knows that the engine fails its requests, and of which Triton
         slots, wake-… what the workers' lines for slots are made of (shared_slots.py)
@@ -60,6 +61,45 @@ class Status:
 ANSWERS = "bento-trtllm-answers"
 
 
+class Mark:
+    """A file that any number of workers lock at a time, and that the kernel unlocks for those that die."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock: int | None = None
+
+    def make(self) -> None:
+        """Make the file: a disk that becomes full later has no room for one."""
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+
+    def set(self) -> None:
+        """Lock it, if the folder is still there."""
+        if self._lock is None:
+            with contextlib.suppress(FileNotFoundError):  # the service is ending
+                self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+                fcntl.flock(self._lock, fcntl.LOCK_SH)  # who looks holds it for no time
+
+    def clear(self) -> None:
+        """Unlock it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def is_set(self) -> bool:
+        """Whether any worker, this one included, has it locked."""
+        try:
+            lock = os.open(self._path, os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
+
 class RunFolder:
     """One worker's place in the folder: `join` it first and `leave` it last."""
 
@@ -67,7 +107,9 @@ class RunFolder:
         self.path = path
         self._members: int | None = None
         self._owner: int | None = None
-        self._answers: int | None = None
+        self._answers = Mark(path / ANSWERS)
+        self._use = Mark(path / "use")
+        self._used = False
         self._occupied = 0
 
     @classmethod
@@ -102,8 +144,9 @@ class RunFolder:
                     self._members = lock
                 else:
                     os.close(lock)
-        # Now, since a disk that has become full has no room for a file.
-        os.close(os.open(self.path / ANSWERS, os.O_RDWR | os.O_CREAT, 0o600))
+        self._answers.make()
+        if self._used:
+            self._use.set()
 
     def take(self) -> bool:
         """Become the owner, if there is none. What the last one left running is gone then."""
@@ -170,35 +213,31 @@ class RunFolder:
     def occupy(self, answers: bool) -> None:
         """Say that a channel of this worker has open answers from now on, or has no more."""
         self._occupied += 1 if answers else -1
-        if self._occupied and self._answers is None:
-            with contextlib.suppress(FileNotFoundError):  # as above
-                self._answers = os.open(self.path / ANSWERS, os.O_RDWR | os.O_CREAT, 0o600)
-                fcntl.flock(self._answers, fcntl.LOCK_SH)  # the owner holds it for no time
-        elif not self._occupied:
-            self._rest()
-
-    def _rest(self) -> None:
-        if self._answers is not None:
-            os.close(self._answers)
-            self._answers = None
+        if self._occupied:
+            self._answers.set()
+        else:
+            self._answers.clear()
 
     def all_answered(self) -> bool:
         """Whether no worker has open answers."""
-        try:
-            lock = os.open(self.path / ANSWERS, os.O_RDWR)
-        except FileNotFoundError:
-            return True
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        finally:
-            os.close(lock)
-        return True
+        return not self._answers.is_set()
+
+    def use(self, new_requests: bool) -> None:
+        """Say whether this worker sends new requests to this Triton; also before it has joined."""
+        self._used = new_requests
+        if not new_requests:
+            self._use.clear()
+        elif self._members is not None:
+            self._use.set()
+
+    def is_used(self) -> bool:
+        """Whether any worker does."""
+        return self._use.is_set()
 
     def leave(self) -> None:
         """Give up every lock; the last one out removes the folder."""
-        self._rest()
+        self._answers.clear()
+        self._use.clear()
         self.release()
         if self._members is not None:
             _remove_if_empty(self._members, self.path)

@@ -74,6 +74,7 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._server: TritonServer | None = None
         self._owner = False
+        self._resigned = False
         self._changed = asyncio.Event()
         """Set at the next change, and replaced then."""
         self._subscribers: list[Callable[[Status], None]] = []
@@ -135,6 +136,28 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 self._read()
 
+    def use(self) -> None:
+        """Say that this worker sends new requests to this Triton."""
+        self._folder.use(True)
+
+    def resign(self) -> None:
+        """Say that it sends none any more; if the owner goes, this worker does not take over from it."""
+        self._resigned = True
+        self._folder.use(False)
+
+    @property
+    def owner(self) -> bool:
+        """Whether this worker owns Triton."""
+        return self._owner
+
+    def is_used(self) -> bool:
+        """Whether any worker sends new requests to it or has open answers."""
+        return self._folder.is_used() or not self._folder.all_answered()
+
+    def is_gone(self) -> bool:
+        """Whether every worker has left it, so that nothing of it is left."""
+        return not self._folder.path.exists()
+
     def suspect(self) -> None:
         """The engine gives no tokens: have it looked at, and Triton started again if it stands still."""
         self._folder.suspect()
@@ -176,7 +199,7 @@ class Supervisor:
             try:
                 self._folder.join()
                 self._joined(self._folder.path)
-                while not self._folder.take():
+                while self._resigned or not self._folder.take():
                     self._read()
                     await asyncio.sleep(FOLLOW_S)
                 await self._own()

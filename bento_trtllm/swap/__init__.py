@@ -1,0 +1,1 @@
+"""One model takes another's place in a running service, without a request that fails."""

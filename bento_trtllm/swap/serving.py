@@ -1,0 +1,294 @@
+"""What one worker serves: a model, and while another takes its place, both.
+
+Every worker looks at the orders and does its part; the leader says how far all are. Each step can be repeated, so a
+worker that comes late, or in another's place, does what is still to do.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from bento_trtllm.api import request_id
+from bento_trtllm.bento import tracing
+from bento_trtllm.bento.shutdown import Drain
+from bento_trtllm.config import Settings
+from bento_trtllm.errors import BentoTRTLLMError, EngineError, StoreError, TritonError
+from bento_trtllm.keys.audit import AuditLog
+from bento_trtllm.keys.keyring import Keyring
+from bento_trtllm.keys.ledger import Ledger
+from bento_trtllm.llm import LLM
+from bento_trtllm.metrics import key_metrics
+from bento_trtllm.metrics.prometheus import Telemetry
+from bento_trtllm.swap.orders import MARK, Orders, Pack, Progress, Stage, Wanted
+from bento_trtllm.triton.process.run_folder import RunFolder
+
+LOGGER = logging.getLogger("bento_trtllm")
+FIRST_WAIT_S = 10
+LOOK_S, STEP_S = 0.25, 0.05
+"""How often a worker looks whether a swap is wanted, and goes on with one."""
+RETRY_S = 1.0
+
+
+class Serving:
+    """Make it in a worker. Raises what LLM raises, for the pack that the service serves now."""
+
+    def __init__(
+        self, packed: Path, settings: Settings, keyring: Keyring, ledger: Ledger, show: Callable[[LLM], None]
+    ) -> None:
+        """`show` is called with the model that new requests are for, now and whenever it changes."""
+        self._first = packed
+        self._settings = settings
+        self._show = show
+        self._folder = RunFolder.of_this_service(f"service {settings.model_dump_json()}")
+        self._orders = Orders(self._folder.path)
+        self._keyring, self._ledger = keyring, ledger
+        keyring.changed = lambda: ledger.keep(keyring.accountable())
+        keyring.changed()
+        audit = None
+        if settings.audit_log:
+            audit = AuditLog(settings.audit_log, settings.audit_log_max_bytes, settings.audit_log_files)
+        of_keys = partial(key_metrics.exposition, keyring, ledger)
+        self._telemetry = Telemetry(tracing.tracer(), audit, request_id.CURRENT.get, of_keys)
+        self._llm = partial(LLM, settings=settings, telemetry=self._telemetry, keyring=keyring, ledger=ledger)
+        serving = self._orders.read(Pack)
+        self.model = self._make(serving) if serving else self._llm(packed)
+        self._candidate: LLM | None = None
+        self._refused: int | None = None
+        """The swap whose pack this worker could not open."""
+        self._settled: int | None = None
+        """The last swap that nothing is left to do for."""
+        self._open = asyncio.Event()
+        """Cleared during a pause, in which new requests wait."""
+        self._retiring: dict[LLM, asyncio.Task[None]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._drain = Drain(self._begin_drain, self._cut, self._is_done, settings.drain_timeout_s)
+        show(self.model)
+
+    async def start(self) -> None:
+        """Launch Triton, or join the one that another worker launched. Does not fail if Triton does."""
+        self._drain.listen()
+        self._open.set()
+        self.model.triton.use()
+        await self.model.start()
+        self._tasks = [
+            asyncio.create_task(self._run(), name="swaps"),
+            asyncio.create_task(self._keyring.watch(), name="keys"),
+        ]
+        # Early requests wait in the socket's queue for a model that loads quickly; otherwise they get a 503.
+        with suppress(TritonError):
+            await self.model.triton.wait_ready(FIRST_WAIT_S)
+
+    async def stop(self) -> None:
+        """End all that this worker started, and with the last worker, Triton."""
+        tasks = [*self._tasks, *self._retiring.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await asyncio.gather(*(model.stop() for model in self._models()))
+        self._ledger.close()
+        self._folder.leave()
+
+    def not_ready(self) -> str | None:
+        """Why no requests are answered now, as a sentence; None if they are."""
+        return self.model.not_ready()
+
+    async def metrics(self, collected: str) -> str:
+        """All metrics of the service, including those collected from its workers."""
+        return await self._telemetry.exposition(collected, self.model.triton.status)
+
+    @asynccontextmanager
+    async def visit(self, *, patient: bool) -> AsyncIterator[LLM]:
+        """The model for one request, which does not end before the request does. Who is patient waits in a pause."""
+        if patient and not self._open.is_set():
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._open.wait(), self._settings.first_token_timeout_s)
+        model = self.model
+        model.visitors += 1
+        try:
+            yield model
+        finally:
+            model.visitors -= 1
+
+    def _models(self) -> list[LLM]:
+        return [self.model, *self._retiring, *([self._candidate] if self._candidate else [])]
+
+    def _begin_drain(self) -> None:
+        for model in self._models():
+            model.admission.drain()
+
+    def _cut(self) -> None:
+        for model in self._models():
+            model.cut("The server is stopping.")
+
+    def _is_done(self) -> bool:
+        return all(model.is_done() for model in self._models())
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                self._folder.join()
+                (self._folder.path / MARK).touch(0o600)
+                self._ledger.open(self._folder.path)
+                if self.model.path != self._first:
+                    # Where one worker serves alone, the folder goes with it; a worker in its place finds this again.
+                    self._orders.write(Pack(str(self.model.path), self.model.manifest.seal))
+                while True:
+                    await self._step()
+                    await asyncio.sleep(LOOK_S if self._is_idle() else STEP_S)
+            except OSError as error:  # a full disk, say: the service goes on without swaps
+                LOGGER.error("the service cannot use its folder: %s (tried again in %g s)", error, RETRY_S)
+            except Exception:  # a bug: nothing that a service may die of
+                LOGGER.exception("a swap has failed, and is tried again")
+            await asyncio.sleep(RETRY_S)
+
+    def _is_idle(self) -> bool:
+        wanted = self._orders.read(Wanted)
+        return not wanted or wanted.serial == self._settled
+
+    async def _step(self) -> None:
+        """Do what is to do now for the swap that is wanted, if one is."""
+        wanted, leader = self._orders.read(Wanted), self._folder.take()
+        if wanted is None or wanted.serial == self._settled:
+            return
+        progress = self._orders.read(Progress)
+        if progress is None or progress.serial != wanted.serial:
+            if leader:
+                await self._begin(wanted)
+            return
+        match progress.stage:
+            case "pausing":
+                await self._pause(wanted, leader)
+            case "loading":
+                await self._load(wanted, leader)
+            case "moving":
+                await self._move(wanted, leader)
+            case "failed":
+                await self._go_back()
+                self._settled = wanted.serial
+            case "done":
+                await self._move(wanted, leader=False)
+                if self._serves(wanted):
+                    self._settled = wanted.serial
+
+    def _tell(self, wanted: Wanted, stage: Stage, reason: str = "") -> None:
+        LOGGER.info("swap to %s: %s%s", wanted.tag, stage, f" ({reason})" if reason else "")
+        if stage == "moving":  # first: a worker that starts now must not begin with the old one
+            self._orders.write(Pack(wanted.path, wanted.seal))
+        self._orders.write(Progress(wanted.serial, stage, reason))
+
+    def _serves(self, wanted: Pack) -> bool:
+        return (self.model.path, self.model.manifest.seal) == (Path(wanted.path), wanted.seal)
+
+    def _make(self, pack: Pack) -> LLM:
+        model = self._llm(Path(pack.path))
+        if model.manifest.seal != pack.seal:
+            raise StoreError(f"the model {pack.tag} was packed again: swap once more")
+        return model
+
+    async def _begin(self, wanted: Wanted) -> None:
+        """For the leader: whether it can be done, and whether beside the old one."""
+        if self._serves(wanted):
+            self._tell(wanted, "done")
+            return
+        try:
+            candidate = self._candidate = self._make(wanted)
+            await asyncio.to_thread(candidate.check_proof)
+        except BentoTRTLLMError as error:
+            self._tell(wanted, "failed", str(error))
+            return
+        try:
+            if self._settings.grpc_port:
+                raise EngineError(f"only one of the two can listen at grpc_port {self._settings.grpc_port}")
+            candidate.check_memory()
+        except EngineError as error:
+            self._tell(wanted, "pausing", str(error))
+        else:
+            self._tell(wanted, "loading")
+
+    async def _pause(self, wanted: Wanted, leader: bool) -> None:
+        """End the old engine first. New requests wait; those inside are answered."""
+        self._open.clear()
+        self.model.leaving = f"{wanted.tag} is taking this model's place: requests wait until it is ready."
+        if not self.model.visitors and self.model.is_idle():
+            self.model.triton.resign()
+            # The owner last, or another worker would have to end it.
+            if not self.model.triton.owner or not self.model.triton.is_used():
+                await self.model.triton.stop()
+        if leader and self.model.triton.is_gone():
+            self._tell(wanted, "loading", "the old engine has ended")
+
+    async def _load(self, wanted: Wanted, leader: bool) -> None:
+        if self._candidate is None and wanted.serial != self._refused:
+            try:
+                self._candidate = self._make(wanted)
+            except BentoTRTLLMError as error:
+                self._refused = wanted.serial
+                self._tell(wanted, "failed", str(error))
+                return
+        candidate = self._candidate
+        if candidate is None:
+            return
+        if not candidate.started:
+            await candidate.start()
+        if not leader:
+            return
+        status = candidate.triton.status
+        if status.failures or status.state == "failed":
+            self._tell(wanted, "failed", status.reason)
+        elif status.state == "ready":
+            try:
+                await candidate.prove()
+            except BentoTRTLLMError as error:
+                self._tell(wanted, "failed", f"it gives no answer: {error}")
+            else:
+                self._tell(wanted, "moving")
+
+    async def _move(self, wanted: Wanted, leader: bool) -> None:
+        """Send new requests to the new engine; the old one ends when its last answer has."""
+        if not self._serves(wanted):
+            if self._candidate is None:
+                self._candidate = self._make(wanted)
+            new, old = self._candidate, self.model
+            if not new.started:
+                await new.start()
+            if new.not_ready():
+                return
+            new.triton.use()
+            self.model, self._candidate = new, None
+            self._show(new)
+            self._open.set()
+            old.triton.resign()
+            self._retiring[old] = asyncio.create_task(self._retire(old))
+        self._open.set()
+        if leader and not self._retiring:
+            self._tell(wanted, "done")
+
+    async def _retire(self, old: LLM) -> None:
+        """Returns when no worker is in it any more."""
+        while old.visitors or not old.is_idle():
+            await asyncio.sleep(STEP_S)
+        while old.triton.owner and old.triton.is_used():
+            await asyncio.sleep(STEP_S)
+        await old.stop()
+        while not old.triton.is_gone():
+            await asyncio.sleep(STEP_S)
+        del self._retiring[old]
+
+    async def _go_back(self) -> None:
+        """Serve on with the old model; after a pause, start it anew."""
+        candidate, self._candidate = self._candidate, None
+        if candidate:
+            candidate.triton.resign()
+            await candidate.stop()
+        if not self._open.is_set():
+            old = self.model
+            self.model = self._make(Pack(str(old.path), old.manifest.seal))
+            self._show(self.model)
+            await old.stop()
+            self.model.triton.use()
+            await self.model.start()
+            self._open.set()

@@ -1,0 +1,227 @@
+"""The steps of a swap in one worker, on models that only say what is done with them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bento_trtllm.config import Settings
+from bento_trtllm.errors import EngineError
+from bento_trtllm.generation.errors import EngineUnavailable
+from bento_trtllm.keys.keyring import Keyring
+from bento_trtllm.keys.ledger import Ledger
+from bento_trtllm.swap import serving as module
+from bento_trtllm.swap.orders import Orders, Pack, Progress, Wanted
+from bento_trtllm.swap.serving import Serving
+from bento_trtllm.triton.process.run_folder import RunFolder
+from tests.support.asking import timeout
+
+OLD, NEW = Path("/models/llama/old"), Path("/models/llama/new")
+FAULTS: dict[str, str] = {}
+"""What goes wrong with NEW: `start`, `prove`, or `room`."""
+
+
+class Triton:
+    """Ready as soon as it is started, unless it is broken."""
+
+    def __init__(self, model: "Model") -> None:
+        self.model = model
+        self.status = SimpleNamespace(state="starting", failures=0, reason="")
+        self.owner = True
+        self.used = False
+
+    def use(self) -> None:
+        self.used = True
+
+    def resign(self) -> None:
+        self.used = False
+
+    def is_used(self) -> bool:
+        return self.used or bool(self.model.visitors)
+
+    def is_gone(self) -> bool:
+        return self.model.ended
+
+    async def wait_ready(self, timeout_s: float) -> None:
+        pass
+
+    async def stop(self) -> None:
+        self.model.ended = True
+
+
+class Model:
+    """An llm.LLM to the eye of Serving."""
+
+    all: list["Model"] = []  # noqa: RUF012
+
+    def __init__(self, path: Path, **_: object) -> None:
+        self.path = path
+        self.manifest = SimpleNamespace(seal=path.name)
+        self.admission = SimpleNamespace(drain=lambda: None)
+        self.triton = Triton(self)
+        self.visitors = 0
+        self.started = self.ended = False
+        self.leaving = ""
+        Model.all.append(self)
+
+    def _fault(self, kind: str) -> str:
+        return FAULTS.get(kind, "") if self.path == NEW else ""
+
+    def check_proof(self) -> None:
+        pass
+
+    def check_memory(self) -> None:
+        if reason := self._fault("room"):
+            raise EngineError(reason)
+
+    async def start(self) -> None:
+        self.started = True
+        if reason := self._fault("start"):
+            self.triton.status = SimpleNamespace(state="restarting", failures=1, reason=reason)
+        else:
+            self.triton.status = SimpleNamespace(state="ready", failures=0, reason="")
+
+    async def stop(self) -> None:
+        self.ended = True
+
+    async def prove(self) -> None:
+        if reason := self._fault("prove"):
+            raise EngineUnavailable(reason)
+
+    def is_idle(self) -> bool:
+        return True
+
+    def not_ready(self) -> str | None:
+        return self.leaving or (None if self.triton.status.state == "ready" else "not ready")
+
+
+@pytest.fixture(autouse=True)
+def _models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "LLM", Model)
+    monkeypatch.setattr(module, "Telemetry", lambda *_: None)
+    monkeypatch.setattr(module, "Drain", lambda *_: SimpleNamespace(listen=lambda: None))
+    monkeypatch.setattr(module, "LOOK_S", 0.001)
+    monkeypatch.setattr(module, "STEP_S", 0.001)
+    monkeypatch.setattr(RunFolder, "of_this_service", classmethod(lambda cls, key: cls(tmp_path / "run")))
+    FAULTS.clear()
+    Model.all.clear()
+
+
+@asynccontextmanager
+async def worker(**settings: Any) -> AsyncIterator[tuple[Serving, Orders]]:
+    shown: list[Any] = []
+    given = Settings(**settings)
+    serving = Serving(OLD, given, Keyring([], given.keys_file), Ledger(given.workers), shown.append)
+    await serving.start()
+    try:
+        yield serving, serving._orders
+        assert shown[-1] is serving.model
+    finally:
+        await serving.stop()
+
+
+async def until_stage(orders: Orders, *stages: str) -> Progress:
+    async with timeout(5):
+        while not (progress := orders.read(Progress)) or progress.stage not in stages:
+            await asyncio.sleep(0.001)
+    return progress
+
+
+def ask(orders: Orders, serial: int = 1, path: Path = NEW) -> None:
+    orders.folder.mkdir(exist_ok=True)
+    orders.write(Wanted(str(path), path.name, serial))
+
+
+async def test_the_old_model_ends_after_its_last_request() -> None:
+    async with worker() as (serving, orders):
+        old = serving.model
+        async with serving.visit(patient=True) as model:
+            assert model is old
+            ask(orders)
+            await until_stage(orders, "moving")
+            while serving.model is old:
+                await asyncio.sleep(0.001)
+            async with serving.visit(patient=True) as newer:
+                assert newer.path == NEW
+            await asyncio.sleep(0.02)
+            assert not Model.all[0].ended
+        await until_stage(orders, "done")
+        assert [(each.path, each.ended) for each in Model.all] == [(OLD, True), (NEW, False)]
+        assert orders.read(Pack) == Pack(str(NEW), "new")
+
+
+@pytest.mark.parametrize("fault", ["start", "prove"])
+async def test_a_model_that_fails_is_dropped(fault: str) -> None:
+    FAULTS[fault] = "it broke"
+    async with worker() as (serving, orders):
+        ask(orders)
+        assert "it broke" in (await until_stage(orders, "failed", "done")).reason
+        while not Model.all[-1].ended:
+            await asyncio.sleep(0.001)
+        assert (serving.model.path, serving.not_ready(), orders.read(Pack)) == (OLD, None, None)
+        FAULTS.clear()
+        ask(orders, 2)
+        while (await until_stage(orders, "done", "failed")).serial != 2:
+            await asyncio.sleep(0.001)
+        assert serving.model.path == NEW
+
+
+@pytest.mark.parametrize("settings", [{}, {"grpc_port": 8001}], ids=["memory", "port"])
+async def test_requests_wait_where_both_do_not_fit(settings: dict[str, Any]) -> None:
+    if not settings:
+        FAULTS["room"] = "no room"
+    async with worker(**settings) as (serving, orders):
+        async with serving.visit(patient=True):
+            ask(orders)
+            await until_stage(orders, "pausing")
+            while not serving.not_ready():
+                await asyncio.sleep(0.001)
+            waiting = asyncio.create_task(_path(serving))
+            await asyncio.sleep(0.02)
+            assert (waiting.done(), Model.all[0].ended) == (False, False)
+            async with serving.visit(patient=False) as model:  # a probe does not wait
+                assert "taking this model's place" in str(model.not_ready())
+        assert await waiting == NEW
+        await until_stage(orders, "done")
+
+
+async def test_after_a_pause_that_was_for_nothing_the_old_model_is_started_anew() -> None:
+    FAULTS.update(room="no room", start="it broke")
+    async with worker() as (serving, orders):
+        ask(orders)
+        assert (await until_stage(orders, "failed", "done")).reason == "it broke"
+        assert await _path(serving) == OLD
+        assert [(each.path, each.ended) for each in Model.all] == [(OLD, True), (NEW, True), (OLD, False)]
+
+
+async def test_another_worker_goes_on_where_the_leader_died(tmp_path: Path) -> None:
+    leader = RunFolder(tmp_path / "run")
+    leader.join()
+    assert leader.take()
+    async with worker() as (serving, orders):
+        ask(orders)
+        orders.write(Progress(1, "loading"))
+        while len(Model.all) < 2:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        assert (orders.read(Progress), serving.model.path) == (Progress(1, "loading"), OLD)
+        leader.leave()
+        await until_stage(orders, "done")
+        assert serving.model.path == NEW
+
+
+async def test_a_worker_in_anothers_place_begins_with_what_is_served(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    Orders(tmp_path / "run").write(Pack(str(NEW), "new"))
+    async with worker() as (serving, _):
+        assert [each.path for each in Model.all] == [NEW]
+        assert serving.model.path == NEW
+
+
+async def _path(serving: Serving) -> Path:
+    async with serving.visit(patient=True) as model:
+        return Path(model.path)
