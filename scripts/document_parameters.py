@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bento_trtllm.triton_models.shared.parameters import PARAMETERS, Parameter  # noqa: E402
+from bento_trtllm.triton_models.shared.parameters import OWN, PARAMETERS, Parameter  # noqa: E402
 
 FILE = ROOT / "docs" / "openai.md"
 BEGIN = "<!-- By scripts/document_parameters.py, from triton_models/shared/parameters.py: -->\n"
@@ -21,7 +21,7 @@ def row(parameter: Parameter) -> str:
     """One row of the table in Markdown."""
     shape = "scalar" if parameter.scalar else str(["n" if size < 0 else size for size in parameter.dims])
     fields = ", ".join(f"`{field}`" for field in parameter.api)
-    since = f"since {parameter.since}"
+    since = "no: this service's own" if parameter.since == OWN else f"since {parameter.since}"
     if parameter.before_1:
         since += f"; before 1.0 `{parameter.before_1}`"
     cells = (

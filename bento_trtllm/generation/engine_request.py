@@ -37,6 +37,8 @@ def engine_request(request: GenerationRequest, engine: EngineProfile, tokenizer:
         min_tokens=least or None,
         guide=_guide(sampling.grammar, max_tokens, engine, tokenizer),
         log_probs=sampling.log_probs,
+        top_log_probs=sampling.top_log_probs or None,
+        prompt_log_probs=request.prompt_scores,
     )
     if sampling.bias:
         banned, bias = _bias(sampling.bias, engine.vocab_size)
@@ -49,6 +51,7 @@ def engine_request(request: GenerationRequest, engine: EngineProfile, tokenizer:
         top_k=sampling.top_k,
         # Without either the engine would be greedy, whatever the temperature.
         top_p=sampling.top_p if sampling.top_p is not None else (None if sampling.top_k else 1.0),
+        min_p=sampling.min_p or None,
         seed=sampling.seed if sampling.seed is not None else secrets.randbits(63),
     )
 

@@ -50,7 +50,7 @@ class Generator:
         return self._engine.longest_prompt
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | Finish, None]:
-        """Yield text as it arrives, in whole characters and never empty, then one Finish.
+        """Yield text as it arrives, in whole characters and never empty but for scores alone, then one Finish.
 
         Raises InvalidRequest for what the engine cannot do, LineFull, WaitedTooLong or Draining for want of a slot, and
         what TokenSource.stream raises. Closing the iterator early cancels the request in the engine.
@@ -67,6 +67,7 @@ class Generator:
             named=request.sampling.named,
             grammar=request.sampling.grammar,
             keep_ids=request.token_ids,
+            score_ends=request.prompt_scores is not None,
         )
         began = asyncio.get_running_loop().time()
         observing = self._observer.began(request)
@@ -81,6 +82,10 @@ class Generator:
             ):
                 observing.admitted()
                 async for tokens in batches:
+                    if tokens.prompt:
+                        yield TextDelta("", prompt=tokens.prompt)
+                    if not tokens.ids:
+                        continue
                     observing.arrived(len(tokens.ids))
                     if delta := output.feed(tokens):
                         yield delta

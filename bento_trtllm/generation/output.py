@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 from bento_trtllm.generation.results import FinishReason, TextDelta, TokenScore
 from bento_trtllm.generation.source import TokenBatch
@@ -18,7 +19,8 @@ class OutputProcessor:
     the grammar allows, still with the finish reason "length". Stop strings are not looked for in it: it ends by itself,
     and nothing follows. It has no names of control tokens either.
 
-    `stop_ids` has for each stop token what was asked for, which `stop_reason` reports.
+    End tokens have scores with `score_ends` only. `stop_ids` has for each stop token what was asked for, which
+    `stop_reason` reports.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class OutputProcessor:
         named: bool = False,
         grammar: Grammar | None = None,
         keep_ids: bool = False,
+        score_ends: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._named = named and grammar is None
@@ -47,6 +50,7 @@ class OutputProcessor:
         self._counted = "", 0
         self._scores: deque[tuple[int, TokenScore]] = deque()
         self._keep_ids = keep_ids
+        self._score_ends = score_ends
         self._ids: list[int] = []
         self._made = 0
         self._shown = 0
@@ -71,9 +75,11 @@ class OutputProcessor:
 
     def feed(self, tokens: TokenBatch) -> TextDelta | None:
         """The text that these tokens complete, if any."""
-        if tokens.log_probs:
+        if self._ending:
+            text = self._follow(tokens, self._ending)
+        else:
             self._note(tokens)
-        text = self._follow(tokens.ids, self._ending) if self._ending else self._pass(tokens.ids)
+            text = self._pass(tokens.ids)
         return self._delta(text, self._cut)
 
     def take_ids(self) -> Sequence[int]:
@@ -126,10 +132,10 @@ class OutputProcessor:
         self.stop_reason = self._stop.met if met else self._stop_ids[token]
         return text if met else text + self._stop.flush()
 
-    def _follow(self, ids: Sequence[int], ending: Ending) -> str:
+    def _follow(self, tokens: TokenBatch, ending: Ending) -> str:
         """The text of tokens one by one, up to the last from which the answer can still be ended."""
         text = ""
-        for token in ids:
+        for i, token in enumerate(tokens.ids):
             mark = ending.mark()
             fresh = self._detokenizer.feed([token])
             # The engine's guide does not enforce long counts: an answer that exceeds one has left the grammar.
@@ -137,6 +143,7 @@ class OutputProcessor:
                 ending.back(mark)
                 return text + self._close(ending)
             self._count([token])
+            self._note(TokenBatch([token], tokens.log_probs[i : i + 1], tokens.tops[i : i + 1]))
             text += fresh
         return text
 
@@ -168,10 +175,11 @@ class OutputProcessor:
         return self._counted[1] <= tokens
 
     def _note(self, tokens: TokenBatch) -> None:
-        """Record where in the text each token begins."""
-        for token, log_prob in zip(tokens.ids, tokens.log_probs, strict=True):
-            if token not in self._end_ids:
-                self._scores.append((self._made, TokenScore(token, log_prob)))
+        """Record where in the text each token with a score begins."""
+        tops = tokens.tops or repeat(())
+        for token, log_prob, top in zip(tokens.ids, tokens.log_probs, tops):  # noqa: B905  the last may be endless
+            if self._score_ends or token not in self._end_ids:
+                self._scores.append((self._made, TokenScore(token, log_prob, top)))
             self._made += len(self._tokenizer.token_bytes(token, named=self._named))
 
     def _delta(self, text: str, last: bool = False) -> TextDelta | None:

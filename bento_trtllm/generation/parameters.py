@@ -20,7 +20,7 @@ class Sampling:
     An answer ends at a text of `stop`, which may be the name of a control token, and at a token of `stop_ids`; with
     `keep_stop` its text is part of the answer. With `named` control tokens are shown by their names.
     `bias` is added to the logits of tokens, by id; FORBIDDEN bans a token. With a `grammar` the answer follows it.
-    `log_probs` asks for the log probability of each token.
+    `log_probs` asks for the log probability of each token, `top_log_probs` for so many of the likeliest beside it.
     """
 
     temperature: float | None = None
@@ -39,6 +39,8 @@ class Sampling:
     ignore_end: bool = False
     grammar: Grammar | None = None
     log_probs: bool = False
+    top_log_probs: int = 0
+    min_p: float | None = None
 
     @property
     def greedy(self) -> bool:
@@ -49,9 +51,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One prompt, as token ids, for one answer of at most `max_tokens` tokens, with its ids if `token_ids` says so."""
+    """One prompt, as token ids, for one answer of at most `max_tokens` tokens, with its ids if `token_ids` says so.
+
+    `prompt_scores` asks for the scores of the prompt's tokens, and so many of the likeliest beside each; `max_tokens`
+    may be 0 then. An end token of the answer has its score then, too.
+    """
 
     input_ids: list[int]
     max_tokens: int
     sampling: Sampling
     token_ids: bool = False
+    prompt_scores: int | None = None

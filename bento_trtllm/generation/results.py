@@ -4,25 +4,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from bento_trtllm.generation.source import PromptScore, Top
+
 FinishReason = Literal["stop", "length"]
 
 
 class TokenScore(NamedTuple):
-    """A token of the answer, and the natural logarithm of its probability by the model."""
+    """A token of the answer, and the natural logarithm of its probability by the model; if requested, the likeliest."""
 
     token: int
     log_prob: float
+    top: Top = ()
 
 
 class TextDelta(NamedTuple):
     """Text in whole characters; if requested, the scores of the tokens that begin in it.
 
-    `ids` are the tokens since the previous delta, however much of their text is in this one.
+    `ids` are the tokens since the previous delta, however much of their text is in this one. `prompt` are scores of
+    the prompt's tokens, which come without text and before the answer's first.
     """
 
     text: str
     scores: Sequence[TokenScore] = ()
     ids: Sequence[int] = ()
+    prompt: Sequence[PromptScore] = ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ class TokenRequest:
     answer and are its last tokens. Without top_k and top_p the engine takes the likeliest token, whatever the
     temperature. `bad_words` are never generated; `embedding_bias` has one number per token of the vocabulary; `guide`
     is a guide type of TensorRT-LLM's guided decoding ("ebnf_grammar", …) and its text; `adapter` is the number of a
-    packed LoRA adapter. `trace` is who asks, as the headers of W3C's trace context.
+    packed LoRA adapter. `top_log_probs` is how many of the likeliest tokens come with each token, and
+    `prompt_log_probs` how many with each of the prompt's; with it, max_tokens may be 0. `trace` is who asks, as the
+    headers of W3C's trace context.
     """
 
     input_ids: Sequence[int]
@@ -26,6 +28,7 @@ class TokenRequest:
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
+    min_p: float | None = None
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -35,15 +38,34 @@ class TokenRequest:
     embedding_bias: Sequence[float] = ()
     guide: tuple[str, str] | None = None
     log_probs: bool = False
+    top_log_probs: int | None = None
+    prompt_log_probs: int | None = None
     trace: tuple[tuple[str, str], ...] = ()
     adapter: int | None = None
 
 
+Top = Sequence[tuple[int, float]]
+"""The likeliest tokens of one place with their log probabilities, the likeliest first."""
+
+
+class PromptScore(NamedTuple):
+    """Of a token of the prompt: the natural logarithm of its probability, its rank from 1, and the likeliest."""
+
+    log_prob: float
+    rank: int
+    top: Top
+
+
 class TokenBatch(NamedTuple):
-    """Tokens that arrived together; their log probabilities if the request asked for them."""
+    """Tokens that arrived together; their log probabilities and the likeliest tokens if the request asked for them.
+
+    `prompt` has scores of the prompt's tokens, of each but the first, in their order; they come before the answer.
+    """
 
     ids: Sequence[int]
     log_probs: Sequence[float] = ()
+    tops: Sequence[Top] = ()
+    prompt: Sequence[PromptScore] = ()
 
 
 class TokenSource(Protocol):

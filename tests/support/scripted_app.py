@@ -16,7 +16,7 @@ from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.engine_profile import EngineProfile
 from bento_trtllm.generation.generator import Generator
 from bento_trtllm.generation.slots import OwnSlots
-from bento_trtllm.generation.source import TokenRequest
+from bento_trtllm.generation.source import PromptScore, TokenBatch, TokenRequest
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate
@@ -71,6 +71,8 @@ class ScriptedApp:
 
     def _play(self, request: TokenRequest) -> Sequence[Step]:
         steps: list[Step] = []
+        if request.prompt_log_probs is not None:
+            steps.append(TokenBatch((), prompt=[PromptScore(-1.0, 1, ())] * (len(request.input_ids) - 1)))
         for said in self._choose(request):
             if isinstance(said, str):
                 steps += [[token] for token in TOKENIZER.encode_text(said)]

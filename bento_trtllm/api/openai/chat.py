@@ -20,7 +20,10 @@ from bento_trtllm.api.openai.requests import (
     ResponseFormatJSONObject,
     ResponseFormatJSONSchema,
     ResponseFormatText,
+    SamplingFields,
 )
+from bento_trtllm.api.openai.sampling import require
+from bento_trtllm.generation.parameters import GenerationRequest
 
 
 def read(request: ChatRequest, model: ServedModel) -> Chat:
@@ -44,9 +47,19 @@ def read(request: ChatRequest, model: ServedModel) -> Chat:
     )
     field = "max_completion_tokens" if request.max_completion_tokens else "max_tokens"
     chat = understand(conversation, request, model, Names(max_tokens=field))
+    if request.prompt_logprobs is not None:
+        chat = replace(chat, request=scored(request, chat.request, model))
     # As vLLM has it: the last message, where it is one of the same role.
     echoed = request.echo and messages[-1]["role"] == "assistant"
     return replace(chat, echo=messages[-1]["content"]) if echoed else chat
+
+
+def scored(request: SamplingFields, asked: GenerationRequest, model: ServedModel) -> GenerationRequest:
+    """With the scores of the prompt. Raises APIError."""
+    require(model.manifest, "num_prompt_log_probs", "prompt_logprobs")
+    if request.stream:
+        raise bad_request("prompt_logprobs does not go with stream.", param="prompt_logprobs")
+    return replace(asked, prompt_scores=request.prompt_logprobs)
 
 
 def has_form(request: ChatRequest) -> bool:

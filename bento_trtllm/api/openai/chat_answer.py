@@ -9,10 +9,11 @@ from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chunks, responses
 from bento_trtllm.api.openai.choices import ResponseHead, UsageCounter
 from bento_trtllm.api.openai.extras import Extras, Wanted
-from bento_trtllm.api.openai.scores import chat_logprobs
+from bento_trtllm.api.openai.scores import chat_logprobs, prompt_logprobs
 from bento_trtllm.api.tools.calls import CallDelta
 from bento_trtllm.generation.fan_out import ChoiceEvent
 from bento_trtllm.generation.results import Finish, TextDelta, TokenScore
+from bento_trtllm.generation.source import PromptScore
 
 
 class ChatStream:
@@ -117,6 +118,10 @@ async def collect(
     )
     if chat.request.token_ids:
         completion.prompt_token_ids = chat.request.input_ids
+    if chat.request.prompt_scores is not None:
+        completion.prompt_logprobs = prompt_logprobs(
+            chat.request.input_ids, answers[0].prompt, chat.request.prompt_scores, model.tokenizer
+        )
     return completion
 
 
@@ -130,6 +135,7 @@ class Collected:
         self._calls: list[responses.ToolCall] = []
         self._scores: list[TokenScore] = []
         self._ids: list[int] = []
+        self.prompt: list[PromptScore] = []
         self._reason: responses.FinishReason = "stop"
         self._stop_reason: responses.StopReason = None
 
@@ -139,6 +145,7 @@ class Collected:
         if isinstance(item, TextDelta):
             self._take(self._reader.feed(item.text))
             self._scores += item.scores
+            self.prompt += item.prompt
             return
         parts, self._reason = self._reader.finish(item.reason)
         self._stop_reason = item.stop

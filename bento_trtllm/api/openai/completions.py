@@ -11,11 +11,12 @@ from bento_trtllm.api.openai import guides, responses
 from bento_trtllm.api.openai.choices import ResponseHead, UsageCounter
 from bento_trtllm.api.openai.extras import Extras, Wanted
 from bento_trtllm.api.openai.requests import CompletionRequest
-from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling, within
-from bento_trtllm.api.openai.scores import completion_logprobs
+from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling, require, within
+from bento_trtllm.api.openai.scores import completion_logprobs, prompt_logprobs, with_prompt
 from bento_trtllm.generation.fan_out import ChoiceEvent, repeat
 from bento_trtllm.generation.parameters import GenerationRequest
 from bento_trtllm.generation.results import TextDelta, TokenScore
+from bento_trtllm.generation.source import PromptScore
 
 # OpenAI's own default for this route.
 MAX_TOKENS = 16
@@ -34,6 +35,9 @@ class Completions:
     logprobs: int | None
     made: int
     kept: int
+    scored: bool = False
+    """Whether the scores of the prompt are among those of a choice."""
+    prompt_logprobs: int | None = None
 
 
 def read(request: CompletionRequest, model: ServedModel) -> Completions:
@@ -45,8 +49,7 @@ def read(request: CompletionRequest, model: ServedModel) -> Completions:
     if made < n or (made > n and request.stream):
         why = "does not go with stream: nobody knows which is best before all have ended" if made > n else "is below n"
         raise bad_request(f"best_of {why}.", param="best_of")
-    if request.echo and request.logprobs is not None:
-        raise bad_request("echo does not go with logprobs: the engine does not score the prompt.", param="echo")
+    prompt_scores = _prompt_scores(request, model)
     prompts = _prompts(request, model)
     form = guides.read(request)
     grammar = compile_form(form, made * len(prompts)) if form else None
@@ -58,13 +61,34 @@ def read(request: CompletionRequest, model: ServedModel) -> Completions:
     echoes: list[str] = []
     prompt_tokens = 0
     for input_ids, text in prompts:
-        wanted = request.max_tokens or min(MAX_TOKENS, max(context - len(input_ids), 1))
+        wanted = request.max_tokens
+        if wanted is None:
+            wanted = min(MAX_TOKENS, max(context - len(input_ids), 1))
         max_tokens = answer_tokens(wanted, len(input_ids), context, field="max_tokens", prompt_field="prompt")
-        asked = GenerationRequest(input_ids, max_tokens, sampling, Wanted.of(request).any)
+        asked = GenerationRequest(input_ids, max_tokens, sampling, Wanted.of(request).any, prompt_scores)
         requests += repeat(asked, made)
         echoes += [text if request.echo else ""] * made
         prompt_tokens += len(input_ids)
-    return Completions(requests, echoes, prompt_tokens, request.logprobs, made, n)
+    scored = bool(request.echo) and request.logprobs is not None
+    return Completions(requests, echoes, prompt_tokens, request.logprobs, made, n, scored, request.prompt_logprobs)
+
+
+def _prompt_scores(request: CompletionRequest, model: ServedModel) -> int | None:
+    """How many of the likeliest tokens are wanted beside each of the prompt's; None: no scores. Raises APIError."""
+    echoed = request.logprobs if request.echo else None
+    if request.prompt_logprobs is not None:
+        if request.stream:
+            raise bad_request("prompt_logprobs does not go with stream.", param="prompt_logprobs")
+        require(model.manifest, "num_prompt_log_probs", "prompt_logprobs")
+        return max(request.prompt_logprobs, echoed or 0)
+    if request.max_tokens == 0:
+        if not request.echo:
+            raise bad_request("max_tokens is 0: that goes with echo, or with prompt_logprobs.", param="max_tokens")
+        require(model.manifest, "num_prompt_log_probs", "max_tokens", "ask for 1 at least")
+        return echoed or 0
+    if echoed is not None:
+        require(model.manifest, "num_prompt_log_probs", "echo", "it does not score the prompt, so leave out logprobs")
+    return echoed
 
 
 def _prompts(request: CompletionRequest, model: ServedModel) -> list[tuple[list[int], str]]:
@@ -106,17 +130,23 @@ class CompletionStream:
         self._written = [len(text) for text in completions.echoes]
         self._include_usage = include_usage
         prompts = [asked.input_ids for asked in completions.requests]
+        self._prompts: list[list[PromptScore]] = [[] for _ in prompts]
+        self._echoed = [False] * len(prompts)
         self._extras = Extras(wanted, prompts, completions.prompt_tokens)
 
     async def render(self, events: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[responses.Response], None]:
         """The chunks of a response, in the groups in which they come."""
         usage = UsageCounter(self._completions.prompt_tokens, len(self._completions.requests))
         for i, text in enumerate(self._completions.echoes):
-            if text:
+            if text and not self._completions.scored:
                 yield [self._chunk(i, text, None)]
         async with aclosing(events):
             async for i, item in events:
                 group: list[responses.Response]
+                if isinstance(item, TextDelta) and item.prompt:
+                    self._prompts[i] += item.prompt
+                    continue
+                echoed = self._echo(i)
                 if isinstance(item, TextDelta):
                     group = [self._chunk(i, item.text, self._scores(i, item))]
                     self._written[i] += len(item.text)
@@ -129,7 +159,16 @@ class CompletionStream:
                     if self._include_usage and usage.complete:
                         group.append(envelope(self._head, [], usage=usage.usage()))
                 self._extras.add(i, item, group)
-                yield group
+                yield [*echoed, *group]
+
+    def _echo(self, i: int) -> list[responses.Response]:
+        """The prompt with its scores, once, before the first of an answer."""
+        if not self._completions.scored or self._echoed[i]:
+            return []
+        self._echoed[i] = True
+        text, ids = self._completions.echoes[i], self._completions.requests[i].input_ids
+        top = self._completions.logprobs or 0
+        return [self._chunk(i, text, with_prompt(ids, self._prompts[i], (), top, self._model.tokenizer, len(text)))]
 
     def _scores(self, i: int, piece: TextDelta) -> responses.CompletionLogprobs | None:
         top = self._completions.logprobs
@@ -155,6 +194,7 @@ async def collect(
         if isinstance(item, TextDelta):
             answers[i].text += item.text
             answers[i].scores += item.scores
+            answers[i].prompt += item.prompt
         else:
             usage.add(item)
             answers[i].reason, answers[i].stop = item.reason, item.stop
@@ -162,7 +202,7 @@ async def collect(
     for i in _best(completions, answers):
         answer, asked, scores = answers[i], completions.requests[i], None
         if completions.logprobs is not None:
-            scores = completion_logprobs(answer.scores, completions.logprobs, model.tokenizer, 0)
+            scores = _logprobs(completions, i, answer, completions.logprobs, model)
         choice = responses.CompletionChoice(
             index=len(choices),
             text=completions.echoes[i] + answer.text,
@@ -172,6 +212,10 @@ async def collect(
         )
         if asked.token_ids:
             choice.token_ids, choice.prompt_token_ids = answer.ids, asked.input_ids
+        if completions.prompt_logprobs is not None:
+            choice.prompt_logprobs = prompt_logprobs(
+                asked.input_ids, answer.prompt, completions.prompt_logprobs, model.tokenizer
+            )
         choices.append(choice)
     return envelope(head, choices, usage=usage.usage())
 
@@ -182,6 +226,7 @@ class _Answer:
 
     text: str = ""
     scores: list[TokenScore] = field(default_factory=list)
+    prompt: list[PromptScore] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     reason: responses.FinishReason = "stop"
     stop: responses.StopReason = None
@@ -189,6 +234,16 @@ class _Answer:
     def likelihood(self) -> float:
         """By token, so that a short answer is not better for being short."""
         return sum(score.log_prob for score in self.scores) / max(len(self.scores), 1)
+
+
+def _logprobs(
+    completions: Completions, i: int, answer: _Answer, top: int, model: ServedModel
+) -> responses.CompletionLogprobs:
+    """Of an answer, and of the prompt before it, if that is shown."""
+    if not completions.scored:
+        return completion_logprobs(answer.scores, top, model.tokenizer, 0)
+    ids, shown = completions.requests[i].input_ids, len(completions.echoes[i])
+    return with_prompt(ids, answer.prompt, answer.scores, top, model.tokenizer, shown)
 
 
 def _best(completions: Completions, answers: Sequence[_Answer]) -> list[int]:

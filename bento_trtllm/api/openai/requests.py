@@ -8,6 +8,7 @@ from bento_trtllm.api.openai.guides import GuideFields
 from bento_trtllm.api.openai.inert import InertChat, InertSampling
 from bento_trtllm.api.openai.template_fields import TemplateFields
 from bento_trtllm.api.strict import LenientBody, StrictBody
+from bento_trtllm.triton_models.shared.parameters import MOST_SCORES
 
 MAX_CHOICES = 128
 MAX_PROMPTS = 128
@@ -198,6 +199,7 @@ class SamplingFields(GuideFields, InertSampling):
     min_tokens: int | None = Field(None, ge=0)
     ignore_eos: bool | None = None
     return_token_ids: bool | None = None
+    prompt_logprobs: int | None = Field(None, ge=0, le=MOST_SCORES)
     stop_token_ids: Annotated[list[int], Field(max_length=MAX_STOP_IDS)] | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
@@ -209,7 +211,7 @@ class ChatRequest(SamplingFields, TemplateFields, InertChat):
     messages: Annotated[list[Message], Field(fail_fast=True)] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: int | None = Field(None, ge=0, le=MOST_SCORES)
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
@@ -231,7 +233,8 @@ class CompletionRequest(SamplingFields):
         | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
         | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
     )
-    logprobs: int | None = Field(None, ge=0, le=5)
+    max_tokens: int | None = Field(None, ge=0)
+    logprobs: int | None = Field(None, ge=0, le=MOST_SCORES)
     echo: bool | None = None
     suffix: str | None = None
     best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)

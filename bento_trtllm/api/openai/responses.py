@@ -57,6 +57,18 @@ class FunctionCall(Response):
     arguments: str
 
 
+class PromptLogprob(Response):
+    """vLLM's: a token of the prompt, or a likely one in its place. The likeliest has rank 1."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[str, PromptLogprob] | None]
+"""For each token of a prompt, by ids; nothing comes before the first."""
+
+
 class ToolCall(Response):
     """A call of a tool."""
 
@@ -98,14 +110,15 @@ class ChatCompletion(Response):
     choices: list[ChatChoice]
     usage: Usage
     prompt_token_ids: list[int] | None = None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class CompletionLogprobs(Response):
-    """The scores of a completion, in four lists of the same length."""
+    """The scores of a completion, in four lists of the same length. A prompt's first token has none."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 
@@ -119,6 +132,7 @@ class CompletionChoice(Response):
     stop_reason: StopReason = None
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class Completion(Response):

@@ -3,14 +3,16 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from bento_trtllm.api.errors import bad_request
-from bento_trtllm.api.openai.requests import ChatRequest, SamplingFields
+from bento_trtllm.api.openai.requests import CompletionRequest, SamplingFields
 from bento_trtllm.generation.parameters import MAX_TOP_K, Sampling
 from bento_trtllm.grammar.grammar import Grammar
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.tokenizer import TextTooLong
+from bento_trtllm.triton_models.shared.parameters import PARAMETERS
 
 # More digits than any vocabulary has; Python refuses to read numbers of thousands.
 TOKEN_ID = re.compile(r"[0-9]{1,9}")
@@ -26,7 +28,7 @@ def read_sampling(
 ) -> Sampling:
     """How to choose tokens; `top_logprobs` is None where no scores are asked for. Raises APIError."""
     if request.min_p:
-        raise bad_request("min_p is not supported: the engine's Triton model has no such input.", param="min_p")
+        require(manifest, "runtime_min_p", "min_p")
     if request.ignore_eos and grammar:
         raise bad_request("ignore_eos does not go with an answer of a given form.", param="ignore_eos")
     own = request.temperature is not None or request.top_p is not None or request.top_k is not None
@@ -35,6 +37,7 @@ def read_sampling(
     sampling = Sampling(
         temperature=(1.0 if own else defaults.temperature) if request.temperature is None else request.temperature,
         top_p=request.top_p if own else defaults.top_p,
+        min_p=request.min_p or None,
         top_k=min(top_k, MAX_TOP_K) if top_k and top_k > 0 else None,
         seed=None if request.seed is None else request.seed % 2**64,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
@@ -51,14 +54,23 @@ def read_sampling(
         log_probs=top_logprobs is not None,
     )
     if top_logprobs and (top_logprobs > 1 or not _takes_likeliest(sampling)):
-        # The engine scores the token that it took, and no other.
-        field = "top_logprobs" if isinstance(request, ChatRequest) else "logprobs"
-        raise bad_request(
-            f"{field} is {top_logprobs}: the engine gives the score of the chosen token only, so ask for 0, or for 1 "
-            "with temperature 0 and without penalties, bias or a given form.",
-            param=field,
+        field = "logprobs" if isinstance(request, CompletionRequest) else "top_logprobs"
+        require(
+            manifest,
+            "num_top_log_probs",
+            field,
+            "it gives the score of the chosen token only, so ask for 0, or for 1 with temperature 0 and without "
+            "penalties, bias or a given form",
         )
+        sampling = replace(sampling, top_log_probs=top_logprobs)
     return sampling
+
+
+def require(manifest: Manifest, tensor: str, field: str, why: str = "leave it out") -> None:
+    """Raises APIError where the packed engine does not do what a field asks, which travels in this tensor."""
+    row = next(row for row in PARAMETERS if row.tensor == tensor)
+    if not row.done_by(manifest.engine):
+        raise bad_request(f"{field} is not supported by the engine {manifest.engine}: {why}.", param=field)
 
 
 def _takes_likeliest(sampling: Sampling) -> bool:
@@ -103,7 +115,7 @@ def within(context: int, *fields: str) -> Iterator[None]:
 def answer_tokens(wanted: int | None, prompt: int, context: int, *, field: str, prompt_field: str) -> int:
     """How long an answer may be: what was asked for, or what the context holds. Raises APIError."""
     if prompt + (wanted or 1) <= context:
-        return wanted or context - prompt
+        return context - prompt if wanted is None else wanted
     answer = f" and {wanted} in the answer ({field})" if wanted else ""
     raise bad_request(
         f"This model's maximum context length is {context} tokens, prompt and answer together, and you asked for "

@@ -1,19 +1,29 @@
-"""Log probabilities of tokens, as OpenAI's API shows them."""
+"""Log probabilities of tokens, as OpenAI's API shows them, and vLLM's of a prompt (0.11, outputs and logprobs.py)."""
 
 from collections.abc import Sequence
 
-from bento_trtllm.api.openai.responses import ChoiceLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
+from bento_trtllm.api.openai.responses import (
+    ChoiceLogprobs,
+    CompletionLogprobs,
+    PromptLogprob,
+    PromptLogprobs,
+    TokenLogprob,
+    TopLogprob,
+)
 from bento_trtllm.generation.results import TokenScore
+from bento_trtllm.generation.source import PromptScore
 from bento_trtllm.text.tokenizer import PromptTokenizer
 
 
 def chat_logprobs(scores: Sequence[TokenScore], top: int, tokenizer: PromptTokenizer) -> ChoiceLogprobs:
-    """A chat's scores. `top` is 0 or 1: the likeliest token is then the one that was taken."""
+    """A chat's scores, with so many of the likeliest tokens; where the engine gives none, that is the taken one."""
     content = []
     for score in scores:
-        raw = tokenizer.token_bytes(score.token)
-        entry = TopLogprob(token=raw.decode("utf-8", "replace"), logprob=score.log_prob, bytes=list(raw))
-        content.append(TokenLogprob(**dict(entry), top_logprobs=[entry] * top))
+        likeliest = score.top or [(score.token, score.log_prob)]
+        own = _entry(score.token, score.log_prob, tokenizer)
+        # The answer shows no control tokens; one that could have stood there has its name.
+        others = [_entry(token, value, tokenizer, named=token != score.token) for token, value in likeliest[:top]]
+        content.append(TokenLogprob(**dict(own), top_logprobs=others))
     return ChoiceLogprobs(content=content, refusal=None)
 
 
@@ -21,11 +31,74 @@ def completion_logprobs(
     scores: Sequence[TokenScore], top: int, tokenizer: PromptTokenizer, offset: int
 ) -> CompletionLogprobs:
     """A completion's scores; `offset` is the number of characters before the first of them."""
-    tokens = [tokenizer.token_bytes(score.token).decode("utf-8", "replace") for score in scores]
-    offsets = []
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token)
-    values = [score.log_prob for score in scores]
-    likeliest = [{token: value} for token, value in zip(tokens, values, strict=True)] if top else None
-    return CompletionLogprobs(tokens=tokens, token_logprobs=values, top_logprobs=likeliest, text_offset=offsets)
+    found = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[] if top else None, text_offset=[])
+    for score in scores:
+        offset = _add(found, score, top, tokenizer, offset)
+    return found
+
+
+def with_prompt(
+    ids: Sequence[int],
+    prompt: Sequence[PromptScore],
+    answer: Sequence[TokenScore],
+    top: int,
+    tokenizer: PromptTokenizer,
+    offset: int,
+) -> CompletionLogprobs:
+    """The scores of an echoed prompt, whose text has `offset` characters, and of the answer's tokens behind it."""
+    found = CompletionLogprobs(
+        tokens=[_text(ids[0], tokenizer)], token_logprobs=[None], top_logprobs=[None] if top else None, text_offset=[0]
+    )
+    at = _width(ids[0], tokenizer)
+    for token, score in zip(ids[1:], prompt, strict=True):
+        at = _add(found, TokenScore(token, score.log_prob, score.top), top, tokenizer, at)
+    for each in answer:
+        offset = _add(found, each, top, tokenizer, offset)
+    return found
+
+
+def prompt_logprobs(
+    ids: Sequence[int], scores: Sequence[PromptScore], top: int, tokenizer: PromptTokenizer
+) -> PromptLogprobs:
+    """A prompt's scores, the token's own after the likeliest if it is none of them."""
+    found: PromptLogprobs = [None]
+    for token, score in zip(ids[1:], scores, strict=True):
+        ranked = {other: (value, rank) for rank, (other, value) in enumerate(score.top[:top], 1)}
+        ranked.setdefault(token, (score.log_prob, score.rank))
+        found.append(
+            {
+                str(other): PromptLogprob(logprob=value, rank=rank, decoded_token=_text(other, tokenizer))
+                for other, (value, rank) in ranked.items()
+            }
+        )
+    return found
+
+
+def _add(found: CompletionLogprobs, score: TokenScore, top: int, tokenizer: PromptTokenizer, offset: int) -> int:
+    """Append a token's score; where the next token's text begins."""
+    text = _text(score.token, tokenizer)
+    found.tokens.append(text)
+    found.token_logprobs.append(score.log_prob)
+    if found.top_logprobs is not None:
+        # Tokens can have one text, as parts of characters do: the likeliest of them counts.
+        likeliest: dict[str, float] = {}
+        for token, value in (*score.top[:top], (score.token, score.log_prob)):
+            likeliest.setdefault(_text(token, tokenizer), value)
+        found.top_logprobs.append(likeliest)
+    found.text_offset.append(offset)
+    return offset + _width(score.token, tokenizer)
+
+
+def _entry(token: int, log_prob: float, tokenizer: PromptTokenizer, *, named: bool = False) -> TopLogprob:
+    raw = tokenizer.token_bytes(token, named=named)
+    return TopLogprob(token=raw.decode("utf-8", "replace"), logprob=log_prob, bytes=list(raw))
+
+
+def _text(token: int, tokenizer: PromptTokenizer) -> str:
+    """Control tokens by their names."""
+    return tokenizer.token_bytes(token, named=True).decode("utf-8", "replace")
+
+
+def _width(token: int, tokenizer: PromptTokenizer) -> int:
+    """Characters of a token in the text, which shows no control tokens."""
+    return len(tokenizer.token_bytes(token).decode("utf-8", "replace"))

@@ -17,6 +17,9 @@ from bento_trtllm.triton_models.shared.words import join_words
 MODEL = "tensorrt_llm"
 IDS = "output_ids"
 SCORES = "output_log_probs"
+TOP_IDS, TOP_SCORES = "top_token_ids", "top_log_probs"
+PROMPT_SCORES, PROMPT_RANKS = "prompt_log_probs", "prompt_ranks"
+PROMPT_TOP_IDS, PROMPT_TOP_SCORES = "prompt_top_token_ids", "prompt_top_log_probs"
 NO_NAMES: Mapping[str, str] = {}
 
 Packed = tuple[Sequence[int], bytes]
@@ -84,7 +87,13 @@ def encode(
     for in every request.
     """
     message = pb.ModelInferRequest(model_name=MODEL)
-    for name in (*outputs, SCORES) if request.log_probs else outputs:
+    if request.log_probs:
+        outputs = (*outputs, SCORES)
+    if request.top_log_probs:
+        outputs = (*outputs, TOP_IDS, TOP_SCORES)
+    if request.prompt_log_probs is not None:
+        outputs = (*outputs, PROMPT_SCORES, PROMPT_RANKS, PROMPT_TOP_IDS, PROMPT_TOP_SCORES)
+    for name in outputs:
         message.outputs.add(name=name)
     add, append = message.inputs.add, message.raw_input_contents.append
     for tensor, dtype, value_of, pack, omitted_if_empty in SENT:

@@ -21,6 +21,7 @@ from bento_trtllm.generation.deadlines import Watch
 from bento_trtllm.generation.errors import GenerationError
 from bento_trtllm.generation.source import TokenBatch
 from bento_trtllm.triton.wire.codec import IDS, SCORES
+from bento_trtllm.triton.wire.scores import FurtherScores
 from bento_trtllm.triton_models.shared.pacing import Pace
 
 # A chunk costs the gateway some 200 µs, so all streams together take a third of a core.
@@ -57,6 +58,7 @@ class Inbox:
         self._messages: list[bytes] = []
         self._ids = array("i")
         self._log_probs = array("f")
+        self._further = FurtherScores()
         self._arrived = asyncio.Event()
         self._final = self._gave = False
         self._error: GenerationError | None = None
@@ -78,13 +80,15 @@ class Inbox:
         loop = asyncio.get_running_loop()
         due = 0.0
         while True:
-            while not (self._messages or self._ids or self._final or self._error):
+            while not (self._messages or self._ids or self._further.has_prompt or self._final or self._error):
                 self._arrived.clear()
                 await self._arrived.wait()
             if (early := due - loop.time()) > 0:
                 await asyncio.sleep(early)
             self._read()
-            if self._ids:
+            if self._further.has_prompt:
+                yield TokenBatch((), prompt=self._further.take_prompt())
+            elif self._ids:
                 due = loop.time() + PACE.gap_s(self._streams())
                 self._gave = True
                 yield self._take()
@@ -118,9 +122,10 @@ class Inbox:
 
     def _take(self) -> TokenBatch:
         """The oldest tokens, as many as fit into one chunk."""
+        tops = self._further.take_tops(min(len(self._ids), MOST_TOKENS), len(self._ids))
         ids, self._ids = self._ids[:MOST_TOKENS], self._ids[MOST_TOKENS:]
         log_probs, self._log_probs = self._log_probs[:MOST_TOKENS], self._log_probs[MOST_TOKENS:]
-        return TokenBatch(ids, log_probs)
+        return TokenBatch(ids, log_probs, tops)
 
     def _read(self) -> None:
         """Read the messages: tokens (output_ids, int32 [1, 1, n]), an error, or the final response."""
@@ -136,11 +141,9 @@ class Inbox:
             if self._alone:  # looking at names costs a microsecond
                 ids = contents[0] if contents else b""
             else:
-                for output, raw in zip(response.outputs, contents, strict=False):
-                    if output.name == IDS:
-                        ids = raw
-                    elif output.name == SCORES:
-                        scores = raw
+                found = {output.name: raw for output, raw in zip(response.outputs, contents, strict=False)}
+                ids, scores = found.get(IDS, b""), found.get(SCORES, b"")
+                self._further.add(found)
             self._ids.frombytes(ids)
             if ids and scores:
                 # The last ones, a float32 for each int32: TensorRT-LLM may repeat those of earlier tokens.

@@ -22,6 +22,9 @@ def check(request: EngineRequest, guessed: int) -> None:
         raise RequestError(
             "bad_words_list", "bad_words_list does not go with presence_penalty or frequency_penalty on OpenVINO."
         )
+    if request.sequences > 1 and (request.top_log_probs or request.prompt_log_probs is not None):
+        tensor = "num_top_log_probs" if request.top_log_probs else "num_prompt_log_probs"
+        raise RequestError(tensor, f"{tensor} does not go with num_return_sequences on OpenVINO: send one a request.")
     if request.guide:
         _check_guided(request)
 

@@ -20,6 +20,7 @@ from metrics import EngineMetrics
 from reply import Reply
 from request import EngineRequest, RequestReader
 from room import Room
+from scorer import Scorer
 from settings import BLOCK_TOKENS, EngineSettings
 
 # A request that arrives during a step waits no longer than this for Python's lock after it.
@@ -43,6 +44,7 @@ class TritonPythonModel:
         properties = settings.precisions.properties()
         if threads := settings.inference_threads():
             properties["INFERENCE_NUM_THREADS"] = threads
+        self._scorer = Scorer(settings.engine_dir, dict(properties), log.error)
         if settings.prompt_lookup:
             properties["prompt_lookup"] = True
         engine = str(settings.engine_dir)
@@ -76,12 +78,18 @@ class TritonPythonModel:
         # The compiler may wait for the batcher, which lets it go.
         self._batcher.close()
         self._guides.close()
+        self._scorer.close()
         self._metrics.close()
 
     def _submit(self, request: EngineRequest, reply: Reply, name: str) -> None:
         check(request, self._guessed)
+        if request.top_log_probs or request.prompt_log_probs is not None:
+            reply = self._scorer.take(request, reply, name)
+            if not request.max_tokens:
+                return
         (self._guides if request.guide else self._batcher).submit(request, reply, name)
 
     def _stop(self, name: str) -> None:
         self._guides.stop(name)
         self._batcher.stop(name)
+        self._scorer.stop(name)

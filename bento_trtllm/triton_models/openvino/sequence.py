@@ -21,6 +21,8 @@ STOP = genai.GenerationFinishReason.STOP
 WORDS = 3
 """Most of the last tokens that must have been there before, for what followed them then to be guessed."""
 NONE = genai.GenerationFinishReason.NONE
+# 1 leaves the likeliest token alone, and those that are as likely; OpenVINO GenAI takes what is below (2026.4.1).
+MOST_MIN_P = 1 - 2**-24
 
 
 def structure(guide: Guide) -> genai.StructuredOutputConfig:
@@ -66,6 +68,7 @@ class Sequence:
         if request.sampled:
             config.temperature = request.temperature
             config.top_p = request.top_p
+            config.min_p = min(request.min_p, MOST_MIN_P)
             if request.top_k:
                 config.top_k = request.top_k
             config.rng_seed = (self.seed + len(self.tokens)) % 2**64

@@ -17,9 +17,9 @@ from tensorrt_llm.llmapi import GuidedDecodingParams
 
 NO_TOKEN = -1
 """As an end: no token is it. None would be the tokenizer's own."""
-UNHEEDED = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "bad_words": ()}
+UNHEEDED = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "min_p": 0.0, "bad_words": ()}
 """Of a request, with what asks for nothing: what the sampler ignores that goes with speculation."""
-TENSORS = {"bad_words": "bad_words_list"}
+TENSORS = {"bad_words": "bad_words_list", "min_p": "runtime_min_p"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ def _choice(request: EngineRequest, sequence: int) -> dict[str, Any]:
         chosen["top_k"] = request.top_k
     if request.top_p < 1 or not request.top_k:
         chosen["top_p"] = request.top_p
+    if request.min_p:
+        chosen["min_p"] = request.min_p
     return chosen
 
 

@@ -16,12 +16,31 @@ from pacing import Pace
 
 
 @dataclass
+class Scores:
+    """Of some tokens: each one's log probability and rank (1 is the likeliest), and the likeliest at its place."""
+
+    log_probs: list[float] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)
+    top_ids: list[list[int]] = field(default_factory=list)
+    top_log_probs: list[list[float]] = field(default_factory=list)
+
+    def add(self, other: Scores) -> None:
+        """Append those of the tokens behind."""
+        self.log_probs += other.log_probs
+        self.ranks += other.ranks
+        self.top_ids += other.top_ids
+        self.top_log_probs += other.top_log_probs
+
+
+@dataclass
 class Piece:
-    """Tokens of one sequence that go into one response."""
+    """Tokens of one sequence that go into one response; `scores` of these, `prompt` of some of the prompt's."""
 
     index: int
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
+    scores: Scores | None = None
+    prompt: Scores | None = None
     cum_log_prob: float = 0.0
     finished: bool = False
 

@@ -18,11 +18,16 @@ from dataclasses import dataclass
 INT32_MAX = 2**31 - 1
 FIRST = "0.10.0"
 """The first TensorRT-LLM that was read."""
+OWN = "99.0.0"
+"""Of no TensorRT-LLM: NVIDIA's backend is no longer made, and never had it."""
+MOST_SCORES = 20
+"""How many of the likeliest tokens a request may ask for at each place: OpenAI's bound."""
 EVERY: tuple[str, ...] = ()
 NVIDIA = ("tensorrt",)
 GPU = ("tensorrt", "pytorch")
 OURS = ("openvino", "pytorch")
 PYTORCH = ("pytorch",)
+CPU = ("openvino",)
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ PARAMETERS = (
         (),
         "max_tokens",
         ("max_tokens", "max_completion_tokens"),
-        low=1,
+        low=0,
         high=INT32_MAX,
         required=True,
     ),
@@ -101,6 +106,7 @@ PARAMETERS = (
     Parameter("temperature", "FP32", (), "temperature", ("temperature",), default=1.0, low=0.0, high=1e6),
     Parameter("runtime_top_k", "INT32", (), "top_k", ("top_k",), default=0, low=0, high=INT32_MAX),
     Parameter("runtime_top_p", "FP32", (), "top_p", ("top_p",), default=0.0, low=0.0, high=1.0),
+    Parameter("runtime_min_p", "FP32", (), "min_p", ("min_p",), OURS, OWN, default=0.0, low=0.0, high=1.0),
     Parameter("runtime_top_p_min", "FP32", engines=NVIDIA, default=1e-6),
     Parameter("runtime_top_p_decay", "FP32", engines=NVIDIA, default=1.0),
     Parameter("runtime_top_p_reset_ids", "INT32", engines=NVIDIA, default=-1),
@@ -143,6 +149,31 @@ PARAMETERS = (
     ),
     # How the answer comes.
     Parameter("return_log_probs", "BOOL", (), "log_probs", ("logprobs", "top_logprobs"), default=False),
+    # How many of the likeliest tokens come with each token of the answer, and of the prompt; -1: no scores at all.
+    Parameter(
+        "num_top_log_probs",
+        "INT32",
+        (),
+        "top_log_probs",
+        ("top_logprobs", "logprobs"),
+        CPU,
+        OWN,
+        default=0,
+        low=0,
+        high=MOST_SCORES,
+    ),
+    Parameter(
+        "num_prompt_log_probs",
+        "INT32",
+        (),
+        "prompt_log_probs",
+        ("prompt_logprobs", "echo"),
+        CPU,
+        OWN,
+        default=-1,
+        low=-1,
+        high=MOST_SCORES,
+    ),
     Parameter("return_context_logits", "BOOL", engines=NVIDIA, default=False),
     Parameter("return_generation_logits", "BOOL", engines=NVIDIA, default=False),
     Parameter("exclude_input_in_output", "BOOL", since="0.14.0"),
@@ -161,6 +192,14 @@ OUTPUTS = (
     Output("sequence_index", "INT32", since="0.14.0"),
     Output("num_input_tokens", "INT32", since="1.3.0"),
     Output("num_output_tokens", "INT32", since="1.3.0"),
+    # For each token of output_ids, the likeliest at its place.
+    Output("top_token_ids", "INT32", (-1, -1, -1), since=OWN),
+    Output("top_log_probs", "FP32", (-1, -1, -1), since=OWN),
+    # For each token of the prompt but the first: its own score and rank (1 is the likeliest), and the likeliest there.
+    Output("prompt_log_probs", "FP32", (-1,), since=OWN),
+    Output("prompt_ranks", "INT32", (-1,), since=OWN),
+    Output("prompt_top_token_ids", "INT32", (-1, -1), since=OWN),
+    Output("prompt_top_log_probs", "FP32", (-1, -1), since=OWN),
 )
 
 API_FIELDS = {row.tensor: row.api[0] for row in (*PARAMETERS, *OUTPUTS) if row.api}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from faults import INVALID_REQUEST, Fault
-from outbox import Piece
+from outbox import Piece, Scores
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -62,5 +62,23 @@ class Reply:
                 return np.array([[self.input_tokens]], np.int32)
             case "sequence_index":
                 return np.array([[piece.index]], np.int32)
+            case "top_token_ids" | "top_log_probs":
+                return _top(name, piece.scores)[np.newaxis, np.newaxis]
+            case "prompt_log_probs":
+                return np.array([piece.prompt.log_probs if piece.prompt else []], np.float32)
+            case "prompt_ranks":
+                return np.array([piece.prompt.ranks if piece.prompt else []], np.int32)
+            case "prompt_top_token_ids" | "prompt_top_log_probs":
+                return _top(name, piece.prompt)[np.newaxis]
             case _:  # batch_index, the last of the model's outputs: a request has one prompt
                 return np.array([[0]], np.int32)
+
+
+def _top(name: str, scores: Scores | None) -> np.ndarray[Any, Any]:
+    """The likeliest tokens' ids, or their log probabilities: [tokens, so many]."""
+    values: Any = ()
+    ids = name.endswith("ids")
+    if scores and scores.log_probs:
+        values = scores.top_ids if ids else scores.top_log_probs
+    dtype = np.int32 if ids else np.float32
+    return np.array(values, dtype) if len(values) else np.empty((0, 0), dtype)

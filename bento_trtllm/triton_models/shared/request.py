@@ -38,6 +38,7 @@ class EngineRequest:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -45,6 +46,10 @@ class EngineRequest:
     min_tokens: int = 0
     sequences: int = 1
     log_probs: bool = False
+    top_log_probs: int = 0
+    """How many of the likeliest tokens come with each token of the answer."""
+    prompt_log_probs: int | None = None
+    """How many come with each token of the prompt, beside its own score; None: no scores."""
     guide: Guide | None = None
     embedding_bias: npt.NDArray[np.float32] | None = None
     """[vocabulary], added to the logits."""
@@ -88,6 +93,11 @@ class RequestReader:
         prompt = self._prompt(values["input_ids"], values["input_lengths"])
         if values["request_output_len"] is None:
             raise RequestError("request_output_len", "request_output_len is missing.")
+        scored = values["num_prompt_log_probs"]
+        if values["request_output_len"] == 0 and scored < 0:
+            raise RequestError(
+                "request_output_len", "request_output_len is 0: that goes with num_prompt_log_probs only."
+            )
         temperature, top_k, top_p = values["temperature"], values["runtime_top_k"], values["runtime_top_p"]
         end_id, exclude = values["end_id"], values["exclude_input_in_output"]
         request = EngineRequest(
@@ -102,6 +112,7 @@ class RequestReader:
             temperature=temperature,
             top_k=top_k,
             top_p=top_p or 1.0,
+            min_p=values["runtime_min_p"],
             repetition_penalty=values["repetition_penalty"],
             presence_penalty=values["presence_penalty"],
             frequency_penalty=values["frequency_penalty"],
@@ -109,6 +120,8 @@ class RequestReader:
             min_tokens=values["min_tokens"],
             sequences=values["num_return_sequences"],
             log_probs=values["return_log_probs"],
+            top_log_probs=values["num_top_log_probs"],
+            prompt_log_probs=scored if scored >= 0 else None,
             guide=read_guide(
                 values["guided_decoding_guide_type"] or "", values["guided_decoding_guide"] or "", self.title
             ),

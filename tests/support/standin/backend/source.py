@@ -75,6 +75,8 @@ def order(request: Request, max_tokens: int, limits: Limits) -> Order:
         temperature=1.0 if temperature is None else temperature,
         top_k=int(top_k),
         top_p=top_p or 1.0,
+        # Of the LLM API alone: the backend has no such tensor.
+        min_p=value.get("runtime_min_p") or 0.0,
         repetition_penalty=value["repetition_penalty"] or 1.0,
         presence_penalty=value["presence_penalty"] or 0.0,
         frequency_penalty=value["frequency_penalty"] or 0.0,

@@ -325,6 +325,7 @@ def _request(prompt: list[int], params: Any, streaming: bool, heeded: bool, ends
             **{name: getattr(params, name) for name in names},
             "runtime_top_k": params.top_k,
             "runtime_top_p": params.top_p,
+            "runtime_min_p": params.min_p if heeded else None,
         },
         flags={
             "return_log_probs": params.logprobs is not None,
