@@ -147,6 +147,49 @@ assert here(messages=[*turns, {"role": "user", "content": "Say hello in Japanese
 """,
     ),
     Client(
+        "lm-eval",
+        "multiple choice and perplexity by local-completions, against the reference's numbers",
+        f"TOKENIZER = {str(ROOT / 'assets' / 'demo-llama')!r}\n"
+        """
+import json, math, os, pathlib, tempfile
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", OPENAI_API_KEY="x")
+HEAD = "<|start_header_id|>%s<|end_header_id|>\\n\\n"
+ASKED = HEAD % "user" + "{{q}}<|eot_id|>" + HEAD % "assistant"
+ANSWERS = {
+    "Say hello in French": "Bonjour ! Enchanté de faire votre connaissance.",
+    "Say hello in Japanese": "こんにちは！はじめまして。",
+    "Define superconductor": "A superconductor is a material that, below a certain temperature,",
+}
+# By bento_trtllm/engines/openvino/reference.py in f32: the mean of the answers' log probabilities, and the texts'.
+LIKELIHOOD, PERPLEXITY = -0.01436, 6.8606
+with tempfile.TemporaryDirectory() as folder:
+    os.environ["HF_HOME"] = folder
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+    def add(name, rows, lines):
+        file = pathlib.Path(folder, name + ".jsonl")
+        file.write_text("".join(json.dumps(row) + "\\n" for row in rows))
+        data = f"task: {name}\\ndataset_path: json\\ndataset_kwargs: {{data_files: {{test: {file}}}}}\\n"
+        file.with_suffix(".yaml").write_text(data + "test_split: test\\n" + lines)
+    said = list(ANSWERS.values())
+    rows = [{"q": q, "choices": said, "right": i} for i, q in enumerate(ANSWERS)]
+    ask = f"doc_to_text: {json.dumps(ASKED)}\\ntarget_delimiter: ''\\n"
+    add("choose", rows, "output_type: multiple_choice\\n" + ask + "doc_to_choice: choices\\ndoc_to_target: right\\n")
+    rolling = "output_type: loglikelihood_rolling\\ndoc_to_text: ''\\ndoc_to_target: '{{text}}'\\n"
+    add("text", [{"text": text} for text in said], rolling + "metric_list: [{metric: byte_perplexity}]\\n")
+    here = {"model": model, "base_url": url + "/v1/completions", "tokenizer": TOKENIZER, "num_concurrent": 3}
+    tasks = TaskManager(include_path=folder, include_defaults=False)
+    found = lm_eval.simple_evaluate(
+        "local-completions", here, tasks=["choose", "text"], task_manager=tasks, bootstrap_iters=0
+    )
+right = [sample["filtered_resps"][sample["doc"]["right"]] for sample in found["samples"]["choose"]]
+likelihood, perplexity = sum(ll for ll, _ in right) / 3, found["results"]["text"]["byte_perplexity,none"]
+assert found["results"]["choose"]["acc,none"] == 1 and all(greedy for _, greedy in right)
+assert abs(likelihood - LIKELIHOOD) < 0.05 and abs(perplexity / PERPLEXITY - 1) < 0.03, (likelihood, perplexity)
+""",
+        "lm-eval[api] transformers",
+    ),
+    Client(
         "ai",
         "Vercel's, by Responses: text, a stream, an object, a tool and its result",
         """

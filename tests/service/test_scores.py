@@ -138,8 +138,8 @@ def test_a_stream_of_echo_and_scores_is_the_whole(client: OpenAI) -> None:
     asked: Any = {"model": MODEL, "prompt": LONG, "echo": True, "logprobs": 2, "max_tokens": 5, "temperature": 0}
     whole = client.completions.create(**asked).choices[0]
     parts = [chunk.choices[0] for chunk in client.completions.create(**asked, stream=True)]
-    assert "".join(part.text for part in parts) == whole.text
-    for key, values in (whole.logprobs or {}).model_dump().items():
+    assert "".join(part.text for part in parts) == whole.text and whole.logprobs
+    for key, values in whole.logprobs.model_dump().items():
         assert [value for part in parts if part.logprobs for value in getattr(part.logprobs, key)] == values, key
 
 

@@ -34,6 +34,10 @@ TOLD = "The engine failed: see the server's log."
             "The packed engine has no guided decoding: leave out response_format, and tool_choice if it names or "
             "requires a function.",
         ),
+        (
+            "[request id: <id_unknown>] unexpected inference input 'runtime_min_p' for model 'tensorrt_llm'",
+            "The packed model has no tensor runtime_min_p, which this request needs: pack it again.",
+        ),
         ("invalid request: temperature is -1.0: it must lie between 0.0 and 1000000.0.", None),
     ],
 )

@@ -49,6 +49,11 @@ FAULTS = (
         "a function.",
         "guided_decoding_guide",
     ),
+    # Triton's core, for a tensor that the packed model lacks (infer_request.cc): it was packed before there was one.
+    Wording(
+        re.compile(r"unexpected inference input '(\w+)' for model"),
+        "The packed model has no tensor {}, which this request needs: pack it again.",
+    ),
     # From our own engine, packed before its errors had codes.
     Wording(re.compile(r"^invalid request: (.*)", re.DOTALL), "{}"),
 )
