@@ -44,7 +44,7 @@ class TritonPythonModel:
         properties = settings.precisions.properties()
         if threads := settings.inference_threads():
             properties["INFERENCE_NUM_THREADS"] = threads
-        self._scorer = Scorer(settings.engine_dir, dict(properties), log.error)
+        computed = dict(properties)
         if settings.prompt_lookup:
             properties["prompt_lookup"] = True
         engine = str(settings.engine_dir)
@@ -59,6 +59,7 @@ class TritonPythonModel:
             pipeline, check_s, settings.response_pace, log.error, self._metrics.update, room, self._guessed
         )
         self._guides = GuideCompiler(tokenizer, settings.vocab_size, self._batcher.submit, self._batcher.between_steps)
+        self._scorer = Scorer(settings.engine_dir, computed, log.error)
         reader = RequestReader(
             engine="openvino",
             title="OpenVINO",
