@@ -47,7 +47,7 @@ class Sequence:
     _handle: genai.GenerationHandle | None = None
     _banned: frozenset[int] = frozenset()
 
-    def submit(self, pipeline: genai.ContinuousBatchingPipeline, request_id: int, guessed: int) -> None:
+    def submit(self, pipeline: genai.ContinuousBatchingPipeline, request_id: int, guessed: int = 0) -> None:
         """Enter the batch, for the first time or with the tokens so far. Raises RuntimeError if refused.
 
         `guessed` tokens a step come from what followed the last words before, in a pipeline that does so.
