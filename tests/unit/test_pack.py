@@ -118,7 +118,7 @@ def test_packs_a_directory(desk: Desk, tiny: Path) -> None:
     }  # fmt: skip
     assert {file.name for file in (path / "engine").iterdir()} == {
         "openvino_model.xml", "openvino_model.bin", "openvino_detokenizer.xml", "openvino_detokenizer.bin",
-        "config.json",
+        "config.json", "proof.json",
     }  # fmt: skip
     for file in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         assert (path / "tokenizer" / file).read_bytes() == (tiny / file).read_bytes()
