@@ -194,7 +194,7 @@ def test_time_limit() -> None:
 
 def test_probes_and_metrics() -> None:
     """The service's own words for /readyz and /metrics."""
-    look = "service.py, __is_ready__ and __metrics__; tests/service/test_probes.py, test_metrics.py"
+    look = "service.py, __is_ready__ and __metrics__; tests/service/test_pod.py, test_metrics.py"
     expect(bentoml_app.ServiceAppFactory.readyz, "await self._service_instance.__is_ready__()", look=look)
     expect(
         bentoml_app.ServiceAppFactory.metrics, '"__metrics__"', 'await func(metrics_content.decode("utf-8"))', look=look
