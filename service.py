@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from bento_trtllm.api.access import Access
 from bento_trtllm.api.anthropic.errors import AnthropicErrors
-from bento_trtllm.api.aside import take_short_turns
+from bento_trtllm.api.threads import take_short_turns
 from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.browsers import Browsers, cors
 from bento_trtllm.api.envelope import Envelope

@@ -22,7 +22,7 @@ from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.client import Client
 from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.engine_profile import EngineProfile
-from bento_trtllm.generation.errors import EngineUnavailable, LineFull
+from bento_trtllm.generation.errors import EngineUnavailable, QueueFull
 from bento_trtllm.generation.generator import Generator
 from bento_trtllm.generation.parameters import GenerationRequest, Sampling
 from bento_trtllm.generation.slots import OwnSlots
@@ -203,10 +203,10 @@ class LLM:
             self._client.cut(reason)
 
     def check_room(self, client: Client) -> None:
-        """Raise LineFull for a request that would find no place in line."""
+        """Raise QueueFull for a request that would find no place in line."""
         try:
             self.admission.refuse_early(client)
-        except LineFull as error:
+        except QueueFull as error:
             self._telemetry.refused(error.kind)
             raise
 

@@ -8,7 +8,7 @@ from bento_trtllm.api.addresses import network
 from bento_trtllm.api.asgi import Scope
 from bento_trtllm.api.errors import APIError, describe
 from bento_trtllm.generation.client import Client
-from bento_trtllm.generation.errors import LineFull
+from bento_trtllm.generation.errors import QueueFull
 from bento_trtllm.keys.key import UNNAMED, Key
 from bento_trtllm.keys.keyring import Keyring, now
 from bento_trtllm.keys.ledger import Account, Ledger
@@ -33,7 +33,7 @@ class Access:
         *,
         open_metrics: bool = False,
     ) -> None:
-        """`room` raises LineFull where there is none for another request of a client."""
+        """`room` raises QueueFull where there is none for another request of a client."""
         self.keyring = keyring
         self._ledger = ledger
         self._admin_key = admin_key.encode()
@@ -51,7 +51,7 @@ class Access:
         if scope["method"] == "POST" and scope["path"] in routes.ANSWERS:
             try:
                 self._room(client)
-            except LineFull as error:
+            except QueueFull as error:
                 raise describe(error) from error
             if account and (reached := account.enter()):
                 raise rates.exceeded(account.key.name, reached, account.allowances())

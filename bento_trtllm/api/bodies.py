@@ -6,8 +6,8 @@ from typing import Any
 
 from bento_trtllm.api import census, json_body, sse
 from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send, respond
-from bento_trtllm.api.aside import aside
 from bento_trtllm.api.errors import APIError
+from bento_trtllm.api.threads import in_thread
 from bento_trtllm.metrics import routes
 
 Check = Callable[[Any], Any]
@@ -46,7 +46,7 @@ class DecodedBodies:
                 if len(body) <= census.SMALL:
                     decoded = json_body.read(body)
                 else:
-                    decoded = await aside(partial(_read_large, body))
+                    decoded = await in_thread(partial(_read_large, body))
                 if check := self._checks.get(scope["path"]):
                     checked = check(decoded)
                     if checked is not decoded:

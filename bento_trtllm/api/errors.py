@@ -15,7 +15,7 @@ from bento_trtllm.generation.errors import (
     EngineUnavailable,
     GenerationError,
     InvalidRequest,
-    LineFull,
+    QueueFull,
     RequestRefused,
     WaitedTooLong,
 )
@@ -96,7 +96,7 @@ TABLE = (
     Row(InvalidRequest, 400),
     Row(TextTooLong, 400),
     Row(CheckpointError, 400),  # a chat template refused the messages: other ones end the service before it serves
-    Row(LineFull, 429),
+    Row(QueueFull, 429),
     Row(WaitedTooLong, 503, {"Retry-After": "5"}),
     # The next request of this client is for another server.
     Row(Draining, 503, {"Retry-After": "10", "Connection": "close"}),
@@ -130,7 +130,7 @@ def describe(error: Exception) -> APIError:
         return failed()
     kind = error.kind if isinstance(error, GenerationError) else InvalidRequest.kind
     told = APIError(row.status, kind, str(error), dict(row.headers))
-    if isinstance(error, LineFull):
+    if isinstance(error, QueueFull):
         told.headers["Retry-After"] = str(error.retry_s)
     if isinstance(error, TextTooLong):
         told.message += " That is more than this model's maximum context length."

@@ -10,10 +10,10 @@ import bentoml
 from pydantic import BaseModel, ValidationError
 
 from bento_trtllm.api import faults, sse
-from bento_trtllm.api.aside import aside
 from bento_trtllm.api.errors import APIError, StreamCut, bad_request, describe
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.routing import named
+from bento_trtllm.api.threads import in_thread
 from bento_trtllm.generation.parameters import GenerationRequest, Sampling
 from bento_trtllm.generation.results import Finish, TextDelta, TokenCounts
 
@@ -75,7 +75,7 @@ async def respond(model: ServedModel, request: GenerateBody, context: bentoml.Co
         model = named(context.request.scope, model, request.model or model.name)
         encode = partial(model.template.prompt, request.prompt, request.system_prompt)
         long = len(request.prompt) + len(request.system_prompt) > LONG_PROMPT
-        input_ids = await aside(encode) if long else encode()
+        input_ids = await in_thread(encode) if long else encode()
         stream = model.generator.stream(GenerationRequest(input_ids, request.max_tokens, request.sampling))
         async with aclosing(stream) as items:
             async for item in items:

@@ -8,10 +8,10 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
 from bento_trtllm.api.access import KEY
-from bento_trtllm.api.aside import aside
 from bento_trtllm.api.bodies import DECODED
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.model import ServedModel
+from bento_trtllm.api.threads import in_thread
 from bento_trtllm.keys.key import Key
 
 Result = TypeVar("Result")
@@ -89,4 +89,4 @@ async def off_loop(request: Request, work: Callable[[], Result], long: int) -> R
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) <= long:
         return work()
-    return await aside(work)
+    return await in_thread(work)

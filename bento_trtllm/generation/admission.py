@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from bento_trtllm.generation.client import CLIENT, Client
-from bento_trtllm.generation.errors import Draining, GenerationError, LineFull, WaitedTooLong
+from bento_trtllm.generation.errors import Draining, GenerationError, QueueFull, WaitedTooLong
 from bento_trtllm.generation.slots import Slots, Standing
 
 LONGEST_RETRY_S = 30.0
@@ -79,7 +79,7 @@ class Admission:
         return self._slots.standings()
 
     def refuse_early(self, client: Client) -> None:
-        """Raise LineFull for a request that would find no place, before anything of it was read: so it costs little.
+        """Raise QueueFull for a request that would find no place, before anything of it was read: so it costs little.
 
         Who passes may be refused later: others come meanwhile.
         """
@@ -98,7 +98,7 @@ class Admission:
 
     @asynccontextmanager
     async def slot(self, limit_s: float) -> AsyncIterator[None]:
-        """Wait in line for a slot. Raises LineFull; Draining; and WaitedTooLong after `limit_s`, in seconds."""
+        """Wait in line for a slot. Raises QueueFull; Draining; and WaitedTooLong after `limit_s`, in seconds."""
         if self._draining:
             raise Draining()
         client = CLIENT.get()
@@ -137,7 +137,7 @@ class Admission:
         running, waiting = self._slots.elsewhere()
         try:
             self._check_room(client, self._waiting + waiting, self._running + running)
-        except LineFull:
+        except QueueFull:
             self._leave(client, place)
             raise
         self.changed()
@@ -155,14 +155,14 @@ class Admission:
             timer.cancel()
 
     def _check_room(self, client: Client, waiting: int, running: int) -> None:
-        """Raise LineFull if the client has no right to a place in a line of that length, its own included."""
+        """Raise QueueFull if the client has no right to a place in a line of that length, its own included."""
         if waiting <= self._longest_line:
             return
         its_own, part = self._slots.crowd(client)
         if waiting > 2 * self._longest_line or its_own > max(1, self._longest_line * part):
             retry_s = self._retry_s(waiting - 1)
             busy = f"The server is busy with {running + waiting - 1} requests and takes no more"
-            raise LineFull(f"{busy}: try again in {retry_s} s.", retry_s)
+            raise QueueFull(f"{busy}: try again in {retry_s} s.", retry_s)
 
     def _retry_s(self, waiting: int) -> int:
         """When a line of that length has been served, more or less: those who are refused do not come back together.

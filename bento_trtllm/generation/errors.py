@@ -52,7 +52,7 @@ class Overloaded(GenerationError):
     kind = "overloaded"
 
 
-class LineFull(Overloaded):
+class QueueFull(Overloaded):
     """The queue for the engine is full; `retry_s` is when it is worth to try again, in whole seconds."""
 
     def __init__(self, message: str, retry_s: int = 1) -> None:

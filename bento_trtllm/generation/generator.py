@@ -52,8 +52,8 @@ class Generator:
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | Finish, None]:
         """Yield text as it arrives, in whole characters and never empty but for scores alone, then one Finish.
 
-        Raises InvalidRequest for what the engine cannot do, LineFull, WaitedTooLong or Draining for want of a slot, and
-        what TokenSource.stream raises. Closing the iterator early cancels the request in the engine.
+        Raises InvalidRequest for what the engine cannot do, QueueFull, WaitedTooLong or Draining for want of a slot,
+        and what TokenSource.stream raises. Closing the iterator early cancels the request in the engine.
         """
         asked = self._ask(request)
         prompt_tokens = len(request.input_ids)

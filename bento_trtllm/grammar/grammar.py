@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from bento_trtllm.errors import BentoTRTLLMError
 from bento_trtllm.grammar.ebnf import GuideTooLarge, write
 from bento_trtllm.grammar.expressions import Characters, Concatenation, Expression, Literal, Repeat, Rule, Within
-from bento_trtllm.grammar.sizes import Sizes
+from bento_trtllm.grammar.lengths import ShortestLengths
 
 ROOT = "root"
 
@@ -33,7 +33,7 @@ class Grammar:
 
     def __init__(self, rules: Mapping[str, Expression], places: Mapping[str, str] | None = None) -> None:
         self.rules = dict(rules)
-        self._sizes = Sizes(self.rules)
+        self._sizes = ShortestLengths(self.rules)
         size = self._sizes.of(Rule(ROOT))
         if size is None:
             raise GrammarError("nothing finite satisfies it")

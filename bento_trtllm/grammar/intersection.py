@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bento_trtllm.grammar.assertions import assertions
 from bento_trtllm.grammar.grammar import GrammarError
-from bento_trtllm.grammar.said import said
 from bento_trtllm.grammar.values import same
 
 Schema = Mapping[str, Any]
@@ -22,7 +22,7 @@ def conjuncts(schema: Any) -> list[Any]:
         return [schema]
     beside = {key: value for key, value in schema.items() if key != "allOf"}
     found: list[Any] = []
-    for part in [*([beside] if said(beside) else []), *schema["allOf"]]:
+    for part in [*([beside] if assertions(beside) else []), *schema["allOf"]]:
         found += [one for one in conjuncts(part) if one is not True and one != {} and one not in found]
     return found or [True]
 
@@ -44,7 +44,7 @@ def together(schemas: Sequence[Any], find: Find, at: str) -> Schema:
         if "allOf" in schema:
             todo += reversed(conjuncts(schema))
             continue
-        rest = said(schema, at)
+        rest = assertions(schema, at)
         target = rest.pop("$ref", None)
         # A schema that occurs twice counts once.
         if target is not None and target not in seen:

@@ -12,9 +12,9 @@ from bento_trtllm.grammar.charset import LINE_ENDS, CharacterSet
 from bento_trtllm.grammar.ebnf import MAX_GUIDED_COUNT
 from bento_trtllm.grammar.expressions import EMPTY, Concatenation, Expression, Literal, Repeat, Rule, choice, sequence
 from bento_trtllm.grammar.json import CHARACTER, Rules
+from bento_trtllm.grammar.lengths import can_be_empty
 from bento_trtllm.grammar.limits import MAX_COUNT
 from bento_trtllm.grammar.pattern_reader import PatternReader, single
-from bento_trtllm.grammar.sizes import can_be_empty
 
 MAX_DEPTH = 32
 QUANTIFIER = re.compile(r"\{([0-9]{1,9})(?:(,)([0-9]{1,9})?)?\}")

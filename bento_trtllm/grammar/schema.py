@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from bento_trtllm.grammar.arrays import array
+from bento_trtllm.grammar.assertions import assertions
 from bento_trtllm.grammar.constants import spelled_out
 from bento_trtllm.grammar.expressions import Expression, Rule, choice, sequence
 from bento_trtllm.grammar.grammar import ROOT, Grammar, GrammarError
@@ -19,9 +20,8 @@ from bento_trtllm.grammar.json import Rules, dumps
 from bento_trtllm.grammar.numbers import numeric
 from bento_trtllm.grammar.objects import Notation, object_
 from bento_trtllm.grammar.references import find, with_pointers
-from bento_trtllm.grammar.said import said
+from bento_trtllm.grammar.schema_limits import check_size
 from bento_trtllm.grammar.shape import check_shape
-from bento_trtllm.grammar.size import check_size
 from bento_trtllm.grammar.strings import string
 from bento_trtllm.grammar.texts import one_of
 from bento_trtllm.grammar.values import all_apart
@@ -85,7 +85,7 @@ class SchemaRules:
 
     def members(self, notation: Notation) -> Expression:
         """The objects that the document allows, in another notation than JSON. Raises GrammarError."""
-        schema = said(self._document, "") if isinstance(self._document, Mapping) else {}
+        schema = assertions(self._document, "") if isinstance(self._document, Mapping) else {}
         if schema.get("type") != "object" or schema.keys() - KEYWORDS["object"] - {"type"}:
             raise GrammarError("it does not only name properties")
         name = self._name("object")
@@ -122,7 +122,7 @@ class SchemaRules:
             return self._rules.value()
         if not isinstance(schema, Mapping):
             raise GrammarError(f"{at or 'the schema'} must be an object or true")
-        schema = said(schema, at)
+        schema = assertions(schema, at)
         if not schema:
             return self._rules.value()
         if "$ref" in schema or "allOf" in schema:
@@ -191,7 +191,7 @@ class SchemaRules:
         (part,) = parts
         if not isinstance(part, Mapping) or "$ref" not in part:
             return self.expression(part, f"{at}/allOf/0")
-        rest = {key: value for key, value in said(part, at).items() if key != "$ref"}
+        rest = {key: value for key, value in assertions(part, at).items() if key != "$ref"}
         if rest:
             return self._ruled(json.dumps(part), lambda: together([{"$ref": part["$ref"]}, rest], self._find, at), at)
         return self._reference(part["$ref"], at)
@@ -225,7 +225,7 @@ class SchemaRules:
             options = self._with(beside, options, at)
         if key == "oneOf" and not all_apart(options, self._document):
             raise GrammarError(f"{at} has options that one value could satisfy together: use anyOf")
-        if all(isinstance(option, Mapping) and said(option).keys() == {"const"} for option in options):
+        if all(isinstance(option, Mapping) and assertions(option).keys() == {"const"} for option in options):
             return self._rules.rule(self._name("values"), one_of([dumps(o["const"]) for o in options]), at)
         if beside:
             return choice(*(self._ruled(json.dumps(option), partial(dict, option), at) for option in options))

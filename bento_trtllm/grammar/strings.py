@@ -7,9 +7,9 @@ from bento_trtllm.grammar.expressions import Expression, Literal, Repeat, Rule, 
 from bento_trtllm.grammar.formats import FORMATS, SAY_NOTHING
 from bento_trtllm.grammar.grammar import GrammarError
 from bento_trtllm.grammar.json import Rules
+from bento_trtllm.grammar.lengths import ShortestLengths, longest
 from bento_trtllm.grammar.limits import counts
 from bento_trtllm.grammar.patterns import parse
-from bento_trtllm.grammar.sizes import Sizes, longest
 
 
 def string(rules: Rules, schema: Mapping[str, Any], at: str) -> Expression:
@@ -49,7 +49,7 @@ def _of_length(rules: Rules, inside: Expression, least: int, most: int | None, r
     """The same strings if all are long enough, restricted to those that are short enough."""
     if not least and most is None:
         return inside
-    shortest = Sizes({**rules.rules, "": inside}).of(inside)
+    shortest = ShortestLengths({**rules.rules, "": inside}).of(inside)
     assert shortest is not None  # formats and patterns have finite texts
     plain = not _escapes(inside, rules.rules, set())
     # A character may be written with up to six characters.

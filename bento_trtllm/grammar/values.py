@@ -4,8 +4,8 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from bento_trtllm.grammar.assertions import assertions
 from bento_trtllm.grammar.references import find
-from bento_trtllm.grammar.said import said
 
 # The most options of a oneOf that are compared pairwise.
 MAX_COMPARED = 64
@@ -117,7 +117,7 @@ def _look(schema: Any, document: Any) -> Mapping[str, Any]:
     """The schema itself, or the one that it refers to."""
     seen = set()
     while isinstance(schema, Mapping) and isinstance(target := schema.get("$ref"), str) and target not in seen:
-        if said(schema).keys() != {"$ref"}:
+        if assertions(schema).keys() != {"$ref"}:
             return {}
         seen.add(target)
         schema = find(document, target)

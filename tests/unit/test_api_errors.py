@@ -12,8 +12,8 @@ from bento_trtllm.generation.errors import (
     EngineUnavailable,
     GenerationError,
     InvalidRequest,
-    LineFull,
     Overloaded,
+    QueueFull,
     RequestRefused,
     WaitedTooLong,
 )
@@ -32,7 +32,7 @@ CASES = [
     (InvalidRequest("No.", field="max_tokens"), 400, {}, (INVALID, "max_tokens", "invalid_value")),
     (InvalidRequest("No.", field="grammar"), 400, {}, (INVALID, "response_format", "invalid_value")),
     (CheckpointError("No."), 400, {}, (INVALID, None, "invalid_value")),
-    (LineFull("No."), 429, BUSY, ("rate_limit_error", None, "rate_limit_exceeded")),
+    (QueueFull("No."), 429, BUSY, ("rate_limit_error", None, "rate_limit_exceeded")),
     (WaitedTooLong("No."), 503, LATE, (SERVER, None, "overloaded")),
     (EngineUnavailable("No."), 503, DOWN, (SERVER, None, "engine_unavailable")),
     (EngineTimeout("No."), 504, {}, (SERVER, None, "timeout")),
@@ -94,8 +94,8 @@ def test_an_answer_is_itself() -> None:
 
 
 def test_headers_of_one_answer_are_its_own() -> None:
-    describe(LineFull("")).headers["X"] = "y"
-    assert describe(LineFull("")).headers == BUSY
+    describe(QueueFull("")).headers["X"] = "y"
+    assert describe(QueueFull("")).headers == BUSY
 
 
 @pytest.mark.parametrize(("tensor", "param"), sorted(API_FIELDS.items()))

@@ -15,7 +15,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from bento_trtllm.api import aside
+from bento_trtllm.api import threads
 from bento_trtllm.api.asgi import App
 from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.tools.formats import LLAMA3
@@ -78,7 +78,7 @@ def app() -> Iterator[DecodedBodies]:
     )
     # As in a worker: else the collector walks over all that these tests have.
     interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
-    aside.take_short_turns()
+    threads.take_short_turns()
     garbage.settle()
     yield DecodedBodies(cast(App, application))
     gc.unfreeze()

@@ -9,7 +9,7 @@ import pytest
 
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.client import CLIENT, Client
-from bento_trtllm.generation.errors import LineFull
+from bento_trtllm.generation.errors import QueueFull
 from bento_trtllm.generation.slots import OwnSlots, Standing
 from bento_trtllm.triton.process.shared_slots import BEAT_S, SharedSlots
 from tests.support.virtual_time import in_virtual_time
@@ -44,7 +44,7 @@ class Service:
                         await asyncio.sleep(seconds)
                     finally:
                         self.running[client.name] -= 1
-            except LineFull:
+            except QueueFull:
                 self.refused[client.name] += 1
 
         task = asyncio.create_task(run())
@@ -127,7 +127,7 @@ async def test_who_fills_the_line_leaves_room_for_others(tmp_path: Path, workers
     await asyncio.sleep(0.1)
     assert service.refused == {"busy": 12}
     early = service.workers[0]
-    with pytest.raises(LineFull, match="busy with 8 requests"):
+    with pytest.raises(QueueFull, match="busy with 8 requests"):
         early.refuse_early(BUSY)
     early.refuse_early(QUIET)
     for number in range(5):
@@ -138,7 +138,7 @@ async def test_who_fills_the_line_leaves_room_for_others(tmp_path: Path, workers
         service.ask(Client(f"other {number}"), number, 100)
     await asyncio.sleep(0.1)
     assert sum(worker.waiting for worker in service.workers) == 12
-    with pytest.raises(LineFull):
+    with pytest.raises(QueueFull):
         early.refuse_early(Client("one more"))
     await service.end()
 
@@ -154,7 +154,7 @@ async def test_who_is_refused_is_told_to_come_when_the_line_has_been_served(tmp_
     await asyncio.sleep(0.1)
     told = []
     for _ in range(50):
-        with pytest.raises(LineFull) as error:
+        with pytest.raises(QueueFull) as error:
             service.workers[0].refuse_early(BUSY)
         assert f"try again in {error.value.retry_s} s." in str(error.value)
         told.append(error.value.retry_s)

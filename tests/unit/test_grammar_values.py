@@ -23,8 +23,8 @@ from bento_trtllm.grammar.ending import Ending
 from bento_trtllm.grammar.expressions import Rule
 from bento_trtllm.grammar.grammar import ROOT, Grammar, GrammarError
 from bento_trtllm.grammar.json import dumps
+from bento_trtllm.grammar.lengths import longest
 from bento_trtllm.grammar.schema import compile_schema
-from bento_trtllm.grammar.sizes import longest
 from tests.support.schemas import write
 
 pytestmark = pytest.mark.slow

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bento_trtllm.generation.errors import EngineUnavailable, LineFull
+from bento_trtllm.generation.errors import EngineUnavailable, QueueFull
 from tests.support.demo import TEMPLATE, TOKENIZER
 from tests.support.scripted_app import ScriptedApp, typed_events
 
@@ -119,7 +119,7 @@ async def test_errors_are_anthropics_whoever_refuses() -> None:
     assert events[-1]["error"] == {"type": "overloaded_error", "message": "The engine stopped."}
     for script, status, kind in (
         (EngineUnavailable("No engine."), 503, "overloaded_error"),
-        (LineFull("Too many."), 429, "rate_limit_error"),
+        (QueueFull("Too many."), 429, "rate_limit_error"),
         (RuntimeError("?"), 500, "api_error"),
     ):
         response = await ScriptedApp(script).post(URL, ask(stream=True))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bento_trtllm.generation.admission import Admission
-from bento_trtllm.generation.errors import LineFull
+from bento_trtllm.generation.errors import QueueFull
 from bento_trtllm.triton.process.shared_slots import BEAT_S, PATIENCE_S, SharedSlots
 from tests.support.virtual_time import in_virtual_time
 
@@ -112,7 +112,7 @@ async def test_a_killed_worker_frees_its_slots_and_its_places_at_once(tmp_path: 
     for number in range(3):
         second.ask(1, done, number)
     await settle()
-    with pytest.raises(LineFull, match="busy with 10 requests"):
+    with pytest.raises(QueueFull, match="busy with 10 requests"):
         async with second.admission.slot(LONG_S):
             pytest.fail("the line of the service is full")
     assert done == []
@@ -201,7 +201,7 @@ async def test_before_the_folder_is_there_nobody_waits(tmp_path: Path) -> None:
         slots.open(tmp_path)
     assert admission.running == 0
     async with admission.slot(LONG_S):
-        with pytest.raises(LineFull):
+        with pytest.raises(QueueFull):
             async with admission.slot(LONG_S):
                 pytest.fail("there is one slot")
     slots.close()

@@ -8,7 +8,7 @@ StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "mod
 
 
 class Said(Response):
-    """The base of all: every field is said."""
+    """The base of all; every field is written, null too."""
 
     def dump(self) -> str:
         """As JSON on one line."""
@@ -16,7 +16,7 @@ class Said(Response):
 
 
 class TextBlock(Said):
-    """Text that was said."""
+    """Text of an answer."""
 
     type: Literal["text"] = "text"
     text: str

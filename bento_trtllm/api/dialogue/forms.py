@@ -15,7 +15,7 @@ from bento_trtllm.grammar.grammar import Grammar, GrammarError
 from bento_trtllm.grammar.json import Rules
 from bento_trtllm.grammar.patterns import whole
 from bento_trtllm.grammar.schema import SchemaRules, compile_schema, make_grammar
-from bento_trtllm.grammar.size import check_size
+from bento_trtllm.grammar.schema_limits import check_size
 from bento_trtllm.grammar.texts import one_of
 
 # Characters that the answers of one request can be forced to have, all together: towards their ends they are counted in

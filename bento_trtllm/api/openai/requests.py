@@ -47,7 +47,7 @@ class SystemMessage(Cached):
 
 
 class UserMessage(Cached):
-    """What the user says."""
+    """A message of the user."""
 
     role: Literal["user"]
     content: Content
@@ -70,7 +70,7 @@ class MessageToolCall(LenientBody):
 
 
 class AssistantMessage(LenientBody):
-    """What the model said, or which tools it called."""
+    """A message of the model, or its calls of tools."""
 
     role: Literal["assistant"]
     content: Content | None = None
@@ -82,7 +82,7 @@ class AssistantMessage(LenientBody):
 
 
 class ToolMessage(Cached):
-    """What a tool gave back."""
+    """The result of a call."""
 
     role: Literal["tool"]
     content: Content
@@ -91,7 +91,7 @@ class ToolMessage(Cached):
 
 
 class FunctionMessage(StrictBody):
-    """What a function gave back, in the older form of tools."""
+    """The result of a call, in the older form of tools."""
 
     role: Literal["function"]
     name: str

@@ -1,4 +1,4 @@
-"""Responses as OpenAI's API defines them. Fields that were not set are left out, so that `null` is said on purpose."""
+"""Responses as OpenAI's API defines them. Fields that were not set are left out; null is written on purpose."""
 
 from typing import Literal
 
@@ -78,7 +78,7 @@ class ToolCall(Response):
 
 
 class ChatMessage(Response):
-    """What the model said."""
+    """A message of the model."""
 
     role: Literal["assistant"]
     content: str | None

@@ -66,7 +66,7 @@ def _messages(request: ResponsesRequest) -> list[Message]:
 
 
 def _add(talk: list[Message], item: InputItem, names: dict[str, str]) -> None:
-    """An item as a message, or as a part of one: what a model thought, said and called is one message to templates."""
+    """An item as a message, or as a part of one: thoughts, text and calls in a row are one message to templates."""
     match item:
         case InputResult():
             name = names.get(item.call_id)

@@ -10,7 +10,7 @@ Status = Literal["in_progress", "completed", "incomplete"]
 
 
 class OutputText(Response):
-    """Text that was said."""
+    """Text of an answer."""
 
     type: Literal["output_text"] = "output_text"
     text: str
@@ -26,7 +26,7 @@ class ReasoningText(Response):
 
 
 class MessageItem(Response):
-    """What the model said."""
+    """A message of the model."""
 
     id: str
     type: Literal["message"] = "message"
@@ -96,7 +96,7 @@ class ResponseError(Response):
 
 
 class ResponseObject(Response):
-    """The response, or what there is of it. What was asked is said again, as far as it says something here."""
+    """The response, or what there is of it, with the fields of the request that mean something here."""
 
     id: str
     object: Literal["response"] = "response"

@@ -23,14 +23,14 @@ NotHere = Annotated[None, because("this server does not do that")]
 
 
 class InputText(LenientBody):
-    """Text, of whoever said it."""
+    """Text, of any role."""
 
     type: Literal["input_text", "output_text", "text"]
     text: str
 
 
 class InputRefusal(LenientBody):
-    """What a model said in place of an answer."""
+    """A model's refusal to answer."""
 
     type: Literal["refusal"]
     refusal: str
@@ -43,7 +43,7 @@ Texts = Annotated[
 
 
 class InputMessage(LenientBody):
-    """What somebody said."""
+    """A message, of any role."""
 
     type: Literal["message"] = "message"
     role: Literal["user", "system", "developer", "assistant"]
@@ -60,7 +60,7 @@ class InputCall(LenientBody):
 
 
 class InputResult(LenientBody):
-    """What a function gave back."""
+    """The result of a call."""
 
     type: Literal["function_call_output"]
     call_id: str
@@ -142,7 +142,7 @@ TextFormat = Annotated[ResponseFormatText | ResponseFormatJSONObject | TextForma
 
 
 class TextConfig(StrictBody):
-    """What text is to be like; `verbosity` changes nothing here."""
+    """The form of the answer's text; `verbosity` changes nothing here."""
 
     format: TextFormat | None = None
     verbosity: Literal["low", "medium", "high"] | None = None

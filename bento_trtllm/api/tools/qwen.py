@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from bento_trtllm.api.tools.calls import CallableTool, CallDelta, Delta
 from bento_trtllm.api.tools.hermes import CLOSE, HermesParser, between_marks, json_call, marked
+from bento_trtllm.grammar.assertions import assertions
 from bento_trtllm.grammar.expressions import Expression, Rule, choice, sequence
 from bento_trtllm.grammar.grammar import GrammarError
 from bento_trtllm.grammar.json import Rules
 from bento_trtllm.grammar.objects import Notation
-from bento_trtllm.grammar.said import said
 from bento_trtllm.grammar.schema import SchemaRules
 from bento_trtllm.grammar.until import until
 
@@ -62,7 +62,7 @@ def _tagged(key: str, schema: object, value: Expression) -> Expression:
     if not _is_text(schema):
         return sequence(f"{opened}\n", value, f"\n{VALUE_END}\n")
     assert isinstance(schema, Mapping)
-    restricted = said(schema)
+    restricted = assertions(schema)
     del restricted["type"]
     if not restricted:
         return sequence(f"{opened}\n", Rule("raw0"), "\n")

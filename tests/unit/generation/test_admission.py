@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from bento_trtllm.generation.admission import Admission
-from bento_trtllm.generation.errors import Draining, LineFull, WaitedTooLong
+from bento_trtllm.generation.errors import Draining, QueueFull, WaitedTooLong
 from bento_trtllm.generation.slots import OwnSlots
 
 LONG_S = 60
@@ -146,7 +146,7 @@ async def test_a_line_that_is_full_turns_away_at_once_and_names_how_many_there_a
     admission = Admission(OwnSlots(2), 1)
     requests = [in_line(admission) for _ in range(3)]
     await settle()
-    with pytest.raises(LineFull, match="busy with 3 requests"):
+    with pytest.raises(QueueFull, match="busy with 3 requests"):
         async with admission.slot(LONG_S):
             pytest.fail("there is no slot")
     for _, release in requests:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from bento_trtllm.generation.errors import EngineUnavailable, LineFull
+from bento_trtllm.generation.errors import EngineUnavailable, QueueFull
 from bento_trtllm.generation.fan_out import ChoiceEvent, fan_out, repeat
 from bento_trtllm.generation.results import Finish, TextDelta, TokenCounts
 from bento_trtllm.generation.source import TokenRequest
@@ -114,7 +114,7 @@ async def test_answers_without_a_slot_wait_for_those_that_have_one() -> None:
 @in_virtual_time
 async def test_more_answers_than_the_line_holds_are_refused_as_one() -> None:
     stage = Stage(ScriptedSource(Wait(1), b"ab"), running=1, waiting=1)
-    with pytest.raises(LineFull):
+    with pytest.raises(QueueFull):
         await collect(stage, 3)
     stage.check_nothing_is_held()
     assert sorted(stage.observer.outcomes) == ["cancelled", "cancelled", "overloaded"]

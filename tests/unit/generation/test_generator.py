@@ -12,7 +12,7 @@ from bento_trtllm.generation.errors import (
     EngineUnavailable,
     GenerationError,
     InvalidRequest,
-    LineFull,
+    QueueFull,
     RequestRefused,
     WaitedTooLong,
 )
@@ -189,7 +189,7 @@ async def test_who_finds_the_line_full_is_told_at_once() -> None:
     stage = Stage(ScriptedSource(Wait(10), *HELLO), running=1, waiting=1)
     tasks = [asyncio.create_task(collect(stage, ask())) for _ in range(2)]
     await asyncio.sleep(1)
-    with pytest.raises(LineFull, match="busy with 2 requests"):
+    with pytest.raises(QueueFull, match="busy with 2 requests"):
         await collect(stage, ask())
     assert asyncio.get_running_loop().time() == 1
     await asyncio.gather(*tasks)

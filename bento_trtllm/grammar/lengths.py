@@ -17,7 +17,7 @@ from bento_trtllm.grammar.expressions import (
 )
 
 
-class Sizes:
+class ShortestLengths:
     """Lengths in characters of shortest texts, for all expressions of some rules at once.
 
     The smallest is settled first, and each part is updated once (Knuth's generalisation of Dijkstra's algorithm), so

@@ -19,7 +19,7 @@ VACUOUS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def said(schema: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+def assertions(schema: Mapping[str, Any], at: str = "") -> dict[str, Any]:
     """The keywords that a value has to satisfy. Raises GrammarError for `nullable: true`.
 
     That is OpenAPI 3.0's way to allow null, and not part of JSON Schema: a null would not satisfy the schema, and
