@@ -13,7 +13,6 @@ from starlette.middleware.cors import CORSMiddleware
 
 from bento_trtllm.api.access import Access
 from bento_trtllm.api.anthropic.errors import AnthropicErrors
-from bento_trtllm.api.threads import take_short_turns
 from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.browsers import Browsers, cors
 from bento_trtllm.api.envelope import Envelope
@@ -21,6 +20,7 @@ from bento_trtllm.api.generate import Fields, GenerateBody, respond
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.pings import Pings
 from bento_trtllm.api.routing import served
+from bento_trtllm.api.threads import take_short_turns
 from bento_trtllm.api.web import web_app
 from bento_trtllm.arguments import read_keys, read_settings
 from bento_trtllm.bento import garbage, logs, metric_files, protocol, tracing, traffic

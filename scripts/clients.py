@@ -1,8 +1,8 @@
 """Tries clients that people use on a running service, each in an environment of its own, by pip or npm.
 
-Usage: scripts/clients.py [--docs] URL MODEL [CLIENT...]. With --docs, the table in docs/openai.md is written anew. The
-environments are in ~/.cache/bento-trtllm/clients, and are made once. tests/service has openai, anthropic,
-langchain-openai and openai-agents.
+Usage: scripts/clients.py [--docs] URL MODEL [CLIENT...]. With --docs, their rows in docs/openai.md are written anew.
+The environments are in ~/.cache/bento-trtllm/clients, and are made once. tests/service has openai, anthropic,
+langchain-openai and openai-agents. Coding agents send some 20,000 tokens: MODEL needs a context for that.
 """
 
 import argparse
@@ -16,20 +16,27 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs" / "openai.md"
+HEAD = "| client | version | tried | result |\n|---|---|---|---|\n"
 BEGIN, END = "<!-- By scripts/clients.py --docs: -->\n", "<!-- Here the clients end. -->\n"
+# What load generators make prompts with, and count with.
+TOKENIZER = ROOT / "assets" / "demo-llama"
 CACHE = Path.home() / ".cache" / "bento-trtllm" / "clients"
-INSTALL_LIMIT_S, RUN_LIMIT_S = 600, 120
+INSTALL_LIMIT_S, RUN_LIMIT_S = 600, 300
 
 
 @dataclass(frozen=True)
 class Client:
-    """`code` must end without an error; `url` (without /v1) and `model` are given to it. `node` is JavaScript."""
+    """`code` must end without an error; `url` (without /v1), `model` and a `tokenizer` of its are given to it.
+
+    With `node` it is JavaScript, with `npm` Python that starts a command of a package of npm.
+    """
 
     name: str
     does: str
     code: str
     package: str = ""
     node: bool = False
+    npm: bool = False
 
     @property
     def requirement(self) -> str:
@@ -66,7 +73,7 @@ assert whole and "".join(streamed) == whole
 claude = litellm.completion(model="anthropic/" + model, messages=ask, api_base=url, api_key="x", max_tokens=100)
 assert claude.choices[0].message.content == whole
 try:
-    litellm.completion(messages=[{"role": "user", "content": "word " * 20_000}], **own)
+    litellm.completion(messages=[{"role": "user", "content": "word " * 100_000}], **own)
 except litellm.ContextWindowExceededError:
     pass
 else:
@@ -213,15 +220,180 @@ if (!right) throw new Error("not as it should be")
         "ai @ai-sdk/openai zod",
         node=True,
     ),
+    Client(
+        "litellm-proxy",
+        "its server in front of this one: OpenAI's and Anthropic's API, whole and streamed, and Responses",
+        """
+import json, os, pathlib, secrets, socket, subprocess, sys, tempfile, time, urllib.request
+key = "sk-" + secrets.token_hex(20)
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+here = f"http://127.0.0.1:{port}"
+def post(path, body):
+    headers = {"content-type": "application/json", "authorization": "Bearer " + key}
+    with urllib.request.urlopen(urllib.request.Request(here + path, json.dumps(body).encode(), headers)) as response:
+        return response.read().decode()
+with tempfile.TemporaryDirectory() as folder:
+    own = {"model": "openai/" + model, "api_base": url + "/v1", "api_key": "x"}
+    config = {"model_list": [{"model_name": "here", "litellm_params": own}], "general_settings": {"master_key": key}}
+    (file := pathlib.Path(folder, "config.yaml")).write_text(json.dumps(config))
+    command = [str(pathlib.Path(sys.executable).with_name("litellm")), "--config", str(file), "--port", str(port)]
+    env = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    proxy = subprocess.Popen([*command, "--host", "127.0.0.1"], cwd=folder, env=env, stdout=2)
+    try:
+        while proxy.poll() is None:
+            try:
+                urllib.request.urlopen(here + "/health/liveliness", timeout=2)
+                break
+            except OSError:
+                time.sleep(0.5)
+        ask = {"model": "here", "max_tokens": 60, "messages": [{"role": "user", "content": "Say hello in Japanese"}]}
+        whole = json.loads(post("/v1/chat/completions", ask))["choices"][0]["message"]["content"]
+        claude = json.loads(post("/v1/messages", ask))["content"][0]["text"]
+        assert whole and claude == whole, (whole, claude)
+        for path, mark in (("/v1/chat/completions", "[DONE]"), ("/v1/messages", "message_stop")):
+            assert mark in post(path, ask | {"stream": True}), path
+        told = json.loads(post("/v1/responses", {"model": "here", "input": "Say hello in Japanese"}))
+        assert told["status"] == "completed", told
+    finally:
+        proxy.terminate()
+        proxy.wait(30)
+""",
+        "litellm[proxy]",
+    ),
+    Client(
+        "llama-index",
+        "chat, a stream, and a tool that must be called",
+        """
+from llama_index.core.llms import ChatMessage
+from llama_index.core.tools import FunctionTool
+from llama_index.llms.openai_like import OpenAILike
+own = {"model": model, "api_base": url + "/v1", "api_key": "x", "context_window": 4096, "max_tokens": 60}
+here = OpenAILike(**own, is_chat_model=True, is_function_calling_model=True)
+ask = [ChatMessage(role="user", content="Say hello in Japanese")]
+whole = here.chat(ask).message.content
+assert whole and "".join(piece.delta or "" for piece in here.stream_chat(ask)) == whole
+def weather(city: str) -> str:
+    return "Sunny in " + city
+tools = [FunctionTool.from_defaults(weather, description="The weather in a city")]
+told = here.chat_with_tools(tools, "How is the weather in Kyiv?", tool_required=True)
+(call, *_) = here.get_tool_calls_from_response(told)
+assert call.tool_name == "weather" and isinstance(call.tool_kwargs["city"], str)
+""",
+        "llama-index-llms-openai-like",
+    ),
+    Client(
+        "guidellm",
+        "8 chats, 4 at a time, none of which failed",
+        """
+import json, os, pathlib, subprocess, sys, tempfile
+with tempfile.TemporaryDirectory() as folder:
+    file = pathlib.Path(folder, "benchmarks.json")
+    command = [
+        pathlib.Path(sys.executable).with_name("guidellm"), "run", "--disable-progress",
+        "--backend", f"kind=openai_http,target={url},model={model}",
+        "--profile", "kind=concurrent,streams=4", "--constraint", "kind=max_requests,count=8",
+        "--tokenizer", f"kind=hf_auto,model={tokenizer}",
+        "--data", "kind=synthetic_text,prompt_tokens=50,output_tokens=20", "--output", f"kind=json,path={file}",
+    ]
+    told = subprocess.run(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    counts = json.loads(file.read_text())["benchmarks"][0]["metrics"]["request_totals"]
+    assert (counts["successful"], counts["errored"]) == (8, 0), counts
+""",
+    ),
+    Client(
+        "aiperf",
+        "8 chats, 4 at a time, none of which failed",
+        """
+import json, pathlib, subprocess, sys, tempfile
+with tempfile.TemporaryDirectory() as folder:
+    command = [
+        pathlib.Path(sys.executable).with_name("aiperf"), "profile", "--model", model, "--tokenizer", tokenizer,
+        "--url", url, "--endpoint-type", "chat", "--streaming", "--concurrency", "4", "--request-count", "8",
+        "--synthetic-input-tokens-mean", "50", "--output-tokens-mean", "20", "--ui-type", "none",
+        "--artifact-dir", folder,
+    ]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
+    found = json.loads(pathlib.Path(folder, "profile_export_aiperf.json").read_text())
+    assert found["request_count"]["avg"] == 8 and not found.get("error_summary"), found
+""",
+    ),
+    Client(
+        "evalscope",
+        "its perf: 8 chats, 4 at a time, none of which failed",
+        """
+import os, pathlib, subprocess, sys, tempfile
+with tempfile.TemporaryDirectory() as folder:
+    command = [
+        pathlib.Path(sys.executable).with_name("evalscope"), "perf", "--model", model,
+        "--url", url + "/v1/chat/completions", "--api", "openai", "--dataset", "random",
+        "--tokenizer-path", tokenizer, "--number", "8", "--parallel", "4", "--min-prompt-length", "20",
+        "--max-prompt-length", "40", "--max-tokens", "20", "--min-tokens", "20", "--stream", "--outputs-dir", folder,
+    ]
+    told = subprocess.run(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    (file,) = pathlib.Path(folder).rglob("performance_summary.txt")
+    assert "100%" in file.read_text() or "100.0%" in file.read_text(), file.read_text()
+""",
+        "evalscope[perf]",
+    ),
+    Client(
+        "@anthropic-ai/claude-code",
+        "a question without a terminal, with its tools for files and commands, by Anthropic's API",
+        """
+import os, subprocess, tempfile
+with tempfile.TemporaryDirectory() as home:
+    env = {
+        "PATH": os.environ["PATH"], "HOME": home, "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "x",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "100",
+        # Were it to call another host, that would fail.
+        "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost",
+    }
+    ask = ["node_modules/.bin/claude", "-p", "Say hello in Japanese", "--model", model, "--output-format", "json"]
+    ask += ["--tools", "Bash,Edit,Read,Write"]
+    told = subprocess.run(ask, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert told.returncode == 0 and '"is_error":false' in told.stdout.replace(" ", ""), told.stdout + told.stderr
+""",
+        npm=True,
+    ),
+    Client(
+        "@openai/codex",
+        "a question without a terminal, by Responses, without the tools that only OpenAI runs",
+        """
+import os, pathlib, subprocess, tempfile
+provider = {"name": "here", "base_url": url + "/v1", "env_key": "HERE_KEY", "wire_api": "responses"}
+config = {
+    "model": model, "model_provider": "here", "web_search": "disabled", "check_for_update_on_startup": "",
+    **{f"model_providers.here.{key}": value for key, value in provider.items()},
+}
+lines = [f"{key} = " + ('"' + value + '"' if value else "false") for key, value in config.items()]
+lines += [f"model_providers.here.{key}_max_retries = 0" for key in ("request", "stream")]
+lines += ["features.multi_agent = false", "analytics.enabled = false"]
+with tempfile.TemporaryDirectory() as home:
+    pathlib.Path(home, "config.toml").write_text(os.linesep.join(lines))
+    env = {
+        "PATH": os.environ["PATH"], "HOME": home, "CODEX_HOME": home, "HERE_KEY": "x",
+        # Were it to call another host, that would fail.
+        "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost",
+    }
+    command = ["node_modules/.bin/codex", "exec", "--skip-git-repo-check", "--sandbox", "read-only", "Say hello"]
+    told = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert told.returncode == 0 and told.stdout.strip(), told.stdout + told.stderr
+""",
+        npm=True,
+    ),
 )
 
 
 def install(client: Client) -> Path:
     """The folder of a client's environment, which is made where there is none. Raises RuntimeError."""
-    folder = CACHE / client.name
+    folder = CACHE / client.name.rpartition("/")[2]
     done = folder / "installed"
     if not done.exists():
-        if client.node:
+        if client.node or client.npm:
             folder.mkdir(parents=True, exist_ok=True)
             command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *client.requirement.split()]
         else:
@@ -239,7 +411,7 @@ def install(client: Client) -> Path:
 def version_of(client: Client, folder: Path) -> str:
     """The version that is installed."""
     package = client.requirement.split()[0].partition("[")[0]
-    if client.node:
+    if client.node or client.npm:
         data = json.loads((folder / "node_modules" / package / "package.json").read_text("utf-8"))
         return str(data["version"])
     ask = [str(folder / "bin" / "python"), "-c", f"from importlib.metadata import version; print(version({package!r}))"]
@@ -253,15 +425,16 @@ def last_line(text: str) -> str:
 
 def attempt(client: Client, url: str, model: str) -> tuple[str, str]:
     """The version of a client, and how it went."""
-    given = json.dumps(url), json.dumps(model)
+    given = [json.dumps(text) for text in (url, model, str(TOKENIZER))]
     try:
         folder = install(client)
         version = version_of(client, folder)
         if client.node:
-            code = f"const [url, model] = [{', '.join(given)}]\n{client.code}"
+            code = f"const [url, model, tokenizer] = [{', '.join(given)}]\n{client.code}"
             command = ["node", "--input-type=module", "-e", code]
         else:
-            command = [str(folder / "bin" / "python"), "-c", f"url, model = {', '.join(given)}\n{client.code}"]
+            python = sys.executable if client.npm else str(folder / "bin" / "python")
+            command = [python, "-c", f"url, model, tokenizer = {', '.join(given)}\n{client.code}"]
         # Some of them read keys and proxies of their own out of the environment.
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         result = subprocess.run(
@@ -272,32 +445,33 @@ def attempt(client: Client, url: str, model: str) -> tuple[str, str]:
     return version, "works" if result.returncode == 0 else last_line(result.stderr)
 
 
-def write(rows: list[str]) -> None:
-    """Put the table into the document."""
+def write(rows: dict[str, str]) -> None:
+    """Put these rows of clients into the table in the document; those of others stay."""
     text = FILE.read_text("utf-8")
     before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    FILE.write_text(f"{before}{begin}{''.join(rows)}{end}{after}", "utf-8")
+    table, end, after = rest.partition(END)
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in table.splitlines(keepends=True)[2:]} | rows
+    body = "".join(rows[client.name] for client in CLIENTS if client.name in rows)
+    FILE.write_text(f"{before}{begin}{HEAD}{body}{end}{after}", "utf-8")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--docs", action="store_true", help="write the table into docs/openai.md")
+    parser.add_argument("--docs", action="store_true", help="write their rows into docs/openai.md")
     parser.add_argument("url")
     parser.add_argument("model")
     parser.add_argument("clients", nargs="*", choices=[[], *(client.name for client in CLIENTS)])
     given = parser.parse_args()
-    rows = ["| client | version | tried | result |\n", "|---|---|---|---|\n"]
     failed = False
     for client in CLIENTS:
         if given.clients and client.name not in given.clients:
             continue
         version, result = attempt(client, given.url.rstrip("/"), given.model)
         failed |= result != "works"
-        rows.append(f"| {client.name} | {version} | {client.does} | {result} |\n")
-        print(rows[-1], end="", flush=True)
-    if given.docs:
-        write(rows)
+        row = f"| {client.name} | {version} | {client.does} | {result} |\n"
+        print(row, end="", flush=True)
+        if given.docs:
+            write({client.name: row})
     return int(failed)
 
 

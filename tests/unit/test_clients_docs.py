@@ -23,7 +23,7 @@ def script() -> ModuleType:
 def test_the_table_has_every_client_with_a_version(script: ModuleType) -> None:
     text = (ROOT / "docs/openai.md").read_text("utf-8")
     table = text.partition(script.BEGIN)[2].partition(script.END)[0]
-    rows = re.findall(r"^\| ([\w-]+) \| (\d[\w.]*) \| (.+) \| (.+) \|$", table, re.M)
+    rows = re.findall(r"^\| ([@/\w-]+) \| (\d[\w.]*) \| (.+) \| (.+) \|$", table, re.M)
     assert [(name, tried) for name, _, tried, _ in rows] == [(client.name, client.does) for client in script.CLIENTS]
 
 
