@@ -6,12 +6,13 @@ import os
 import tempfile
 from pathlib import Path
 
+import httpx
 import psutil
 
 from bento_trtllm.engines.openvino.reference import Reference
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from soak import alike, storm
+from soak import alike, public, storm
 from soak.margin import Margin
 from soak.questions import questions
 from tests.support.serving import DEMO, Service, pack, serve
@@ -24,6 +25,10 @@ killed or stopped at random. Each text is compared, byte for byte, with what the
 With --answers N: N answers to questions whose prompts share their beginnings at every length, on all routes, streamed
 and whole, one choice and several, guided and not, beside clients that leave, over restarts of the engine. Each is
 compared with the one that the question gets alone.
+
+With --url URL: such requests to any server with OpenAI's API, greedy, each compared with what its prompt is answered
+alone. With --pid PID that process is stopped for two seconds, and killed later: no other is touched. A key is
+taken from $OPENAI_API_KEY.
 
 Prints a table in Markdown; exits with 1 if anything in capitals is not zero.
 """
@@ -45,13 +50,25 @@ def main() -> int:
     parser.add_argument("--streams", type=int, help="clients at once (default: 12, and 64 with --answers)")
     parser.add_argument("--restarts", type=int, default=4, help="with --answers: kill Triton or its engine so often")
     parser.add_argument("--precision", choices=PRECISIONS, default="f32", help="with --answers: of the engine")
+    parser.add_argument("--url", help="of a server that runs, without /v1: ask it, and start nothing")
+    parser.add_argument(
+        "--pid", type=int, action="append", default=[], help="with --url: a process to stop and to kill; more than once"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table to FILE, too")
     options = parser.parse_args()
+    if options.pid and not options.url:
+        parser.error("--pid goes with --url: without it, what to kill is chosen here")
     streams = options.streams or (64 if options.answers else 12)
     settings = PRECISIONS[options.precision] if options.answers else storm.SETTINGS
     arguments = [word for setting in settings for word in ("--arg", setting)]
     rows: dict[str, object] = {"clients at once": streams, "cores": os.cpu_count()}
+    if options.url:
+        try:
+            rows |= {"minutes": f"{options.minutes:g}"} | asyncio.run(ask_server(options, streams))
+        except public.NotAskable as error:
+            parser.exit(2, f"error: {options.url} cannot be tested: {error}\n")
+        return show(rows, options.output)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         pack(Path(folder, "home"))
         with serve(Path(folder, "home"), Path(folder, "log.txt"), *arguments, SOAK=folder) as service:
@@ -65,10 +82,24 @@ def main() -> int:
                 soak = asyncio.run(storm.run(service, options.minutes, streams, options.seed))
                 rows |= {"minutes": f"{options.minutes:g}"} | storm.rows(soak)
         rows[ORPHANS] = orphans(folder)
+    return show(rows, options.output)
+
+
+async def ask_server(options: argparse.Namespace, streams: int) -> dict[str, object]:
+    """The rows of a storm against a server that was started elsewhere. Raises NotAskable."""
+    key = os.environ.get("OPENAI_API_KEY")
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=options.url, headers=headers, timeout=90, limits=limits) as http:
+        return (await public.run(http, options.minutes * 60, streams, options.seed, options.pid)).rows()
+
+
+def show(rows: dict[str, object], output: Path | None) -> int:
+    """Print the table; returns the exit code."""
     text = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
     print(text)
-    if options.output:
-        options.output.write_text(text + "\n", "utf-8")
+    if output:
+        output.write_text(text + "\n", "utf-8")
     return int(any(value for name, value in rows.items() if name.isupper()))
 
 
