@@ -40,7 +40,7 @@ class Collector:
     url: str
     spans: list[Collected] = field(default_factory=list)
 
-    def of(self, trace: str, count: int, limit_s: float = 10) -> list[Collected]:
+    def of(self, trace: str, count: int, limit_s: float = 30) -> list[Collected]:
         """The spans of a trace, once there are so many."""
         end = time.monotonic() + limit_s
         while len(found := [span for span in self.spans if span.trace == trace]) < count:
