@@ -20,13 +20,17 @@ AFTER = re.compile(rb"retry-after: (\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Crowd:
-    """So many clients on so many addresses, for so long, with answers of `least` to `most` tokens."""
+    """So many clients on so many addresses, for so long, with answers of `least` to `most` tokens.
+
+    What comes in the first `warm_s` is not counted: until then answers that were begun before are missing.
+    """
 
     http: str
     clients: int
     addresses: int
     first_address: int
     seconds: float
+    warm_s: float
     prompt: str
     least: int
     most: int
@@ -38,7 +42,7 @@ class Came:
     """What came of it. Times are in seconds."""
 
     tokens: int = 0
-    """Of answers that were whole within the time."""
+    """Of answers that became whole within the time that counts."""
     answers: list[float] = field(default_factory=list)
     """How long whole answers took, refusals before them included."""
     refused: int = 0
@@ -62,7 +66,7 @@ class Client:
             while not await self._ask(tokens):
                 if time.monotonic() >= self._until:
                     return
-            if time.monotonic() < self._until:
+            if self._until - self._crowd.seconds + self._crowd.warm_s <= time.monotonic() < self._until:
                 self._came.tokens += tokens
                 self._came.answers.append(time.monotonic() - began)
 

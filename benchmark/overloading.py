@@ -19,7 +19,7 @@ from tests.support.launcher import ROOT
 
 CROWDS = (100, 2000)
 ADDRESSES = 8
-SECONDS, REST_S = 20.0, 3.0
+SECONDS, WARM_S, REST_S = 30.0, 10.0, 3.0
 TOKENS = (50, 150)
 PROBE_S = 0.05
 # One beside many: paced answers, so that only the line is measured, and not the cores.
@@ -62,10 +62,12 @@ def overloads(home: Path, model: Model, workers: int, repeats: int, say: Callabl
         for repeat in range(repeats):
             for clients in CROWDS:
                 time.sleep(REST_S)
-                crowd = _came(service, clients, SECONDS, TOKENS)
+                crowd = _came(service, clients, SECONDS, TOKENS, warm_s=WARM_S)
                 probes = list(_probes(service, SECONDS))
                 came = crowd.read()
-                one = Overload(clients, workers, came.tokens / SECONDS, len(came.answers), came.refused, probes)
+                one = Overload(
+                    clients, workers, came.tokens / (SECONDS - WARM_S), len(came.answers), came.refused, probes
+                )
                 found.append(one)
                 say(f"{clients} clients, {repeat + 1} of {repeats}: {one.tok_s:,.0f} tok/s, {one.refused} refused")
     return found
@@ -117,9 +119,11 @@ class _Process:
         self.read()
 
 
-def _came(service: Service, clients: int, seconds: float, tokens: tuple[int, int], first_address: int = 2) -> _Process:
+def _came(
+    service: Service, clients: int, seconds: float, tokens: tuple[int, int], first_address: int = 2, warm_s: float = 0.0
+) -> _Process:
     addresses = min(ADDRESSES, clients)
-    return _Process(Crowd(service.host, clients, addresses, first_address, seconds, PROMPT, *tokens))
+    return _Process(Crowd(service.host, clients, addresses, first_address, seconds, warm_s, PROMPT, *tokens))
 
 
 def _probes(service: Service, seconds: float) -> Iterator[float]:
@@ -127,19 +131,19 @@ def _probes(service: Service, seconds: float) -> Iterator[float]:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         began = time.monotonic()
-        with _probe(service.host) as status:
-            if status != 200:
-                raise BenchError(f"/readyz answered {status}")
+        with _probe(service.host) as response:
+            if response.status != 200:
+                raise BenchError(f"/readyz answered {response.status}: {response.read()!r}")
         yield time.monotonic() - began
         time.sleep(PROBE_S)
 
 
 @contextmanager
-def _probe(host: str) -> Iterator[int]:
+def _probe(host: str) -> Iterator[http.client.HTTPResponse]:
     connection = http.client.HTTPConnection(host, timeout=30)
     try:
         connection.request("GET", "/readyz")
-        yield connection.getresponse().status
+        yield connection.getresponse()
     finally:
         connection.close()
 
@@ -154,7 +158,7 @@ def rows(values: Sequence[Overload]) -> list[tuple[str, ...]]:
     for clients in CROWDS:
         rounds = [value for value in values if value.clients == clients]
         tok_s = statistics.mean(value.tok_s for value in rounds)
-        base = base or tok_s
+        base = base or tok_s or 1.0
         probes = [1000 * probe for value in rounds for probe in value.probes]
         cuts = statistics.quantiles(probes, n=100, method="inclusive")
         answers, refused = (sum(getattr(value, name) for value in rounds) for name in ("answers", "refused"))

@@ -104,10 +104,22 @@ def test_settings(store: Path) -> None:
     assert "the file of API keys, /nowhere, cannot be read: No such file or directory" in keys
 
 
-def test_an_empty_variable_is_none(home: Path, tmp_path: Path) -> None:
-    with serve(home, tmp_path / "log.txt", TRTLLM_WORKERS="", TRTLLM_API_KEYS="") as service:
+EMPTY = ("TRTLLM_WORKERS", "TRTLLM_API_KEYS", "TRTLLM_KEYS_FILE", "TRTLLM_ADMIN_KEY", "TRTLLM_AUDIT_LOG", "HF_TOKEN")
+EMPTY_OF_OTHERS = ("BENTOML_CONFIG_OPTIONS", "BENTOML_CONFIG_OVERRIDES", "TRITONSERVER")
+
+
+def test_empty_variables_are_none_and_folders_may_have_any_name(home: Path, tmp_path: Path) -> None:
+    """As compose sets them, for what is left open; and as people call folders."""
+    folders = {name: tmp_path / f"Zoë's {name} 日本" for name in ("HOME", "TMPDIR", "BENTOML_HOME")}
+    folders["BENTOML_HOME"].symlink_to(home)
+    for name in ("HOME", "TMPDIR"):
+        folders[name].mkdir()
+    variables = {**dict.fromkeys((*EMPTY, *EMPTY_OF_OTHERS), ""), **{n: str(path) for n, path in folders.items()}}
+    with serve(home, tmp_path / "log.txt", cwd=ROOT, **variables) as service:
         service.wait_ready()
         assert read_events(stream_events(service, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
+        assert httpx.get(f"{service.url}/admin.json").status_code == 404
+    assert not [*folders["TMPDIR"].rglob("triton-*")]
 
 
 @pytest.fixture
