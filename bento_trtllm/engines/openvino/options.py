@@ -14,6 +14,6 @@ class OpenVINOOptions(EngineOptions):
 
     precision: Precision = Field(
         "int8",
-        description="Of the engine's weights. int4 is half of int8, and answers otherwise now and then; f16 and bf16 "
-        "are twice it; f32 is for a model that is to be computed exactly.",
+        description="Of the engine's weights. int4 is half of int8, rounded without calibration data, and answers "
+        "otherwise now and then; f16 and bf16 are twice it; f32 is for a model that is to be computed exactly.",
     )

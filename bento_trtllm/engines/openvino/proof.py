@@ -21,10 +21,10 @@ Measure = Callable[[Path, Precisions], float]
 EXACT = Precisions("f32", "f32", 0)
 EXACT_BOUND = 0.01
 """Measured: up to 4e-5. Sums in another order differ by little, whatever the weights' precision."""
-BOUNDS = {"f32": 1.0, "f16": 1.0, "bf16": 1.0, "int8": 2.0, "int4": 2.0}
+BOUNDS = {"f32": 4.0, "f16": 4.0, "bf16": 4.0, "int8": 6.0, "int4": 6.0}
 """Of log probabilities as they are when served, by what the weights are in: those of a random token are some -10 to
--20, and bf16, 8 bits a value in the KV cache and, with integers, 8 bits an activation move them (measured: up to 0.2
-and 0.4); a wrong kernel does by far more."""
+-20, and bf16, 8 bits a value in the KV cache and, with integers, 8 bits an activation move them. Measured: the demo's
+by up to 0.2 and 0.4, those of 20 layers of random weights by up to 0.7 and 0.8. A wrong kernel gives anything."""
 
 
 def prove(engine: Path, precision: str, served: Precisions, measure: Measure) -> Proof:
