@@ -6,13 +6,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
+from benchmark import shapes, side_report
 from benchmark.document import replace
 from benchmark.load import HTTP_PATHS, PATHS
 from benchmark.plot import draw
 from benchmark.service import BenchError
 from benchmark.suite import PARTS, Options, Report, run
+from bento_trtllm.engines.openvino.options import Precision
 from tests.support.launcher import ROOT
 
 T = TypeVar("T")
@@ -30,7 +32,12 @@ parts:
   overload 100 and 2,000 clients, refused ones asking again: what is answered, and /readyz; one client beside 500
   recovery Triton, the worker and both killed, 30 times each: how long until the service is ready again
 
-paths: """ + ", ".join(PATHS) + "\n"  # fmt: skip
+paths: """ + ", ".join(PATHS) + """
+
+With --checkpoint, the OpenVINO engine is measured on a real model instead: our whole service over HTTP, the library
+alone on the same files, and llama.cpp where --llama-cpp names its llama-batched-bench. --shape writes a checkpoint of
+that shape with random weights first.
+"""  # fmt: skip
 
 
 def a_list_of(kind: Callable[[str], T], choices: tuple[str, ...] = ()) -> Callable[[str], list[T]]:
@@ -65,15 +72,32 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--parts", type=a_list_of(str, PARTS), metavar="A,B", default=["table", "first"])
     parser.add_argument("--startup", action="store_const", dest="parts", const=["startup"], help="--parts startup")
     parser.add_argument("--paths", type=a_list_of(str, PATHS), metavar="A,B", default=list(PATHS))
-    parser.add_argument("--streams", type=a_list_of(int), metavar="N,N", default=[1, 16, 64, 256])
+    parser.add_argument(
+        "--streams", type=a_list_of(int), metavar="N,N", help="default 1,16,64,256; 1,8,32 for a checkpoint"
+    )
     parser.add_argument("--tokens", type=int, default=500, help="a request (default 500)")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds of each case (default 5)")
+    parser.add_argument("--repeats", type=int, help="rounds of each case (default 5; 3 for a checkpoint)")
     parser.add_argument("--workers", type=int, default=1, help="of the gateway (default 1)")
     parser.add_argument(
         "--rate", type=float, default=0, help="tokens a second a stream, free engine (default: no limit)"
     )
     parser.add_argument("--tokens-per-message", type=int, default=1, help="free engine (default 1, as TensorRT-LLM)")
+    model = parser.add_argument_group("a real model")
+    model.add_argument("--checkpoint", type=Path, metavar="DIR", help="of a Llama; with --shape, made here")
+    model.add_argument("--shape", choices=tuple(shapes.SHAPES), help="the checkpoint's, with random weights")
+    model.add_argument(
+        "--precision", type=a_list_of(str, get_args(Precision)), metavar="P,P", default=["f16", "int8", "int4"]
+    )
+    model.add_argument(
+        "--lengths", type=a_list_of(_lengths), metavar="IN:OUT,IN:OUT", default=[(128, 64), (2000, 200)], help="tokens"
+    )
+    model.add_argument("--llama-cpp", type=Path, metavar="FILE", help="llama-batched-bench; llama-quantize is beside")
     return parser
+
+
+def _lengths(text: str) -> tuple[int, int]:
+    prompt, _, answer = text.partition(":")
+    return int(prompt), int(answer)
 
 
 def say(line: str) -> None:
@@ -84,6 +108,14 @@ def say(line: str) -> None:
 def main() -> int:
     parser = arguments()
     given = parser.parse_args()
+    if given.shape and not given.checkpoint:
+        parser.error("--shape writes a checkpoint: name its directory by --checkpoint")
+    if given.checkpoint and given.engine != "openvino":
+        parser.error("--checkpoint goes with --engine openvino")
+    if given.checkpoint and (given.docs or given.plot or given.url):
+        parser.error("--checkpoint goes with --json alone, not with --docs, --plot or --url")
+    if given.checkpoint:
+        return side_report.main(given, say)
     if given.url and set(given.paths) & {"bare", "ensemble"}:
         given.paths = [path for path in given.paths if path in HTTP_PATHS]
         given.parts = ["table"]
@@ -91,9 +123,9 @@ def main() -> int:
         given.engine,
         list(PARTS) if given.docs else given.parts,
         given.paths,
-        given.streams,
+        given.streams or [1, 16, 64, 256],
         given.tokens,
-        given.repeats,
+        given.repeats or 5,
         given.workers,
         given.rate,
         given.tokens_per_message,
