@@ -229,10 +229,15 @@ async def test_calls_that_nobody_forces_are_whole_where_they_can_be() -> None:
     assert json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"]) == {"x": True}
     assert app.source.requests[-1].guide
     # What does not go with a grammar, or cannot be one, is not refused where none was asked for.
-    others = TOOL["function"] | {"parameters": {"not": {}}}
-    for fields in ({"stop": "x"}, {"min_tokens": 1}, {"tools": [{"type": "function", "function": others}]}):
+    for fields in ({"stop": "x"}, {"min_tokens": 1}):
         assert (await app.post(CHAT, {**body, **fields})).status_code == 200
         assert app.source.requests[-1].guide is None
+    others = TOOL["function"] | {"parameters": {"not": {}}}
+    tools = [TOOL, {"type": "function", "function": {**others, "name": "g"}}]
+    assert (await app.post(CHAT, {**body, "tools": tools})).status_code == 200
+    guide = app.source.requests[-1].guide
+    # That tool's arguments are any object; the others' are still theirs.
+    assert guide and r'"\"x\": "' in guide[1] and "object1 ::=" in guide[1]
 
 
 @pytest.mark.parametrize(
