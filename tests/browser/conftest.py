@@ -1,4 +1,4 @@
-"""Chromium, once for all tests in it."""
+"""Chromium, once for all tests of a module."""
 
 import os
 import tempfile
@@ -11,8 +11,9 @@ from tests.support.chat_tab import CHROMIUM, FLAGS, Tab
 from tests.support.serving import Service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Not for the session: as long as Playwright is open its loop runs, and no test can run one of its own."""
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as home:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=FLAGS, env={**os.environ, "HOME": home, "XDG_CONFIG_HOME": home}

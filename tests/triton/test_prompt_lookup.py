@@ -1,6 +1,7 @@
 """The setting prompt_lookup: fewer steps, and the answers that there are without it."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ def guessing(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def steps(service: Service) -> int:
-    """Those that the engine has made, by its own count, which it tells at a request's end."""
+    """Those that the engine has made, by its own count, which it tells as requests come, twice a second at most."""
+    time.sleep(0.6)
+    infer(service.grpc_address(), "tensorrt_llm", request([1], 1))
     text = httpx.get(f"http://127.0.0.1:{service.triton_port('metrics')}/metrics").text
     (line,) = (line for line in text.splitlines() if 'general_type="iteration_counter"' in line)
     return int(float(line.rpartition(" ")[2]))
