@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,19 +30,26 @@ class Door:
 
     def __init__(self, file: Path = FILE) -> None:
         self._file = file
-        self._read = -1
+        self._lock = threading.Lock()
+        self._read: tuple[int, int] | None = None
         self._wishes: Mapping[str, Any] = {}
         self._failed = 0
 
     def wish(self, name: str) -> Any:
+        """Asked by several threads: whoever finds a new file reads it before anybody goes on."""
+        with self._lock:
+            written = self._state()
+            if written != self._read:
+                self._wishes = json.loads(self._file.read_text()) if written else {}
+                self._read, self._failed = written, 0
+            return self._wishes.get(name)
+
+    def _state(self) -> tuple[int, int] | None:
         try:
-            written = self._file.stat().st_mtime_ns
+            found = self._file.stat()
         except FileNotFoundError:
-            written = 0
-        if written != self._read:
-            self._read, self._failed = written, 0
-            self._wishes = json.loads(self._file.read_text()) if written else {}
-        return self._wishes.get(name)
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def load(self) -> None:
         """Before the model is ready. Raises RuntimeError."""
