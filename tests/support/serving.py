@@ -73,7 +73,9 @@ def is_engine(process: psutil.Process) -> bool:
 def environment(home: Path, **extra: str) -> dict[str, str]:
     """The environment of a command that uses the model store at `home`, on its machine."""
     machine = MACHINES[home].environment if home in MACHINES else {}
-    return launcher.environment(home, **{**machine, **extra})
+    # Once in some hundred starts Triton stands still while it loads, for a reason that is not known. The service then
+    # starts it anew: no test is to wait two minutes for that.
+    return launcher.environment(home, **{"TRTLLM_LOAD_STALL_LIMIT_S": "15", **machine, **extra})
 
 
 @contextmanager
