@@ -29,6 +29,7 @@ from bento_trtllm.generation.slots import OwnSlots
 from bento_trtllm.keys.keyring import Keyring
 from bento_trtllm.keys.ledger import Ledger
 from bento_trtllm.manifest import FILE as MANIFEST
+from bento_trtllm.manifest import tag_of
 from bento_trtllm.metrics.prometheus import Telemetry
 from bento_trtllm.text.templates import Templates
 from bento_trtllm.text.text import Text
@@ -71,7 +72,7 @@ class LLM:
         self.path = packed
         # The layout of BentoML's model store is NAME/VERSION.
         self.name = packed.parent.name
-        self.tag = f"{self.name}:{packed.name}"
+        self.tag = tag_of(packed)
         self.manifest = open_pinned(packed)
         self.proof = (pinned_proof() if packed == pinned() else None) or self.manifest.proof
         self.created = int((packed / MANIFEST).stat().st_mtime)
@@ -125,7 +126,6 @@ class LLM:
         self._generation = 0
         self._closing: asyncio.Future[None] | None = None
         self._stopping: asyncio.Future[None] | None = None
-        self._packed = packed
         self.triton = Supervisor(
             self._place,
             settings,
@@ -144,12 +144,12 @@ class LLM:
             self._runtime.check_machine()
         except EngineError as error:
             raise TritonError(str(error)) from error
-        return place_repository(self._packed, folder, self._parameters, text=self._door.open)
+        return place_repository(self.path, folder, self._parameters, text=self._door.open)
 
     def _verify(self) -> None:
         """Raise TritonError if the pack is not, or no longer, the one whose tokenizer this worker uses."""
         try:
-            verify(self._packed, self.manifest)
+            verify(self.path, self.manifest)
         except StoreError as error:
             raise TritonError(str(error)) from error
 

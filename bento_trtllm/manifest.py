@@ -96,7 +96,7 @@ class Manifest(BaseModel):
 
         Raises StoreError if there is none that this version can read, or it is not as it was written.
         """
-        tag = _tag(directory)
+        tag = tag_of(directory)
         try:
             data = json.loads((directory / FILE).read_bytes())
         except FileNotFoundError as error:
@@ -142,13 +142,13 @@ class Manifest(BaseModel):
         try:
             inventory.check(directory, self.files, full=full)
         except StoreError as error:
-            tag = _tag(directory)
+            tag = tag_of(directory)
             raise StoreError(
                 f"the model {tag} is damaged: {error}; {_how_to_repack(tag, self.model_dump())}"
             ) from error
 
 
-def _tag(directory: Path) -> str:
+def tag_of(directory: Path) -> str:
     """From the layout of BentoML's model store, NAME/VERSION."""
     return f"{directory.parent.name}:{directory.name}"
 

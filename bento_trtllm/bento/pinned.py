@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from bento_trtllm.errors import StoreError
-from bento_trtllm.manifest import Manifest, Proof
+from bento_trtllm.manifest import Manifest, Proof, tag_of
 
 VARIABLE = "BENTO_TRTLLM_PACK"
 PROOF = "BENTO_TRTLLM_PROOF"
@@ -58,5 +58,4 @@ def verify(packed: Path, manifest: Manifest) -> None:
 
 
 def _replaced(packed: Path) -> StoreError:
-    tag = f"{packed.parent.name}:{packed.name}"
-    return StoreError(f"the model {tag} was packed again after the service was started: restart the service")
+    return StoreError(f"the model {tag_of(packed)} was packed again after the service was started: restart the service")

@@ -13,6 +13,7 @@ from google.protobuf import text_format
 
 from bento_trtllm.bento.home import home, models
 from bento_trtllm.bento.store import default_name, draft, make_tag
+from bento_trtllm.checkpoint.adapter import Adapter
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.checkpoint.merge import merge, read_mergeable
@@ -42,10 +43,7 @@ def plan(
 
     A Hugging Face id is downloaded to be checked.
     """
-    checkpoint = find_checkpoint(argument, revision)
-    adapter = read_mergeable(lora, checkpoint) if lora else None
-    build = engine.prepare(checkpoint)
-    _check_text(checkpoint)
+    checkpoint, adapter, build = _prepare(argument, engine, revision, lora)
     text = tag or default_name(checkpoint.name)
     new = make_tag(text, force=force)
     _check_space(build, merging=adapter is not None)
@@ -89,10 +87,7 @@ def pack(
     is as it was before.
     """
     engine.check_machine()
-    checkpoint = find_checkpoint(argument, revision)
-    adapter = read_mergeable(lora, checkpoint) if lora else None
-    build = engine.prepare(checkpoint)
-    _check_text(checkpoint)
+    checkpoint, adapter, build = _prepare(argument, engine, revision, lora)
     new = make_tag(tag or default_name(checkpoint.name), force=force)
     _check_space(build, merging=adapter is not None)
     try:
@@ -119,6 +114,17 @@ def pack(
             ) from error
         raise
     return str(new)
+
+
+def _prepare(
+    argument: str, engine: Engine, revision: str | None, lora: str | None
+) -> tuple[Checkpoint, Adapter | None, Build]:
+    """What was asked for, read and checked."""
+    checkpoint = find_checkpoint(argument, revision)
+    adapter = read_mergeable(lora, checkpoint) if lora else None
+    build = engine.prepare(checkpoint)
+    _check_text(checkpoint)
+    return checkpoint, adapter, build
 
 
 def _fill(directory: Path, build: Build, manifest: Manifest) -> Manifest:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from bento_trtllm.manifest import tag_of
 from bento_trtllm.triton.process.installation import temporary_folder
 
 Stage = Literal["loading", "pausing", "moving", "done", "failed"]
@@ -27,9 +28,8 @@ class Pack:
 
     @property
     def tag(self) -> str:
-        """From the layout of BentoML's model store, NAME/VERSION."""
-        path = Path(self.path)
-        return f"{path.parent.name}:{path.name}"
+        """As the model store has it."""
+        return tag_of(Path(self.path))
 
 
 @dataclass(frozen=True)

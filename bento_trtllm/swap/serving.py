@@ -137,28 +137,23 @@ class Serving:
                     # Where one worker serves alone, the folder goes with it; a worker in its place finds this again.
                     self._orders.write(Pack(str(self.model.path), self.model.manifest.seal))
                 while True:
-                    await self._step()
-                    await asyncio.sleep(LOOK_S if self._is_idle() else STEP_S)
+                    await asyncio.sleep(STEP_S if await self._step() else LOOK_S)
             except OSError as error:  # a full disk, say: the service goes on without swaps
                 LOGGER.error("the service cannot use its folder: %s (tried again in %g s)", error, RETRY_S)
             except Exception:  # a bug: nothing that a service may die of
                 LOGGER.exception("a swap has failed, and is tried again")
             await asyncio.sleep(RETRY_S)
 
-    def _is_idle(self) -> bool:
-        wanted = self._orders.read(Wanted)
-        return not wanted or wanted.serial == self._settled
-
-    async def _step(self) -> None:
-        """Do what is to do now for the swap that is wanted, if one is."""
+    async def _step(self) -> bool:
+        """Do what is to do now for the swap that is wanted; whether there is one, with something left to do."""
         wanted, leader = self._orders.read(Wanted), self._folder.take()
         if wanted is None or wanted.serial == self._settled:
-            return
+            return False
         progress = self._orders.read(Progress)
         if progress is None or progress.serial != wanted.serial:
             if leader:
                 await self._begin(wanted)
-            return
+            return True
         match progress.stage:
             case "pausing":
                 await self._pause(wanted, leader)
@@ -173,6 +168,7 @@ class Serving:
                 await self._move(wanted, leader=False)
                 if self._serves(wanted):
                     self._settled = wanted.serial
+        return wanted.serial != self._settled
 
     def _tell(self, wanted: Wanted, stage: Stage, reason: str = "") -> None:
         LOGGER.info("swap to %s: %s%s", wanted.tag, stage, f" ({reason})" if reason else "")
@@ -260,7 +256,6 @@ class Serving:
             new.triton.use()
             self.model, self._candidate = new, None
             self._show(new)
-            self._open.set()
             old.triton.resign()
             self._retiring[old] = asyncio.create_task(self._retire(old))
         self._open.set()
