@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support.checkpoints import write_steady
@@ -25,12 +26,15 @@ CALLS: dict[str, tuple[str, dict[str, Any], str]] = {
     "whole completion": ("/v1/completions", GREEDY | {"prompt": PROMPT}, "*/*"),
 }
 REPEATS = 5
-ROUNDS = 3
+ROUNDS = 10
 FREE_LIMIT_S = 0.1
 # TensorRT-LLM's backend says how many requests there are so often (stats_check_period_ms).
 TOLD_S = 0.1
-WORST_S = 2.0
+# Of a machine that stands still meanwhile, too.
+WORST_S = 30.0
 SETTLE_S = 0.3
+# A time over which to look at what the engine computes, and how often: in all less than any of these answers takes.
+LOOK_S, LOOKS = 0.3, 5
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +95,13 @@ def time_to_free(service: Service, call: str, count: int) -> float:
     return time.monotonic() - left
 
 
+def used(computing: psutil.Process) -> float:
+    """The share of a core that a process takes."""
+    before, began = sum(computing.cpu_times()[:2]), time.monotonic()
+    time.sleep(LOOK_S)
+    return (sum(computing.cpu_times()[:2]) - before) / (time.monotonic() - began)
+
+
 @pytest.mark.measured
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("count", [1, 64])
@@ -106,12 +117,11 @@ def test_engine_is_free_when_its_clients_have_left(steady: Service, engine: str,
         free, times = mostly_within(limit_s, lambda: time_to_free(steady, call, count), REPEATS)
         rounds.append(times)
     assert free, rounds
-    # A batch that is computed for nobody would keep at least one core busy.
-    computing = steady.engine()
-    before, began = sum(computing.cpu_times()[:2]), time.monotonic()
-    time.sleep(0.3)
-    used = sum(computing.cpu_times()[:2]) - before
-    assert used <= 0.1 * (time.monotonic() - began)
+    # A batch that is computed for nobody would keep at least one core busy, whenever one looks.
+    looks = [used(steady.engine())]
+    while looks[-1] > 0.1 and len(looks) < LOOKS:
+        looks.append(used(steady.engine()))
+    assert looks[-1] <= 0.1, looks
 
 
 @pytest.mark.measured

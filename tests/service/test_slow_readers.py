@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -17,26 +17,36 @@ from tests.support.checkpoints import write_checkpoint
 from tests.support.processes import workers
 from tests.support.serving import SSE, Service, pack, serve
 
-READERS = 8
+READERS = 4
 # What is merged while a machine is busy is short: of 3000 tokens, all fitted the buffers of two readers once.
 TOKENS = 5000
-WRITE_TIMEOUT_S = 15
-ROUNDS = 3
+WRITE_TIMEOUT_S = 5
+ROUNDS = 5
 BODY = {"model": "long-llama", "prompt": "a", "ignore_eos": True, "stream": True, "logprobs": 1}
 # uvicorn stops at 64 KiB (uvicorn/protocols/http/flow_control.py); the rest is a connection's and a request's own.
 CONNECTION_BYTES = 384 * 1024
 PENDING_BYTES = 8
+# They may cost others nothing, but for the noise in the best of ten streams.
+SLOWED = 1.1
 
 
 @pytest.fixture(scope="module")
-def service(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A model that says much in no time."""
+def model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """It says much in no time."""
     folder = tmp_path_factory.mktemp("long")
-    pack(home, "long-llama:test", write_checkpoint(folder / "long-llama", context=4 * TOKENS))
-    options = ("--arg", "model=long-llama:test", "--arg", f"write_timeout_s={WRITE_TIMEOUT_S}")
-    with serve(home, folder / "log.txt", *options) as service:
-        service.wait_ready()
-        yield service
+    return pack(home, "long-llama:test", write_checkpoint(folder / "long-llama", context=4 * TOKENS))
+
+
+@pytest.fixture
+def start(home: Path, model: str, tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    with ExitStack() as stack:
+
+        def start(*options: str) -> Service:
+            service = stack.enter_context(serve(home, tmp_path / "log.txt", "--arg", f"model={model}", *options))
+            service.wait_ready()
+            return service
+
+        yield start
 
 
 def ask(service: Service, tokens: int) -> socket.socket:
@@ -52,10 +62,12 @@ def ask(service: Service, tokens: int) -> socket.socket:
 
 
 @contextmanager
-def slow_readers(service: Service) -> Iterator[list[socket.socket]]:
+def slow_readers(service: Service, count: int) -> Iterator[list[socket.socket]]:
     """Clients that read a byte a second, once the engine has said all that they asked for."""
     with ExitStack() as stack:
-        connections = [stack.enter_context(ask(service, TOKENS)) for _ in range(READERS)]
+        connections = [stack.enter_context(ask(service, TOKENS)) for _ in range(count)]
+        for connection in connections:
+            assert connection.recv(1), "it was cut before it began"
         over = threading.Event()
 
         def read() -> None:
@@ -67,7 +79,6 @@ def slow_readers(service: Service) -> Iterator[list[socket.socket]]:
         reading = threading.Thread(target=read)
         reading.start()
         try:
-            tiny.until(lambda: service.active() == READERS, 30)
             tiny.until(lambda: service.active() == 0, 60)
             yield connections
         finally:
@@ -97,35 +108,41 @@ def rest(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.measured
-def test_slow_readers(service: Service) -> None:
-    """What they have not read is held in bounded memory, slows nobody, and is given up after write_timeout_s.
-
-    A machine may be slow for seconds on end, whoever reads: each kind of time is the best of rounds that are far apart.
+def test_they_hold_bounded_memory_and_slow_nobody(start: Callable[..., Service]) -> None:
+    """A machine may be slow for seconds on end, whoever reads: each kind of time is the best of rounds that are far
+    apart, until it is settled.
     """
+    service = start()
     process = psutil.Process(*workers(service))
-    alone, beside = [], []
+    alone: list[float] = []
+    beside: list[float] = []
     with httpx.Client(base_url=service.url, timeout=60) as client:
         alone.append(quickest(client))
         before = process.memory_info().rss
-        for _ in range(ROUNDS):
-            with slow_readers(service) as connections:
+        while len(beside) < ROUNDS and (not beside or min(beside) > SLOWED * min(alone)):
+            with slow_readers(service, READERS) as connections:
                 held = process.memory_info().rss - before
                 beside.append(quickest(client))
-                await_close(process, connections)
-                assert not any(b"[DONE]" in rest(connection) for connection in connections)
+                assert ports(connections) <= peers(process), "they were to be held"
             print(f"held {held / READERS / 1024:.0f} KiB a reader; beside {beside[-1]:.3f} s, alone {alone[-1]:.3f} s")
             assert held / READERS <= CONNECTION_BYTES + PENDING_BYTES * TOKENS
             alone.append(quickest(client))
-        assert min(beside) <= 1.1 * min(alone)
-        cancelled = httpx.get(f"{service.url}/metrics").text
-        assert f'trtllm_requests_total{{outcome="cancelled",route="/v1/completions"}} {ROUNDS * READERS}.0' in cancelled
+        assert min(beside) <= SLOWED * min(alone), (beside, alone)
 
 
-def await_close(process: psutil.Process, connections: list[socket.socket]) -> None:
-    """They are all open now, and none is after a while."""
-    ports = {connection.getsockname()[1] for connection in connections}
-    assert ports <= peers(process), "they were to be held"
-    tiny.until(lambda: not ports & peers(process), 3 * WRITE_TIMEOUT_S)
+def test_they_are_given_up(start: Callable[..., Service]) -> None:
+    """Within some times write_timeout_s, and as what they are."""
+    service = start("--arg", f"write_timeout_s={WRITE_TIMEOUT_S}")
+    process = psutil.Process(*workers(service))
+    with slow_readers(service, 2) as connections:
+        tiny.until(lambda: not ports(connections) & peers(process), 60)
+        assert not any(b"[DONE]" in rest(connection) for connection in connections)
+    cancelled = httpx.get(f"{service.url}/metrics").text
+    assert 'trtllm_requests_total{outcome="cancelled",route="/v1/completions"} 2.0' in cancelled
+
+
+def ports(connections: list[socket.socket]) -> set[int]:
+    return {connection.getsockname()[1] for connection in connections}
 
 
 def peers(process: psutil.Process) -> set[int]:

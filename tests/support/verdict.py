@@ -14,3 +14,16 @@ def mostly_within(limit: float, measure: Callable[[], float], count: int) -> tup
         if max(within, len(measured) - within) > count // 2:
             return within > count // 2, measured
         measured.append(measure())
+
+
+def best_within(limit: float, measure: Callable[[], float], count: int) -> tuple[bool, list[float]]:
+    """Whether the least of `count` measurements is within a limit, and those that were made, up to the first that is.
+
+    For what would be the same every time but for the machine, which only adds to it.
+    """
+    measured: list[float] = []
+    while len(measured) < count:
+        measured.append(measure())
+        if measured[-1] <= limit:
+            return True, measured
+    return False, measured
