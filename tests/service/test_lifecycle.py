@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def test_scripts_serve_sets_up_packs_and_serves(tmp_path: Path) -> None:
 
 
 def test_open_streams_may_finish_while_the_service_stops(home: Path, slow_model: str, tmp_path: Path) -> None:
-    with serve(home, tmp_path / "log.txt", "--arg", f"model={slow_model}") as service:
+    with serve(home, tmp_path / "log.txt", "--arg", f"model={slow_model}", python=sys.executable) as service:
         service.wait_ready()
         body = {"prompt": PROMPT, "max_tokens": 60}
         with httpx.stream("POST", f"{service.url}/generate", json=body, headers=SSE, timeout=60) as response:
@@ -136,7 +137,7 @@ def test_open_streams_may_finish_while_the_service_stops(home: Path, slow_model:
 
 def test_streams_are_cut_with_an_error_after_the_grace_time(home: Path, slow_model: str, tmp_path: Path) -> None:
     options = ("--arg", f"model={slow_model}", "--arg", "drain_timeout_s=1")
-    with serve(home, tmp_path / "log.txt", *options) as service:
+    with serve(home, tmp_path / "log.txt", *options, python=sys.executable) as service:
         service.wait_ready()
         body = {"prompt": PROMPT, "max_tokens": 1024}
         with httpx.stream("POST", f"{service.url}/generate", json=body, headers=SSE, timeout=60) as response:

@@ -1,6 +1,7 @@
 """The chart's pod: its settings and keys, its probes, what its autoscaler and a gateway read, and its end."""
 
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +39,7 @@ def service(pod: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> It
     home = tmp_path_factory.mktemp("pod")
     pack(home)
     env = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
-    with serve(home, home / "log.txt", **env, TRTLLM_API_KEYS="pods-key") as service:
+    with serve(home, home / "log.txt", python=sys.executable, **env, TRTLLM_API_KEYS="pods-key") as service:
         service.wait_ready()
         yield service
 

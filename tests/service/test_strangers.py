@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ def test_reload_still_reaches_circus(home: Path, tmp_path: Path, name: str) -> N
     A socket's name has at most 107 bytes, and a temporary folder may have more.
     """
     (temporary := tmp_path / name).mkdir()
-    with serve(home, tmp_path / "log.txt", "--reload", TMPDIR=str(temporary)) as service:
+    with serve(home, tmp_path / "log.txt", "--reload", python=sys.executable, TMPDIR=str(temporary)) as service:
         service.wait_ready()
         commands, events = (place for place in listening({service.process.pid}) if place.startswith("ipc:"))
         folder = Path(commands.removeprefix("ipc://")).parent

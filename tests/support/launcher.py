@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import psutil
 
+from tests.support import warm
 from tests.support.packing import pack_model
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ class Launched:
     """A running service, and the processes below it."""
 
     url: str
-    process: psutil.Popen
+    process: psutil.Popen | warm.ForkedService
     log: Path
 
     def processes(self) -> list[psutil.Process]:
@@ -113,15 +114,23 @@ def launch(
     *options: str,
     target: str = "service:TRTLLM",
     cwd: Path = ROOT,
-    python: str = sys.executable,
+    python: str | None = sys.executable,
 ) -> Iterator[S]:
-    """Serve until the end of the block; then nothing that was started here is left running."""
+    """Serve until the end of the block; then nothing that was started here is left running.
+
+    Without a Python, `bentoml serve` is a fork that has the imports already (warm.py); its workers are as ever.
+    """
     port = free_port()
-    argv = [python, "-m", "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(port), *options]
-    with log.open("wb") as output:
-        process = psutil.Popen(
-            bound(argv), cwd=cwd, env=dict(env), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
+    arguments = ["serve", target, "--host", "127.0.0.1", "--port", str(port), *options]
+    process: psutil.Popen | warm.ForkedService
+    if python is None:
+        process = warm.start("bentoml", arguments, env, cwd, log)
+    else:
+        argv = bound([python, "-m", "bentoml", *arguments])
+        with log.open("wb") as output:
+            process = psutil.Popen(
+                argv, cwd=cwd, env=dict(env), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
     service = kind(f"http://127.0.0.1:{port}", process, log)
     try:
         yield service

@@ -85,10 +85,16 @@ def serve(
     *options: str,
     target: str = "service:TRTLLM",
     cwd: Path = ROOT,
-    python: str = sys.executable,
+    python: str | None = None,
     **env: str,
 ) -> Iterator[Service]:
-    """Serve until the end of the block: the demo model, unless another is named."""
+    """Serve until the end of the block: the demo model, unless another is named.
+
+    As a process of its own, with all its imports, where a Python is named or a TEST_MARKER, by which to find what is
+    left of it.
+    """
+    if python is None and "TEST_MARKER" in env:
+        python = sys.executable
     if target == "service:TRTLLM" and not any(option.startswith("model=") for option in options):
         options = (*options, "--arg", "model=demo-llama:test")
     variables = environment(home, **env)
