@@ -7,12 +7,12 @@ from pydantic import Field
 
 from bento_trtllm.api.dialogue.chat import prompt
 from bento_trtllm.api.dialogue.conversation import Conversation, Names, choose
+from bento_trtllm.api.dialogue.sampling import within
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai.chat import read_messages
 from bento_trtllm.api.openai.requests import MAX_TOOLS, Message, Tool
 from bento_trtllm.api.openai.responses import Response as Body
-from bento_trtllm.api.openai.sampling import within
 from bento_trtllm.api.openai.template_fields import TemplateFields, variables
 from bento_trtllm.api.routing import LONG_BODY, Route, find, off_loop, served
 from bento_trtllm.api.strict import StrictBody

@@ -56,7 +56,7 @@ class Answer:
         usage = objects.Usage(input_tokens=len(chat.request.input_ids), output_tokens=0)
         self.message = objects.MessageObject(id=new_id("msg_"), model=request.model, content=[], usage=usage)
 
-    # As a form of event streams (api/openai/event_stream.py):
+    # As a form of event streams (api/event_stream.py):
 
     end = ""
 

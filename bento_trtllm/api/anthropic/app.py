@@ -10,7 +10,7 @@ from bento_trtllm.api.anthropic.answer import Answer
 from bento_trtllm.api.anthropic.errors import AnthropicErrors
 from bento_trtllm.api.anthropic.objects import ErrorObject, MessageObject, TokenCount
 from bento_trtllm.api.anthropic.requests import CountRequest, MessagesRequest
-from bento_trtllm.api.openai.event_stream import event_stream
+from bento_trtllm.api.event_stream import event_stream
 from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop
 from bento_trtllm.generation.fan_out import fan_out
 

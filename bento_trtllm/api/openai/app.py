@@ -9,10 +9,10 @@ from fastapi.responses import JSONResponse
 
 from bento_trtllm.api import faults
 from bento_trtllm.api.errors import APIError, bad_request, describe
+from bento_trtllm.api.event_stream import event_stream
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chat, chat_answer, completions, functions, responses
 from bento_trtllm.api.openai.choices import ResponseHead, new_id
-from bento_trtllm.api.openai.event_stream import event_stream
 from bento_trtllm.api.openai.extras import Wanted
 from bento_trtllm.api.openai.requests import ChatRequest, CompletionRequest, SamplingFields
 from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop, refusing, served

@@ -6,6 +6,7 @@ from typing import Any
 
 from bento_trtllm.api.dialogue.chat import Chat, understand
 from bento_trtllm.api.dialogue.conversation import Conversation, Form, Names, Toolbox, arguments, choose
+from bento_trtllm.api.dialogue.sampling import require
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import functions, guides, template_fields
@@ -22,7 +23,6 @@ from bento_trtllm.api.openai.requests import (
     ResponseFormatText,
     SamplingFields,
 )
-from bento_trtllm.api.openai.sampling import require
 from bento_trtllm.generation.parameters import GenerationRequest
 
 

@@ -5,13 +5,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from bento_trtllm.api.dialogue.forms import compile_form
+from bento_trtllm.api.dialogue.sampling import answer_tokens, read_sampling, require, within
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import guides, responses
 from bento_trtllm.api.openai.choices import ResponseHead, UsageCounter
 from bento_trtllm.api.openai.extras import Extras, Wanted
 from bento_trtllm.api.openai.requests import CompletionRequest
-from bento_trtllm.api.openai.sampling import answer_tokens, read_sampling, require, within
 from bento_trtllm.api.openai.scores import completion_logprobs, prompt_logprobs, with_prompt
 from bento_trtllm.generation.fan_out import ChoiceEvent, repeat
 from bento_trtllm.generation.parameters import GenerationRequest

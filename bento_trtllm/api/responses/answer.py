@@ -32,7 +32,7 @@ class Answer:
         self._sequence = 0
         self.response = _begin(request)
 
-    # As a form of event streams (api/openai/event_stream.py):
+    # As a form of event streams (api/event_stream.py):
 
     end = ""
 
