@@ -1,4 +1,4 @@
-"""A response of server-sent events, as OpenAI's clients read it."""
+"""A response of server-sent events, whichever API frames them."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from bento_trtllm.api import sse
 from bento_trtllm.api.errors import APIError, describe
-from bento_trtllm.api.openai import responses
+from bento_trtllm.api.response_body import ResponseBody
 
 
 class Framing(Protocol):
@@ -18,7 +18,7 @@ class Framing(Protocol):
     @property
     def end(self) -> str: ...
 
-    def frame(self, item: responses.Response) -> str:
+    def frame(self, item: ResponseBody) -> str:
         """One event."""
         ...
 
@@ -27,28 +27,12 @@ class Framing(Protocol):
         ...
 
 
-class BareData:
-    """As chat completions and completions have it: data, and no types."""
-
-    end = sse.DONE
-
-    def frame(self, item: responses.Response) -> str:
-        """One event."""
-        return f"data: {item.dump()}\n\n"
-
-    def failure(self, error: APIError) -> str:
-        """An event of its own, the last, without [DONE]: OpenAI's clients raise it."""
-        return sse.data(error.body())
-
-
-async def event_stream(
-    chunks: AsyncGenerator[list[responses.Response], None], framing: Framing | None = None
-) -> Response:
+async def event_stream(chunks: AsyncGenerator[list[ResponseBody], None], framing: Framing) -> Response:
     """A response of server-sent events, those of a list sent together. Raises what goes wrong before the first of them.
 
     After that an error is an event.
     """
-    frames = _frames(chunks, framing or BareData())
+    frames = _frames(chunks, framing)
     try:
         first = await anext(frames)
     except BaseException:
@@ -57,9 +41,7 @@ async def event_stream(
     return EventStream(first, frames)
 
 
-async def _frames(
-    chunks: AsyncGenerator[list[responses.Response], None], framing: Framing
-) -> AsyncGenerator[str, None]:
+async def _frames(chunks: AsyncGenerator[list[ResponseBody], None], framing: Framing) -> AsyncGenerator[str, None]:
     started = False
     try:
         async with aclosing(chunks):

@@ -6,14 +6,15 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import Field
 
 from bento_trtllm.api.dialogue.chat import prompt
+from bento_trtllm.api.dialogue.context_length import within
 from bento_trtllm.api.dialogue.conversation import Conversation, Names, choose
-from bento_trtllm.api.dialogue.sampling import within
+from bento_trtllm.api.dialogue.fields import MAX_TOOLS
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai.chat import read_messages
-from bento_trtllm.api.openai.requests import MAX_TOOLS, Message, Tool
-from bento_trtllm.api.openai.responses import Response as Body
+from bento_trtllm.api.openai.requests import Message, Tool
 from bento_trtllm.api.openai.template_fields import TemplateFields, variables
+from bento_trtllm.api.response_body import ResponseBody
 from bento_trtllm.api.routing import LONG_BODY, Route, find, off_loop, served
 from bento_trtllm.api.strict import StrictBody
 
@@ -31,7 +32,7 @@ class TokenizeRequest(TemplateFields):
     return_token_strs: bool | None = None
 
 
-class Tokens(Body):
+class Tokens(ResponseBody):
     """The response of /tokenize."""
 
     count: int
@@ -47,7 +48,7 @@ class DetokenizeRequest(StrictBody):
     tokens: Annotated[list[int], Field(fail_fast=True)]
 
 
-class Text(Body):
+class Text(ResponseBody):
     """The response of /detokenize."""
 
     prompt: str

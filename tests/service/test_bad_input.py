@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from schemathesis.core.result import Ok
 
-from bento_trtllm.api.openai.requests import ChatRequest, CompletionRequest, SamplingFields
+from bento_trtllm.api.openai.requests import ChatRequest, CommonFields, CompletionRequest
 from tests.support.serving import SSE, Service
 
 PICKLE = "application/vnd.bentoml+pickle"
@@ -141,7 +141,7 @@ MESSAGES = st.lists(
 )
 
 
-def bodies(kind: type[SamplingFields], whole: dict[str, Any], **better: Any) -> st.SearchStrategy[Any]:
+def bodies(kind: type[CommonFields], whole: dict[str, Any], **better: Any) -> st.SearchStrategy[Any]:
     """A request with any JSON in some of its fields, or any JSON."""
     fields = {name: better.get(name, VALUES) for name in sorted(kind.model_fields)}
     some = st.fixed_dictionaries({}, optional=fields)

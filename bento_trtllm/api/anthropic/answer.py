@@ -12,8 +12,7 @@ from bento_trtllm.api.anthropic.requests import MessagesRequest
 from bento_trtllm.api.dialogue.chat import Chat
 from bento_trtllm.api.dialogue.reader import Part, Thought
 from bento_trtllm.api.errors import APIError
-from bento_trtllm.api.openai.choices import new_id
-from bento_trtllm.api.openai.responses import Response
+from bento_trtllm.api.response_body import ResponseBody, new_id
 from bento_trtllm.api.tools.calls import CallDelta
 from bento_trtllm.generation.fan_out import ChoiceEvent
 from bento_trtllm.generation.results import Finish, TextDelta
@@ -60,7 +59,7 @@ class Answer:
 
     end = ""
 
-    def frame(self, item: Response) -> str:
+    def frame(self, item: ResponseBody) -> str:
         """One event."""
         assert isinstance(item, Event)
         return f"event: {item.type}\ndata: {item.dump()}\n\n"
@@ -69,13 +68,13 @@ class Answer:
         """The last event of a stream that failed."""
         return f"event: error\ndata: {errors.describe(error).dump()}\n\n"
 
-    async def render(self, items: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[Response], None]:
+    async def render(self, items: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[ResponseBody], None]:
         """The events, in the groups in which they come."""
         begun = False
         async with aclosing(items):
             async for _, item in items:
                 # Not before the first token: what goes wrong until then is a status of its own.
-                group: list[Response] = (
+                group: list[ResponseBody] = (
                     [] if begun else [objects.MessageStart(message=self.message.model_copy(deep=True))]
                 )
                 begun = True

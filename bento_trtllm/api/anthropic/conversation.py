@@ -15,9 +15,9 @@ from bento_trtllm.api.anthropic.requests import (
 )
 from bento_trtllm.api.dialogue.chat import Chat, prompt, understand
 from bento_trtllm.api.dialogue.conversation import Conversation, Form, Names, Toolbox, choose
+from bento_trtllm.api.dialogue.fields import SamplingFields
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.openai.requests import SamplingFields
 
 NAMES = Names("messages", "max_tokens")
 # Between blocks, and between turns of one role, which make one.
@@ -30,7 +30,6 @@ Turn = dict[str, Any]
 def read(request: MessagesRequest, model: ServedModel) -> Chat:
     """Understand a request. Raises APIError, and CheckpointError where the template refuses the messages."""
     sampling = SamplingFields(
-        model=request.model,
         temperature=request.temperature,
         top_p=request.top_p,
         top_k=request.top_k,

@@ -2,12 +2,12 @@
 
 from typing import Any, Literal
 
-from bento_trtllm.api.openai.responses import Response
+from bento_trtllm.api.response_body import ResponseBody
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"]
 
 
-class Said(Response):
+class Said(ResponseBody):
     """The base of all; every field is written, null too."""
 
     def dump(self) -> str:

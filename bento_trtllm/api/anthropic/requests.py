@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
-from bento_trtllm.api.openai.requests import MAX_TOOLS
+from bento_trtllm.api.dialogue.fields import MAX_TOOLS
 from bento_trtllm.api.refused import because
 from bento_trtllm.api.strict import LenientBody, StrictBody
 

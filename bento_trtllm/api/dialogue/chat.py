@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+from bento_trtllm.api.dialogue.context_length import answer_tokens, within
 from bento_trtllm.api.dialogue.conversation import Conversation, Names, Toolbox
+from bento_trtllm.api.dialogue.fields import SamplingFields
 from bento_trtllm.api.dialogue.forms import compile_auto, compile_calls, compile_form
 from bento_trtllm.api.dialogue.reader import AnswerReader
-from bento_trtllm.api.dialogue.sampling import answer_tokens, read_sampling, within
+from bento_trtllm.api.dialogue.sampling import read_sampling
 from bento_trtllm.api.dialogue.thoughts import OPEN, Thinking, ThoughtReader
 from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.openai.requests import SamplingFields
 from bento_trtllm.api.tools.formats import ToolFormat
 from bento_trtllm.generation.parameters import GenerationRequest
 

@@ -32,6 +32,11 @@ class Form:
     value: Any
 
 
+def any_object(name: str) -> Form:
+    """Any JSON object."""
+    return Form(name, "schema", {"type": "object"})
+
+
 @dataclass(frozen=True)
 class Toolbox:
     """`described` is for the prompt, as OpenAI's API has tools; `callable` are those that the answer may call.

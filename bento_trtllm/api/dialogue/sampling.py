@@ -1,17 +1,15 @@
 """From a request's fields to the core's `Sampling`; what no engine can do is refused by the field's name."""
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
+from bento_trtllm.api.dialogue.fields import SamplingFields
 from bento_trtllm.api.errors import bad_request
-from bento_trtllm.api.openai.requests import CompletionRequest, SamplingFields
 from bento_trtllm.generation.parameters import MAX_TOP_K, Sampling
 from bento_trtllm.grammar.grammar import Grammar
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.text.defaults import Defaults
-from bento_trtllm.text.tokenizer import TextTooLong
 from bento_trtllm.triton_models.shared.parameters import PARAMETERS
 
 # More digits than any vocabulary has; Python refuses to read numbers of thousands.
@@ -25,8 +23,12 @@ def read_sampling(
     *,
     grammar: Grammar | None = None,
     top_logprobs: int | None = None,
+    scores_field: str = "top_logprobs",
 ) -> Sampling:
-    """How to choose tokens; `top_logprobs` is None where no scores are asked for. Raises APIError."""
+    """How to choose tokens. Raises APIError.
+
+    `top_logprobs` is None where no scores are asked for; `scores_field` is the field that asks for them.
+    """
     if request.min_p:
         require(manifest, "runtime_min_p", "min_p")
     if request.ignore_eos and grammar:
@@ -54,11 +56,10 @@ def read_sampling(
         log_probs=top_logprobs is not None,
     )
     if top_logprobs and (top_logprobs > 1 or not _takes_likeliest(sampling)):
-        field = "logprobs" if isinstance(request, CompletionRequest) else "top_logprobs"
         require(
             manifest,
             "num_top_log_probs",
-            field,
+            scores_field,
             "it gives the score of the chosen token only, so ask for 0, or for 1 with temperature 0 and without "
             "penalties, bias or a given form",
         )
@@ -96,30 +97,3 @@ def _bias(biases: dict[str, float], vocab_size: int) -> tuple[tuple[int, float],
         if value:
             found.append((int(name), value))
     return tuple(found)
-
-
-@contextmanager
-def within(context: int, *fields: str) -> Iterator[None]:
-    """Text of these fields is read here, which may be longer than the context. Raises APIError, for the first."""
-    try:
-        yield
-    except TextTooLong as error:
-        raise bad_request(
-            f"This model's maximum context length is {context} tokens, prompt and answer together, and there is "
-            f"more in {' and '.join(fields)}: send less.",
-            param=fields[0],
-            code="context_length_exceeded",
-        ) from error
-
-
-def answer_tokens(wanted: int | None, prompt: int, context: int, *, field: str, prompt_field: str) -> int:
-    """How long an answer may be: what was asked for, or what the context holds. Raises APIError."""
-    if prompt + (wanted or 1) <= context:
-        return context - prompt if wanted is None else wanted
-    answer = f" and {wanted} in the answer ({field})" if wanted else ""
-    raise bad_request(
-        f"This model's maximum context length is {context} tokens, prompt and answer together, and you asked for "
-        f"{prompt + (wanted or 1)}: {prompt} in the prompt{answer or ', which leaves none for the answer'}.",
-        param=field if wanted and prompt < context else prompt_field,
-        code="context_length_exceeded",
-    )

@@ -1,29 +1,25 @@
 """The routes: /v1/models, /v1/chat/completions, /v1/completions."""
 
 from contextlib import aclosing
-from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from bento_trtllm.api import faults
+from bento_trtllm.api.error_body import ERRORS
 from bento_trtllm.api.errors import APIError, bad_request, describe
 from bento_trtllm.api.event_stream import event_stream
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chat, chat_answer, completions, functions, responses
-from bento_trtllm.api.openai.choices import ResponseHead, new_id
+from bento_trtllm.api.openai.choices import ResponseHead
 from bento_trtllm.api.openai.extras import Wanted
-from bento_trtllm.api.openai.requests import ChatRequest, CompletionRequest, SamplingFields
+from bento_trtllm.api.openai.framing import BareData
+from bento_trtllm.api.openai.requests import ChatRequest, CommonFields, CompletionRequest
+from bento_trtllm.api.response_body import ResponseBody, new_id
 from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop, refusing, served
 from bento_trtllm.errors import BentoTRTLLMError
 from bento_trtllm.generation.fan_out import fan_out, repeat
-
-ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": responses.ErrorResponse},
-    "5XX": {"model": responses.ErrorResponse},
-}
-
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=ERRORS, route_class=Route)
 
@@ -68,7 +64,7 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> Respons
             understood, head, model, len(requests), include_usage=_include_usage(body), wanted=Wanted.of(body)
         )
         groups = stream.render(events)
-        return await event_stream(functions.stream_as_asked(groups) if body.functions else groups)
+        return await event_stream(functions.stream_as_asked(groups) if body.functions else groups, BareData())
     async with aclosing(events):
         completion = await chat_answer.collect(understood, head, model, len(requests), events)
         return _json(functions.as_asked(completion) if body.functions else completion)
@@ -86,7 +82,7 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
         stream = completions.CompletionStream(
             understood, head, model, include_usage=_include_usage(body), wanted=Wanted.of(body)
         )
-        return await event_stream(stream.render(events))
+        return await event_stream(stream.render(events), BareData())
     async with aclosing(events):
         return _json(await completions.collect(understood, head, model, events))
 
@@ -107,20 +103,20 @@ def _card(request: Request, model: ServedModel) -> responses.ModelCard:
     return card
 
 
-def _head(prefix: str, body: SamplingFields, model: ServedModel) -> ResponseHead:
+def _head(prefix: str, body: CommonFields, model: ServedModel) -> ResponseHead:
     return ResponseHead(new_id(prefix), body.model, f"{model.manifest.engine}-{model.manifest.precision}")
 
 
-def _check_stream(body: SamplingFields) -> None:
+def _check_stream(body: CommonFields) -> None:
     if body.stream_options and not body.stream:
         raise bad_request("stream_options goes with stream: true only.", param="stream_options")
 
 
-def _include_usage(body: SamplingFields) -> bool:
+def _include_usage(body: CommonFields) -> bool:
     return bool(body.stream_options and body.stream_options.include_usage)
 
 
-def _json(body: responses.Response) -> Response:
+def _json(body: ResponseBody) -> Response:
     return Response(body.dump(), media_type="application/json")
 
 

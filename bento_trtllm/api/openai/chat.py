@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from bento_trtllm.api.dialogue.chat import Chat, understand
-from bento_trtllm.api.dialogue.conversation import Conversation, Form, Names, Toolbox, arguments, choose
+from bento_trtllm.api.dialogue.conversation import Conversation, Form, Names, Toolbox, any_object, arguments, choose
+from bento_trtllm.api.dialogue.fields import ResponseFormatJSONObject, ResponseFormatText
 from bento_trtllm.api.dialogue.sampling import require
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
@@ -14,14 +15,12 @@ from bento_trtllm.api.openai.extras import Wanted
 from bento_trtllm.api.openai.requests import (
     AssistantMessage,
     ChatRequest,
+    CommonFields,
     Content,
     FunctionMessage,
     Message,
     NamedToolChoice,
-    ResponseFormatJSONObject,
     ResponseFormatJSONSchema,
-    ResponseFormatText,
-    SamplingFields,
 )
 from bento_trtllm.generation.parameters import GenerationRequest
 
@@ -54,7 +53,7 @@ def read(request: ChatRequest, model: ServedModel) -> Chat:
     return replace(chat, echo=messages[-1]["content"]) if echoed else chat
 
 
-def scored(request: SamplingFields, asked: GenerationRequest, model: ServedModel) -> GenerationRequest:
+def scored(request: CommonFields, asked: GenerationRequest, model: ServedModel) -> GenerationRequest:
     """With the scores of the prompt. Raises APIError."""
     require(model.manifest, "num_prompt_log_probs", "prompt_logprobs")
     if request.stream:
@@ -118,4 +117,4 @@ def _form(request: ChatRequest) -> Form | None:
         raise bad_request(f"Give response_format or {guided.name}, not both.", param=guided.name)
     if isinstance(form, ResponseFormatJSONSchema):
         return Form("response_format", "schema", form.json_schema.json_schema)
-    return guides.any_object("response_format") if isinstance(form, ResponseFormatJSONObject) else guided
+    return any_object("response_format") if isinstance(form, ResponseFormatJSONObject) else guided

@@ -10,6 +10,7 @@ from bento_trtllm.api.openai import chunks, responses
 from bento_trtllm.api.openai.choices import ResponseHead, UsageCounter
 from bento_trtllm.api.openai.extras import Extras, Wanted
 from bento_trtllm.api.openai.scores import chat_logprobs, prompt_logprobs
+from bento_trtllm.api.response_body import ResponseBody
 from bento_trtllm.api.tools.calls import CallDelta
 from bento_trtllm.generation.fan_out import ChoiceEvent
 from bento_trtllm.generation.results import Finish, TextDelta, TokenScore
@@ -32,11 +33,11 @@ class ChatStream:
         asked = chat.request.input_ids
         self._extras = Extras(wanted, [asked] * n, len(asked))
 
-    async def render(self, events: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[responses.Response], None]:
+    async def render(self, events: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[ResponseBody], None]:
         """The chunks of a response, in the groups in which they come."""
         async with aclosing(events):
             async for i, item in events:
-                group: list[responses.Response] = []
+                group: list[ResponseBody] = []
                 if not self._begun[i]:
                     self._begun[i] = True
                     group.append(self._chunk(i, chunks.Delta(role="assistant", content="")))
@@ -47,10 +48,10 @@ class ChatStream:
                 if group:
                     yield group
 
-    def _finish(self, i: int, finish: Finish) -> list[responses.Response]:
+    def _finish(self, i: int, finish: Finish) -> list[ResponseBody]:
         self._usage.add(finish)
         parts, reason = self._readers[i].finish(finish.reason)
-        group: list[responses.Response] = [self._chunk(i, chunks.delta(part)) for part in parts]
+        group: list[ResponseBody] = [self._chunk(i, chunks.delta(part)) for part in parts]
         last = chunks.ChunkChoice(
             index=i, delta=chunks.Delta(), logprobs=None, finish_reason=reason, stop_reason=finish.stop
         )
@@ -59,7 +60,7 @@ class ChatStream:
             group.append(self._envelope(choices=[], usage=self._usage.usage()))
         return group
 
-    def _delta(self, i: int, item: TextDelta) -> list[responses.Response]:
+    def _delta(self, i: int, item: TextDelta) -> list[ResponseBody]:
         parts = self._readers[i].feed(item.text)
         scores = self._scores(item.scores)
         if not parts:

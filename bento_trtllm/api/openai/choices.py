@@ -1,6 +1,5 @@
 """What the choices of one response have in common: the fields that it begins with, and the count of its tokens."""
 
-import secrets
 import time
 from dataclasses import dataclass, field
 
@@ -16,11 +15,6 @@ class ResponseHead:
     model: str
     system_fingerprint: str
     created: int = field(default_factory=lambda: int(time.time()))
-
-
-def new_id(prefix: str) -> str:
-    """An id for a response."""
-    return f"{prefix}{secrets.token_hex(12)}"
 
 
 class UsageCounter:

@@ -3,18 +3,19 @@
 from typing import Literal
 
 from bento_trtllm.api.dialogue.reader import Part, Thought
-from bento_trtllm.api.openai.responses import ChoiceLogprobs, FinishReason, Response, StopReason, Usage
+from bento_trtllm.api.openai.responses import ChoiceLogprobs, FinishReason, StopReason, Usage
+from bento_trtllm.api.response_body import ResponseBody
 from bento_trtllm.api.tools.calls import CallDelta
 
 
-class FunctionDelta(Response):
+class FunctionDelta(ResponseBody):
     """A piece of a call's function: its name, or more of the JSON text of its arguments."""
 
     name: str | None = None
     arguments: str = ""
 
 
-class ToolCallDelta(Response):
+class ToolCallDelta(ResponseBody):
     """A piece of a call. The first has all fields, the others `index` and `function`."""
 
     index: int
@@ -23,7 +24,7 @@ class ToolCallDelta(Response):
     function: FunctionDelta
 
 
-class Delta(Response):
+class Delta(ResponseBody):
     """What an event adds to the message."""
 
     role: Literal["assistant"] | None = None
@@ -33,7 +34,7 @@ class Delta(Response):
     function_call: FunctionDelta | None = None
 
 
-class ChunkChoice(Response):
+class ChunkChoice(ResponseBody):
     """What an event adds to one answer."""
 
     index: int
@@ -44,7 +45,7 @@ class ChunkChoice(Response):
     token_ids: list[int] | None = None
 
 
-class ChatChunk(Response):
+class ChatChunk(ResponseBody):
     """One event."""
 
     id: str

@@ -4,8 +4,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
+from bento_trtllm.api.dialogue.context_length import answer_tokens, within
 from bento_trtllm.api.dialogue.forms import compile_form
-from bento_trtllm.api.dialogue.sampling import answer_tokens, read_sampling, require, within
+from bento_trtllm.api.dialogue.sampling import read_sampling, require
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import guides, responses
@@ -13,6 +14,7 @@ from bento_trtllm.api.openai.choices import ResponseHead, UsageCounter
 from bento_trtllm.api.openai.extras import Extras, Wanted
 from bento_trtllm.api.openai.requests import CompletionRequest
 from bento_trtllm.api.openai.scores import completion_logprobs, prompt_logprobs, with_prompt
+from bento_trtllm.api.response_body import ResponseBody
 from bento_trtllm.generation.fan_out import ChoiceEvent, repeat
 from bento_trtllm.generation.parameters import GenerationRequest
 from bento_trtllm.generation.results import TextDelta, TokenScore
@@ -53,7 +55,14 @@ def read(request: CompletionRequest, model: ServedModel) -> Completions:
     prompts = _prompts(request, model)
     form = guides.read(request)
     grammar = compile_form(form, made * len(prompts)) if form else None
-    sampling = read_sampling(request, model.defaults, model.manifest, grammar=grammar, top_logprobs=request.logprobs)
+    sampling = read_sampling(
+        request,
+        model.defaults,
+        model.manifest,
+        grammar=grammar,
+        top_logprobs=request.logprobs,
+        scores_field="logprobs",
+    )
     if made > n:
         sampling = replace(sampling, log_probs=True)
     context = model.manifest.context_length
@@ -134,7 +143,7 @@ class CompletionStream:
         self._echoed = [False] * len(prompts)
         self._extras = Extras(wanted, prompts, completions.prompt_tokens)
 
-    async def render(self, events: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[responses.Response], None]:
+    async def render(self, events: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[ResponseBody], None]:
         """The chunks of a response, in the groups in which they come."""
         usage = UsageCounter(self._completions.prompt_tokens, len(self._completions.requests))
         for i, text in enumerate(self._completions.echoes):
@@ -142,7 +151,7 @@ class CompletionStream:
                 yield [self._chunk(i, text, None)]
         async with aclosing(events):
             async for i, item in events:
-                group: list[responses.Response]
+                group: list[ResponseBody]
                 if isinstance(item, TextDelta) and item.prompt:
                     self._prompts[i] += item.prompt
                     continue
@@ -161,7 +170,7 @@ class CompletionStream:
                 self._extras.add(i, item, group)
                 yield [*echoed, *group]
 
-    def _echo(self, i: int) -> list[responses.Response]:
+    def _echo(self, i: int) -> list[ResponseBody]:
         """The prompt with its scores, once, before the first of an answer."""
         if not self._completions.scored or self._echoed[i]:
             return []

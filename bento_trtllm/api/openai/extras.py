@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from bento_trtllm.api.openai import responses
 from bento_trtllm.api.openai.chunks import ChatChunk
-from bento_trtllm.api.openai.requests import SamplingFields
+from bento_trtllm.api.openai.requests import CommonFields
+from bento_trtllm.api.response_body import ResponseBody
 from bento_trtllm.generation.results import Finish, TextDelta
 
 
@@ -17,7 +18,7 @@ class Wanted:
     counts: bool
 
     @classmethod
-    def of(cls, request: SamplingFields) -> "Wanted":
+    def of(cls, request: CommonFields) -> "Wanted":
         """By a request."""
         options = request.stream_options
         counts = bool(request.stream and options and options.include_usage and options.continuous_usage_stats)
@@ -40,7 +41,7 @@ class Extras:
         self._waiting: list[list[int]] = [[] for _ in prompts]
         self._begun = [False] * len(prompts)
 
-    def add(self, i: int, item: TextDelta | Finish, group: Sequence[responses.Response]) -> None:
+    def add(self, i: int, item: TextDelta | Finish, group: Sequence[ResponseBody]) -> None:
         """To the chunks that an item of answer `i` has become; without any, it goes with the next."""
         if not self._wanted.any:
             return

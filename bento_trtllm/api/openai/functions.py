@@ -8,6 +8,7 @@ from bento_trtllm.api.dialogue.conversation import Toolbox, choose
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.openai import chunks, responses
 from bento_trtllm.api.openai.requests import AssistantMessage, ChatRequest, FunctionMessage, NamedFunction
+from bento_trtllm.api.response_body import ResponseBody
 
 # Calls had no ids: a function was called, and the next message had what it gave back.
 CALL_ID = "call_0"
@@ -51,8 +52,8 @@ def as_asked(completion: responses.ChatCompletion) -> responses.ChatCompletion:
 
 
 async def stream_as_asked(
-    groups: AsyncGenerator[list[responses.Response], None],
-) -> AsyncGenerator[list[responses.Response], None]:
+    groups: AsyncGenerator[list[ResponseBody], None],
+) -> AsyncGenerator[list[ResponseBody], None]:
     """The same for the chunks of a stream."""
     async with aclosing(groups):
         async for group in groups:

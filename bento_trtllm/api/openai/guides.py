@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bento_trtllm.api import json_body
-from bento_trtllm.api.dialogue.conversation import Form
+from bento_trtllm.api.dialogue.conversation import Form, any_object
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.refused import because
 from bento_trtllm.api.strict import StrictBody
@@ -43,11 +43,6 @@ class GuideFields(StrictBody):
     guided_grammar: NoGrammar = None
     structural_tag: NoGrammar = None
     guided_decoding_backend: str | None = None
-
-
-def any_object(name: str) -> Form:
-    """Any JSON object."""
-    return Form(name, "schema", {"type": "object"})
 
 
 def read(request: GuideFields) -> Form | None:

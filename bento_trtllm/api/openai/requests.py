@@ -2,8 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
+from bento_trtllm.api.dialogue.fields import (
+    MAX_TOOLS,
+    FunctionName,
+    ResponseFormatJSONObject,
+    ResponseFormatText,
+    SamplingFields,
+)
 from bento_trtllm.api.openai.guides import GuideFields
 from bento_trtllm.api.openai.inert import InertChat, InertSampling
 from bento_trtllm.api.openai.template_fields import TemplateFields
@@ -12,13 +19,6 @@ from bento_trtllm.triton_models.shared.parameters import MOST_SCORES
 
 MAX_CHOICES = 128
 MAX_PROMPTS = 128
-MAX_TOOLS = 128
-MAX_BIASES = 4096
-MAX_STOP_IDS = 64
-
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)]
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 
 
 class Cached(StrictBody):
@@ -141,18 +141,6 @@ class JSONSchema(StrictBody):
     strict: bool | None = None
 
 
-class ResponseFormatText(StrictBody):
-    """Anything."""
-
-    type: Literal["text"]
-
-
-class ResponseFormatJSONObject(StrictBody):
-    """Any JSON object."""
-
-    type: Literal["json_object"]
-
-
 class ResponseFormatJSONSchema(StrictBody):
     """JSON that satisfies a schema."""
 
@@ -173,39 +161,19 @@ class StreamOptions(StrictBody):
     continuous_usage_stats: bool | None = None
 
 
-class SamplingFields(GuideFields, InertSampling):
-    """Fields that both requests have. From `top_k` on, those that OpenAI lacks, named as vLLM names them.
-
-    All bounds are inclusive: BentoML publishes OpenAPI 3.0, which writes an exclusive one otherwise than pydantic does.
-    """
+class CommonFields(SamplingFields, GuideFields, InertSampling):
+    """Fields that both requests have; from `return_token_ids` on, vLLM's."""
 
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, ge=0, le=1)
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
-    stop: Annotated[str, Field(min_length=1)] | Stop | None = None
-    seed: int | None = Field(None, ge=-(2**63), le=2**64 - 1)
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)] | None = (
-        None
-    )
-    top_k: int | None = Field(None, ge=-1)
-    min_p: float | None = Field(None, ge=0, le=1)
-    repetition_penalty: float | None = Field(None, ge=0.01, le=100)
-    min_tokens: int | None = Field(None, ge=0)
-    ignore_eos: bool | None = None
     return_token_ids: bool | None = None
     prompt_logprobs: int | None = Field(None, ge=0, le=MOST_SCORES)
-    stop_token_ids: Annotated[list[int], Field(max_length=MAX_STOP_IDS)] | None = None
-    include_stop_str_in_output: bool | None = None
-    skip_special_tokens: bool | None = None
 
 
-class ChatRequest(SamplingFields, TemplateFields, InertChat):
+class ChatRequest(CommonFields, TemplateFields, InertChat):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(fail_fast=True)] = Field(min_length=1)
@@ -224,7 +192,7 @@ class ChatRequest(SamplingFields, TemplateFields, InertChat):
 Tokens = Annotated[list[int], Field(min_length=1, fail_fast=True)]
 
 
-class CompletionRequest(SamplingFields):
+class CompletionRequest(CommonFields):
     """POST /v1/completions. A prompt is text or token ids; several make several choices."""
 
     prompt: (

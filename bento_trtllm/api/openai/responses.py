@@ -1,9 +1,9 @@
-"""Responses as OpenAI's API defines them. Fields that were not set are left out; null is written on purpose."""
+"""Responses as OpenAI's API defines them."""
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from bento_trtllm.api.dialogue.scores import TokenLogprob
+from bento_trtllm.api.response_body import ResponseBody
 from bento_trtllm.manifest import Proof
 
 FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
@@ -11,17 +11,7 @@ StopReason = str | int | None
 """vLLM's: the stop string, or the token of stop_token_ids, that ended an answer."""
 
 
-class Response(BaseModel):
-    """The base of all."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    def dump(self) -> str:
-        """As JSON on one line."""
-        return self.model_dump_json(exclude_unset=True)
-
-
-class Usage(Response):
+class Usage(ResponseBody):
     """Tokens, counted. The end token of an answer counts: the engine made it."""
 
     prompt_tokens: int
@@ -29,35 +19,21 @@ class Usage(Response):
     total_tokens: int
 
 
-class TopLogprob(Response):
-    """A token that could have stood there."""
-
-    token: str
-    logprob: float
-    bytes: list[int] | None
-
-
-class TokenLogprob(TopLogprob):
-    """A token of the answer. `token` is text; where the token is part of a character, `bytes` tell which."""
-
-    top_logprobs: list[TopLogprob]
-
-
-class ChoiceLogprobs(Response):
+class ChoiceLogprobs(ResponseBody):
     """The scores of a chat's answer, or of a part of it."""
 
     content: list[TokenLogprob]
     refusal: None
 
 
-class FunctionCall(Response):
+class FunctionCall(ResponseBody):
     """A function and its arguments, which are JSON text."""
 
     name: str
     arguments: str
 
 
-class PromptLogprob(Response):
+class PromptLogprob(ResponseBody):
     """vLLM's: a token of the prompt, or a likely one in its place. The likeliest has rank 1."""
 
     logprob: float
@@ -69,7 +45,7 @@ PromptLogprobs = list[dict[str, PromptLogprob] | None]
 """For each token of a prompt, by ids; nothing comes before the first."""
 
 
-class ToolCall(Response):
+class ToolCall(ResponseBody):
     """A call of a tool."""
 
     id: str
@@ -77,7 +53,7 @@ class ToolCall(Response):
     function: FunctionCall
 
 
-class ChatMessage(Response):
+class ChatMessage(ResponseBody):
     """A message of the model."""
 
     role: Literal["assistant"]
@@ -88,7 +64,7 @@ class ChatMessage(Response):
     function_call: FunctionCall | None = None
 
 
-class ChatChoice(Response):
+class ChatChoice(ResponseBody):
     """One answer."""
 
     index: int
@@ -99,7 +75,7 @@ class ChatChoice(Response):
     token_ids: list[int] | None = None
 
 
-class ChatCompletion(Response):
+class ChatCompletion(ResponseBody):
     """The response of /v1/chat/completions without streaming."""
 
     id: str
@@ -113,7 +89,7 @@ class ChatCompletion(Response):
     prompt_logprobs: PromptLogprobs | None = None
 
 
-class CompletionLogprobs(Response):
+class CompletionLogprobs(ResponseBody):
     """The scores of a completion, in four lists of the same length. A prompt's first token has none."""
 
     tokens: list[str]
@@ -122,7 +98,7 @@ class CompletionLogprobs(Response):
     text_offset: list[int]
 
 
-class CompletionChoice(Response):
+class CompletionChoice(ResponseBody):
     """One completion; in a stream, a piece of one."""
 
     index: int
@@ -135,7 +111,7 @@ class CompletionChoice(Response):
     prompt_logprobs: PromptLogprobs | None = None
 
 
-class Completion(Response):
+class Completion(ResponseBody):
     """The response of /v1/completions, and each event of its stream."""
 
     id: str
@@ -147,7 +123,7 @@ class Completion(Response):
     usage: Usage | None = None
 
 
-class ModelCard(Response):
+class ModelCard(ResponseBody):
     """A model that is served."""
 
     id: str
@@ -161,23 +137,8 @@ class ModelCard(Response):
     """vLLM's: the model that an adapter is for."""
 
 
-class ModelList(Response):
+class ModelList(ResponseBody):
     """The response of /v1/models."""
 
     object: Literal["list"]
     data: list[ModelCard]
-
-
-class Error(Response):
-    """What went wrong. `param` is the field that is to blame, `code` is for programs."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorResponse(Response):
-    """The body of every response that is not 200."""
-
-    error: Error

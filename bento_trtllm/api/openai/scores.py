@@ -2,29 +2,16 @@
 
 from collections.abc import Sequence
 
-from bento_trtllm.api.openai.responses import (
-    ChoiceLogprobs,
-    CompletionLogprobs,
-    PromptLogprob,
-    PromptLogprobs,
-    TokenLogprob,
-    TopLogprob,
-)
+from bento_trtllm.api.dialogue.scores import token_logprobs
+from bento_trtllm.api.openai.responses import ChoiceLogprobs, CompletionLogprobs, PromptLogprob, PromptLogprobs
 from bento_trtllm.generation.results import TokenScore
 from bento_trtllm.generation.source import PromptScore
 from bento_trtllm.text.tokenizer import PromptTokenizer
 
 
 def chat_logprobs(scores: Sequence[TokenScore], top: int, tokenizer: PromptTokenizer) -> ChoiceLogprobs:
-    """A chat's scores, with so many of the likeliest tokens; where the engine gives none, that is the taken one."""
-    content = []
-    for score in scores:
-        likeliest = score.top or [(score.token, score.log_prob)]
-        own = _entry(score.token, score.log_prob, tokenizer)
-        # The answer shows no control tokens; one that could have stood there has its name.
-        others = [_entry(token, value, tokenizer, named=token != score.token) for token, value in likeliest[:top]]
-        content.append(TokenLogprob(**dict(own), top_logprobs=others))
-    return ChoiceLogprobs(content=content, refusal=None)
+    """A chat's scores, with the `top` likeliest tokens of each."""
+    return ChoiceLogprobs(content=token_logprobs(scores, top, tokenizer), refusal=None)
 
 
 def completion_logprobs(
@@ -87,11 +74,6 @@ def _add(found: CompletionLogprobs, score: TokenScore, top: int, tokenizer: Prom
         found.top_logprobs.append(likeliest)
     found.text_offset.append(offset)
     return offset + _width(score.token, tokenizer)
-
-
-def _entry(token: int, log_prob: float, tokenizer: PromptTokenizer, *, named: bool = False) -> TopLogprob:
-    raw = tokenizer.token_bytes(token, named=named)
-    return TopLogprob(token=raw.decode("utf-8", "replace"), logprob=log_prob, bytes=list(raw))
 
 
 def _text(token: int, tokenizer: PromptTokenizer) -> str:

@@ -6,11 +6,10 @@ from contextlib import aclosing
 from typing import Literal
 
 from bento_trtllm.api.dialogue.chat import Chat
+from bento_trtllm.api.dialogue.scores import TokenLogprob, token_logprobs
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.openai.choices import new_id
-from bento_trtllm.api.openai.responses import Response, TokenLogprob
-from bento_trtllm.api.openai.scores import chat_logprobs
+from bento_trtllm.api.response_body import ResponseBody, new_id
 from bento_trtllm.api.responses import events, objects
 from bento_trtllm.api.responses.events import Event
 from bento_trtllm.api.responses.output import Output
@@ -36,7 +35,7 @@ class Answer:
 
     end = ""
 
-    def frame(self, item: Response) -> str:
+    def frame(self, item: ResponseBody) -> str:
         """One event."""
         assert isinstance(item, Event)
         item.sequence_number = self._sequence
@@ -49,13 +48,13 @@ class Answer:
         told = events.ErrorEvent(type="error", code=error.name, message=error.message, param=error.param)
         return self.frame(told) + self.frame(self._tell("failed"))
 
-    async def render(self, items: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[Response], None]:
+    async def render(self, items: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[ResponseBody], None]:
         """The events, in the groups in which they come."""
         begun = False
         async with aclosing(items):
             async for _, item in items:
                 # Not before the first token: what goes wrong until then is a status of its own.
-                group: list[Response] = [] if begun else [self._tell("created"), self._tell("in_progress")]
+                group: list[ResponseBody] = [] if begun else [self._tell("created"), self._tell("in_progress")]
                 begun = True
                 group += self.add(item)
                 if group:
@@ -94,7 +93,7 @@ class Answer:
     def _scores(self, scores: Sequence[TokenScore]) -> list[TokenLogprob]:
         if self._chat.top_logprobs is None or not scores:
             return []
-        return chat_logprobs(scores, self._chat.top_logprobs, self._model.tokenizer).content
+        return token_logprobs(scores, self._chat.top_logprobs, self._model.tokenizer)
 
 
 def _begin(request: ResponsesRequest) -> objects.ResponseObject:

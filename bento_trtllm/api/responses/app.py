@@ -4,9 +4,9 @@ from contextlib import aclosing
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
+from bento_trtllm.api.error_body import ERRORS
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.event_stream import event_stream
-from bento_trtllm.api.openai.app import ERRORS
 from bento_trtllm.api.responses import conversation
 from bento_trtllm.api.responses.answer import Answer
 from bento_trtllm.api.responses.objects import ResponseObject

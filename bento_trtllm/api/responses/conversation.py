@@ -5,11 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from bento_trtllm.api.dialogue.chat import Chat, understand
-from bento_trtllm.api.dialogue.conversation import Conversation, Form, Names, Toolbox, arguments, choose
+from bento_trtllm.api.dialogue.conversation import Conversation, Form, Names, Toolbox, any_object, arguments, choose
+from bento_trtllm.api.dialogue.fields import ResponseFormatJSONObject, SamplingFields
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.openai.guides import any_object
-from bento_trtllm.api.openai.requests import ResponseFormatJSONObject, SamplingFields
 from bento_trtllm.api.responses.requests import (
     AllowedTools,
     FunctionTool,
@@ -44,7 +43,7 @@ def read(request: ResponsesRequest, model: ServedModel) -> Chat:
         request.max_output_tokens,
         top_logprobs=(request.top_logprobs or 0) if scored else None,
     )
-    sampling = SamplingFields(model=request.model, temperature=request.temperature, top_p=request.top_p)
+    sampling = SamplingFields(temperature=request.temperature, top_p=request.top_p)
     return understand(conversation, sampling, model, NAMES)
 
 

@@ -1,10 +1,11 @@
 """The events of a stream of the Responses API."""
 
-from bento_trtllm.api.openai.responses import Response, TokenLogprob
+from bento_trtllm.api.dialogue.scores import TokenLogprob
+from bento_trtllm.api.response_body import ResponseBody
 from bento_trtllm.api.responses.objects import Item, OutputText, ReasoningText, ResponseObject
 
 
-class Event(Response):
+class Event(ResponseBody):
     """The base of all. Numbers count up from 0, so that nothing can be missed."""
 
     type: str

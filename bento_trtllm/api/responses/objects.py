@@ -4,12 +4,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bento_trtllm.api.openai.responses import Response, TokenLogprob
+from bento_trtllm.api.dialogue.scores import TokenLogprob
+from bento_trtllm.api.response_body import ResponseBody
 
 Status = Literal["in_progress", "completed", "incomplete"]
 
 
-class OutputText(Response):
+class OutputText(ResponseBody):
     """Text of an answer."""
 
     type: Literal["output_text"] = "output_text"
@@ -18,14 +19,14 @@ class OutputText(Response):
     logprobs: list[TokenLogprob] = Field(default_factory=list)
 
 
-class ReasoningText(Response):
+class ReasoningText(ResponseBody):
     """Text that was thought."""
 
     type: Literal["reasoning_text"] = "reasoning_text"
     text: str
 
 
-class MessageItem(Response):
+class MessageItem(ResponseBody):
     """A message of the model."""
 
     id: str
@@ -35,7 +36,7 @@ class MessageItem(Response):
     content: list[OutputText]
 
 
-class ReasoningItem(Response):
+class ReasoningItem(ResponseBody):
     """What the model thought. There are no summaries: all of it is there."""
 
     id: str
@@ -45,7 +46,7 @@ class ReasoningItem(Response):
     content: list[ReasoningText]
 
 
-class CallItem(Response):
+class CallItem(ResponseBody):
     """A call of a function; `arguments` is JSON text."""
 
     id: str
@@ -59,20 +60,20 @@ class CallItem(Response):
 Item = MessageItem | ReasoningItem | CallItem
 
 
-class InputTokensDetails(Response):
+class InputTokensDetails(ResponseBody):
     """What an engine keeps of prompts it does not tell."""
 
     cached_tokens: int = 0
     cache_write_tokens: int = 0
 
 
-class OutputTokensDetails(Response):
+class OutputTokensDetails(ResponseBody):
     """Tokens of thoughts."""
 
     reasoning_tokens: int
 
 
-class Usage(Response):
+class Usage(ResponseBody):
     """Tokens, counted."""
 
     input_tokens: int
@@ -82,20 +83,20 @@ class Usage(Response):
     total_tokens: int
 
 
-class IncompleteDetails(Response):
+class IncompleteDetails(ResponseBody):
     """Why an answer is not whole."""
 
     reason: Literal["max_output_tokens"]
 
 
-class ResponseError(Response):
+class ResponseError(ResponseBody):
     """What went wrong."""
 
     code: str
     message: str
 
 
-class ResponseObject(Response):
+class ResponseObject(ResponseBody):
     """The response, or what there is of it, with the fields of the request that mean something here."""
 
     id: str

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from bento_trtllm.api.dialogue.reader import Part, Thought
-from bento_trtllm.api.openai.choices import new_id
-from bento_trtllm.api.openai.responses import TokenLogprob
+from bento_trtllm.api.dialogue.scores import TokenLogprob
+from bento_trtllm.api.response_body import new_id
 from bento_trtllm.api.responses import events
 from bento_trtllm.api.responses.events import Event
 from bento_trtllm.api.responses.objects import (

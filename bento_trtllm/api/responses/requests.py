@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from bento_trtllm.api.openai.requests import (
+from bento_trtllm.api.dialogue.fields import (
     MAX_TOOLS,
     FunctionName,
     ResponseFormatJSONObject,
