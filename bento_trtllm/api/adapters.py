@@ -1,41 +1,24 @@
-"""A LoRA adapter as a model of its own: what it shares with the model that it is for, and what it does not."""
+"""A LoRA adapter as a model of its own: its name and its way to the engine; all else is the model's that it is for."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from typing import Any, cast
 
 from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.tools.formats import ToolFormat
-from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.generator import Generator
-from bento_trtllm.manifest import Manifest, Proof
-from bento_trtllm.text.defaults import Defaults
-from bento_trtllm.text.template import ChatTemplate
-from bento_trtllm.text.tokenizer import PromptTokenizer
 
 
-@dataclass
 class AdapterModel:
-    """A ServedModel."""
+    """A ServedModel. What it shares with its base, it has as the base has it at that moment."""
 
-    name: str
-    tag: str
-    created: int
-    manifest: Manifest
-    tokenizer: PromptTokenizer
-    template: ChatTemplate
-    generator: Generator
-    defaults: Defaults
-    admission: Admission
-    tool_format: ToolFormat
-    thinks: bool
-    proof: Proof | None
-    not_ready: Callable[[], str | None]
-    adapters: Mapping[str, ServedModel] = field(default_factory=dict)
+    def __init__(self, base: ServedModel, name: str, generator: Generator) -> None:
+        self.name = self.tag = name
+        self.generator = generator
+        self.adapters: dict[str, ServedModel] = {}
+        self._base = base
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._base, name)
 
 
 def adapt(base: ServedModel, name: str, generator: Generator) -> ServedModel:
     """The model that an adapter makes of another; its generator asks the engine for that adapter."""
-    return AdapterModel(
-        name, name, base.created, base.manifest, base.tokenizer, base.template, generator, base.defaults,
-        base.admission, base.tool_format, base.thinks, base.proof, base.not_ready,
-    )  # fmt: skip
+    return cast(ServedModel, AdapterModel(base, name, generator))

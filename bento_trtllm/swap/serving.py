@@ -53,6 +53,7 @@ class Serving:
         of_keys = partial(key_metrics.exposition, keyring, ledger)
         self._telemetry = Telemetry(tracing.tracer(), audit, request_id.CURRENT.get, of_keys)
         self._llm = partial(LLM, settings=settings, telemetry=self._telemetry, keyring=keyring, ledger=ledger)
+        self._draining = False
         serving = self._orders.read(Pack)
         self.model = self._make(serving) if serving else self._llm(packed)
         self._candidate: LLM | None = None
@@ -83,8 +84,7 @@ class Serving:
 
     async def stop(self) -> None:
         """End all that this worker started, and with the last worker, Triton."""
-        tasks = [*self._tasks, *self._retiring.values()]
-        for task in tasks:
+        for task in (tasks := [*self._tasks, *self._retiring.values()]):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
@@ -117,6 +117,9 @@ class Serving:
         return [self.model, *self._retiring, *([self._candidate] if self._candidate else [])]
 
     def _begin_drain(self) -> None:
+        """Refuse new requests, those that wait in a pause as well, and leave every swap as it is."""
+        self._draining = True
+        self._open.set()
         for model in self._models():
             model.admission.drain()
 
@@ -150,7 +153,13 @@ class Serving:
         if wanted is None or wanted.serial == self._settled:
             return False
         progress = self._orders.read(Progress)
-        if progress is None or progress.serial != wanted.serial:
+        if progress and progress.serial != wanted.serial:
+            progress = None
+        if self._draining:
+            if leader and (progress is None or progress.stage in ("pausing", "loading")):
+                self._tell(wanted, "failed", "the service is stopping")
+            return False
+        if progress is None:
             if leader:
                 await self._begin(wanted)
             return True
@@ -183,7 +192,17 @@ class Serving:
         model = self._llm(Path(pack.path))
         if model.manifest.seal != pack.seal:
             raise StoreError(f"the model {pack.tag} was packed again: swap once more")
+        if self._draining:
+            model.admission.drain()
         return model
+
+    async def _started_candidate(self, wanted: Wanted) -> LLM:
+        """The model that is to take the other's place, loading or loaded. Raises what `_make` raises."""
+        if self._candidate is None:
+            self._candidate = self._make(wanted)
+        if not self._candidate.started:
+            await self._candidate.start()
+        return self._candidate
 
     async def _begin(self, wanted: Wanted) -> None:
         """For the leader: whether it can be done, and whether beside the old one."""
@@ -218,18 +237,14 @@ class Serving:
             self._tell(wanted, "loading", "the old engine has ended")
 
     async def _load(self, wanted: Wanted, leader: bool) -> None:
-        if self._candidate is None and wanted.serial != self._refused:
-            try:
-                self._candidate = self._make(wanted)
-            except BentoTRTLLMError as error:
-                self._refused = wanted.serial
-                self._tell(wanted, "failed", str(error))
-                return
-        candidate = self._candidate
-        if candidate is None:
+        if wanted.serial == self._refused:
             return
-        if not candidate.started:
-            await candidate.start()
+        try:
+            candidate = await self._started_candidate(wanted)
+        except BentoTRTLLMError as error:
+            self._refused = wanted.serial
+            self._tell(wanted, "failed", str(error))
+            return
         if not leader:
             return
         status = candidate.triton.status
@@ -246,11 +261,7 @@ class Serving:
     async def _move(self, wanted: Wanted, leader: bool) -> None:
         """Send new requests to the new engine; the old one ends when its last answer has."""
         if not self._serves(wanted):
-            if self._candidate is None:
-                self._candidate = self._make(wanted)
-            new, old = self._candidate, self.model
-            if not new.started:
-                await new.start()
+            new, old = await self._started_candidate(wanted), self.model
             if new.not_ready():
                 return
             new.triton.use()

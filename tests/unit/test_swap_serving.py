@@ -61,12 +61,16 @@ class Model:
     def __init__(self, path: Path, **_: object) -> None:
         self.path = path
         self.manifest = SimpleNamespace(seal=path.name)
-        self.admission = SimpleNamespace(drain=lambda: None)
+        self.draining = False
+        self.admission = SimpleNamespace(drain=self.drain)
         self.triton = Triton(self)
         self.visitors = 0
         self.started = self.ended = False
         self.leaving = ""
         Model.all.append(self)
+
+    def drain(self) -> None:
+        self.draining = True
 
     def _fault(self, kind: str) -> str:
         return FAULTS.get(kind, "") if self.path == NEW else ""
@@ -220,6 +224,43 @@ async def test_a_worker_in_anothers_place_begins_with_what_is_served(tmp_path: P
     async with worker() as (serving, _):
         assert [each.path for each in Model.all] == [NEW]
         assert serving.model.path == NEW
+
+
+async def test_a_service_that_stops_takes_no_other_model() -> None:
+    async with worker() as (serving, orders):
+        serving._begin_drain()
+        ask(orders)
+        assert await until_stage(orders, "failed", "loading") == Progress(1, "failed", "the service is stopping")
+        assert [(each.path, each.draining) for each in Model.all] == [(OLD, True)]
+
+
+async def test_a_swap_that_has_begun_ends_with_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    FAULTS["room"] = "no room"
+    async with worker() as (serving, orders):
+        async with serving.visit(patient=True):
+            ask(orders)
+            await until_stage(orders, "pausing")
+            while not serving.not_ready():
+                await asyncio.sleep(0.001)
+            waiting = asyncio.create_task(_path(serving))
+            await asyncio.sleep(0)
+            serving._begin_drain()
+            async with timeout(5):
+                assert await waiting == OLD  # which refuses it, since it drains
+            assert (await until_stage(orders, "failed", "loading")).reason == "the service is stopping"
+        assert {(each.path, each.draining, each.started) for each in Model.all} == {
+            (OLD, True, True),
+            (NEW, True, False),
+        }
+
+
+async def test_a_model_that_is_opened_while_the_service_stops_drains_as_well() -> None:
+    async with worker() as (serving, orders):
+        ask(orders)
+        await until_stage(orders, "done")
+        serving._begin_drain()
+        serving._make(Pack(str(OLD), "old"))
+        assert [(each.path, each.draining) for each in Model.all] == [(OLD, False), (NEW, True), (OLD, True)]
 
 
 async def _path(serving: Serving) -> Path:
