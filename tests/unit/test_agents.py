@@ -1,7 +1,7 @@
 """What coding agents send, replayed: recorded from Claude Code and Codex as they read a file for their user.
 
-Long texts, ids and most of Claude Code's tools are cut; fields, order and schemas are theirs. scripts/clients.py has
-both run for real.
+Long texts, ids and most of Claude Code's tools are cut; fields, order and schemas are theirs. Both run for real by
+compatibility/agents.py.
 """
 
 import json
