@@ -12,10 +12,9 @@ What is the same for all workers (the engine's state, Triton's metrics) is added
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
@@ -29,6 +28,7 @@ from bento_trtllm.generation.parameters import GenerationRequest
 from bento_trtllm.generation.results import FinishReason
 from bento_trtllm.keys.audit import AuditLog
 from bento_trtllm.keys.ledger import ACCOUNT
+from bento_trtllm.metrics.exposition import merge
 from bento_trtllm.metrics.inference_pool import kv_cache
 from bento_trtllm.metrics.routes import operation
 from bento_trtllm.metrics.spans import PROVIDER, StreamSpan
@@ -250,28 +250,6 @@ class ModelTelemetry:
 
     def _add(self, count: StreamCount) -> None:
         self._telemetry.add(count, self._model)
-
-
-def merge(*expositions: str) -> str:
-    """Joins expositions in the text format; if two have the same metric family, the first one's is kept."""
-    seen: set[str] = set()
-    lines: list[str] = []
-    for exposition in expositions:
-        for name, family in groupby(_families(exposition), lambda pair: pair[0]):
-            if name not in seen:
-                lines += [line for _, line in family]
-        seen |= {name for name, _ in _families(exposition)}
-    return "\n".join(lines) + "\n"
-
-
-def _families(exposition: str) -> Iterator[tuple[str, str]]:
-    """Each line with the name of its family: samples follow their family's comments."""
-    name = ""
-    for line in exposition.splitlines():
-        if line.startswith(("# HELP ", "# TYPE ")):
-            name = line.split(" ", 3)[2]
-        if line:
-            yield name, line
 
 
 def _engine(status: Status, up: bool) -> str:
