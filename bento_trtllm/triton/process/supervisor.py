@@ -22,6 +22,7 @@ from bento_trtllm.triton.process.door import LOOPBACK
 from bento_trtllm.triton.process.launch import Launcher, tritonserver
 from bento_trtllm.triton.process.run_folder import RunFolder, State, Status
 from bento_trtllm.triton.process.server import Place, TritonServer, Verify
+from bento_trtllm.triton.process.watch import watch
 
 LOGGER = logging.getLogger("bento_trtllm.triton")
 FOLLOW_S = 0.1
@@ -32,8 +33,6 @@ FORGIVEN_S = 10.0
 """A Triton that was ready for so long had started well: it is started again as after its first failure."""
 RETRY_S = 1.0
 """Wait before a file that could not be written is tried again."""
-LATE_S = 0.1
-"""The last question before the stall limit ends so long after it, and none is needed behind it."""
 
 
 class Supervisor:
@@ -259,49 +258,11 @@ class Supervisor:
         ready = replace(self._next("ready"), generation=self.status.generation + 1)
         metrics = f"{LOOPBACK}:{server.ports.metrics}"
         self._publish(replace(ready, address=server.address, metrics=metrics))
-        reason = await self._watch(server)
+        settings, condemned = self._settings, partial(self._folder.condemned, self.status.generation)
+        reason = await watch(server, settings, suspected=self._folder.suspected, condemned=condemned)
         self._publish(self._next("restarting", reason))  # at once: killing takes seconds where GPU memory is freed
         await server.kill()
         return reason, time.monotonic() - began
-
-    async def _watch(self, server: TritonServer) -> str:
-        """Wait until Triton ends, or has not answered for stall_limit_s; returns what happened."""
-        limit_s, pause_s = self._settings.stall_limit_s, self._settings.health_interval_s
-        answered, misses = time.monotonic(), 0
-        self._folder.suspected()  # of the last one
-        ended = asyncio.create_task(server.wait())
-        looking: asyncio.Task[bool] | None = None
-        try:
-            while not ended.done():
-                asked = time.monotonic()
-                rest_s = answered + limit_s - asked
-                patience_s = max(limit_s / 4, rest_s + LATE_S) if misses else limit_s / 2
-                question = asyncio.create_task(server.answers(patience_s))
-                await asyncio.wait({ended, question}, return_when=asyncio.FIRST_COMPLETED)
-                if question.cancel():
-                    continue
-                if question.result():
-                    answered, misses = time.monotonic(), 0
-                    if reason := self._folder.condemned(self.status.generation):
-                        return reason
-                    if looking and looking.done():
-                        if looking.result():
-                            return f"The engine did not answer for {limit_s:g} s."
-                        looking = None
-                    if looking is None and self._folder.suspected():
-                        looking = asyncio.create_task(server.engine_stands_still())
-                else:
-                    misses += 1
-                # Two at least: after a pause of this very process, the first one says nothing about Triton.
-                if misses > 1 and time.monotonic() - answered > limit_s:
-                    return f"Triton did not answer for {limit_s:g} s."
-                waited_s = time.monotonic() - asked if misses else 0
-                await asyncio.wait({ended}, timeout=max(0, pause_s - waited_s))
-            return server.why_ended()
-        finally:
-            ended.cancel()
-            if looking:
-                looking.cancel()
 
     def _next(self, state: State, reason: str = "") -> Status:
         """The status after a change; without the addresses, which only a Triton that is ready has."""
