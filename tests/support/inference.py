@@ -43,12 +43,14 @@ class Stream:
 
     def __init__(self, client: grpcclient.InferenceServerClient) -> None:
         self._client = client
+        self._open = 0
         self._results: queue.Queue[tuple[Any, Any]] = queue.Queue()
         client.start_stream(lambda result, error: self._results.put((result, error)))
 
     def send(self, model: str, inputs: dict[str, Any], request_id: str, outputs: list[str] | None = None) -> None:
         wanted = [grpcclient.InferRequestedOutput(name) for name in outputs or []]
         tensors = [tensor(name, value) for name, value in inputs.items()]
+        self._open += 1
         self._client.async_stream_infer(
             model, tensors, request_id=request_id, outputs=wanted or None, enable_empty_final_response=True
         )
@@ -57,17 +59,25 @@ class Stream:
         """The next response: its request's id, its outputs, whether it is that request's last. Raises on errors."""
         result, error = self._results.get(timeout=LIMIT_S)
         if error is not None:
+            self._open -= 1
             raise error
         response = result.get_response()
         outputs = {output.name: result.as_numpy(output.name) for output in response.outputs}
-        return response.id, outputs, response.parameters["triton_final_response"].bool_param
+        final = response.parameters["triton_final_response"].bool_param
+        self._open -= final
+        return response.id, outputs, final
+
+    def close(self) -> None:
+        """Cancel what runs; where nothing does, let Triton end the stream (END_LIMIT_S of wire/probe.py says why)."""
+        self._client.stop_stream(cancel_requests=self._open > 0)
 
 
 @contextmanager
 def open_stream(address: str) -> Iterator[Stream]:
     with grpcclient.InferenceServerClient(address) as client:
-        yield Stream(client)
-        client.stop_stream(cancel_requests=True)
+        stream = Stream(client)
+        yield stream
+        stream.close()
 
 
 def infer(address: str, model: str, inputs: dict[str, Any], outputs: list[str] | None = None) -> Reply:

@@ -176,8 +176,9 @@ class Supervisor:
     async def _end(self, server: TritonServer) -> None:
         """Stop Triton, in peace as long as any worker has open answers.
 
-        Not longer: NVIDIA's backend keeps a response factory of each request that it refused, and Triton would wait
-        for that answer until its exit timeout (sendEnqueueResponse in model_instance_state.cc, 0.10.0 to 1.3.0rc3).
+        Not longer: Triton would wait until its exit timeout for what is never let go. It keeps a request whose client
+        left as its last response was written (END_LIMIT_S of wire/probe.py), and NVIDIA's backend a response factory of
+        each that it refused (sendEnqueueResponse in model_instance_state.cc, 0.10.0 to 1.3.0rc3).
         """
         stopping = asyncio.create_task(server.stop())
         try:

@@ -17,6 +17,14 @@ CHANNEL_OPTIONS = (
 # since 2026, a message passes through one more thread, and a token costs a sixth more CPU (docs/performance.md).
 GRPC_ENVIRONMENT = [{"name": "GRPC_EXPERIMENTS", "value": "-event_engine_client"}]
 
+END_LIMIT_S = 10.0
+"""How long Triton has to end a call whose last response has come, or may be on its way: it is cancelled only then.
+
+A call that is cancelled while its last response is written waits in Triton for a response that has long been there, for
+ever: Triton keeps the request, with that the model, and stops by its exit timeout (HandleCancellation of
+src/grpc/infer_handler.h in triton-inference-server/server, r24.10).
+"""
+
 
 class Health:
     """A gRPC channel for probing Triton, to be used in one event loop; an async context manager."""
@@ -75,7 +83,7 @@ class Health:
         except self._failure:
             return False
         finally:
-            call.cancel()
+            asyncio.get_running_loop().call_later(END_LIMIT_S, call.cancel)
 
     async def close(self) -> None:
         await self._channel.close()

@@ -21,6 +21,7 @@ from bento_trtllm.generation.deadlines import Watch
 from bento_trtllm.generation.errors import GenerationError
 from bento_trtllm.generation.source import TokenBatch
 from bento_trtllm.triton.wire.codec import IDS, SCORES
+from bento_trtllm.triton.wire.probe import END_LIMIT_S
 from bento_trtllm.triton.wire.scores import FurtherScores
 from bento_trtllm.triton_models.shared.pacing import Pace
 
@@ -71,7 +72,18 @@ class Inbox:
         return self._error is None and self._gave
 
     def close(self) -> None:
-        """Cancel the request, if it is still running."""
+        """Cancel the request, if it is still running.
+
+        One that has had its last response is left to Triton to end, a moment later (END_LIMIT_S says why).
+        """
+        self._read()
+        if self._collecting.done() or not (self._final or self._error):
+            self._cancel()
+            return
+        limit = asyncio.get_running_loop().call_later(END_LIMIT_S, self._cancel)
+        self._collecting.add_done_callback(lambda _: limit.cancel())
+
+    def _cancel(self) -> None:
         self._collecting.cancel()
         self._call.cancel()
 
@@ -115,9 +127,10 @@ class Inbox:
             self._end("The request was cancelled.")
 
     def _end(self, reason: str) -> None:
-        """Nothing more will come: for this reason, unless a message already gave another."""
+        """Nothing more will come: for this reason, unless a message already gave another, or was the last."""
         self._read()
-        self._error = self._error or self._watch.why(reason)
+        if not self._final:
+            self._error = self._error or self._watch.why(reason)
         self._arrived.set()
 
     def _take(self) -> TokenBatch:

@@ -1,0 +1,123 @@
+"""How a call to Triton ends: by Triton after its last response, and by a cancellation before that."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc.aio
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from bento_trtllm.generation.deadlines import Deadlines
+from bento_trtllm.generation.errors import GenerationError
+from bento_trtllm.generation.source import TokenRequest
+from bento_trtllm.triton.wire import token_stream
+from bento_trtllm.triton.wire.client import TritonClient
+from bento_trtllm.triton.wire.probe import Health
+
+LIMIT_S = 20.0
+DEADLINES = Deadlines(LIMIT_S, LIMIT_S, LIMIT_S)
+
+
+def response(final: bool = False, error: str = "") -> pb.ModelStreamInferResponse:
+    reply = pb.ModelStreamInferResponse(error_message=error)
+    reply.infer_response.raw_output_contents.append(b"\7\0\0\0")
+    reply.infer_response.parameters["triton_final_response"].bool_param = final
+    return reply
+
+
+class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # which has no types
+    """It sends its responses, and ends the call when it is let."""
+
+    def __init__(self, *responses: pb.ModelStreamInferResponse) -> None:
+        self._responses = responses
+        self.calls: list[str] = []
+        self.let = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def ModelStreamInfer(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            for each in self._responses:
+                yield each
+            await self.let.wait()
+            self.calls.append("ended")
+        except asyncio.CancelledError:
+            self.calls.append("cancelled")
+            raise
+        finally:
+            self.ended.set()
+
+    @asynccontextmanager
+    async def at(self) -> AsyncIterator[str]:
+        server = grpc.aio.server()
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            await server.stop(None)
+
+
+async def left(client: TritonClient, read: int | None = None) -> bool:
+    """Read so many batches, or all, and leave. Whether the answer failed."""
+    try:
+        async with client.stream(TokenRequest([1], 1), DEADLINES) as batches:
+            async for _ in batches:
+                if read is not None and not (read := read - 1):
+                    break
+    except GenerationError:
+        return True
+    return False
+
+
+async def quiet(server: Triton) -> bool:
+    """Whether the call is still open a moment later; where it was cancelled, Triton hears it in a millisecond."""
+    await asyncio.wait({asyncio.ensure_future(server.ended.wait())}, timeout=0.1)
+    return not server.ended.is_set()
+
+
+@pytest.mark.parametrize("last", [response(final=True), response(error="[failed] No.")], ids=["answer", "error"])
+async def test_a_call_that_had_its_last_response_is_left_to_triton(last: pb.ModelStreamInferResponse) -> None:
+    triton = Triton(response(), last)
+    async with triton.at() as address:
+        client = TritonClient(address)
+        assert await left(client) is bool(last.error_message)
+        assert await quiet(triton)
+        triton.let.set()
+        await asyncio.wait_for(triton.ended.wait(), LIMIT_S)
+        await client.close()
+    assert triton.calls == ["ended"]
+
+
+async def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_stream, "END_LIMIT_S", 0.01)
+    triton = Triton(response(final=True))
+    async with triton.at() as address:
+        client = TritonClient(address)
+        assert not await left(client)
+        await asyncio.wait_for(triton.ended.wait(), LIMIT_S)
+        await client.close()
+    assert triton.calls == ["cancelled"]
+
+
+async def test_a_call_that_is_left_before_is_cancelled_at_once() -> None:
+    triton = Triton(response())
+    async with triton.at() as address:
+        client = TritonClient(address)
+        assert not await left(client, read=1)
+        await asyncio.wait_for(triton.ended.wait(), LIMIT_S)
+        await client.close()
+    assert triton.calls == ["cancelled"]
+
+
+async def test_a_probe_is_left_to_triton() -> None:
+    triton = Triton(response(final=True))
+    async with triton.at() as address, Health(address) as health:
+        assert await health.engine_answers()
+        assert await quiet(triton)
+        triton.let.set()
+        await asyncio.wait_for(triton.ended.wait(), LIMIT_S)
+    assert triton.calls == ["ended"]
