@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -45,14 +44,13 @@ metric_files.reserve()
 with refusing():
     settings = read_settings(vars(bentoml.use_arguments()))
     keyring = Keyring(read_keys(settings), settings.keys_file)
-    packed = packed_model(settings.model)
+    packs = [packed_model(tag) for tag in settings.tags]
 tracing.install(settings)
 protocol.install(settings)
 traffic.install()
 ignore_unknown = settings.unknown_fields == "ignore"
 ledger = Ledger(settings.workers)
 web = web_app(ignore_unknown=ignore_unknown, has_admin=bool(settings.admin_key.get_secret_value()))
-show = partial(setattr, web.state, "model")
 
 
 @bentoml.asgi_app(web)
@@ -65,18 +63,19 @@ show = partial(setattr, web.state, "model")
     labels={"openai_endpoint": "/v1"},
 )
 class TRTLLM:
-    model = packed
+    # BentoML looks for them among the attributes, to put them into a Bento.
+    locals().update({f"model_{number}": pack for number, pack in enumerate(packs)})
 
     def __init__(self) -> None:
         with starting_worker():
-            pack = pinned() or Path(self.model.path)
-            self.serving = web.state.serving = Serving(pack, settings, keyring, ledger, show)
+            served = pinned() or [Path(pack.resolve().path) for pack in packs]
+            self.serving = web.state.serving = Serving(served, settings, keyring, ledger)
 
     @bentoml.on_deployment
     @staticmethod
     def prepare() -> None:
         with refusing():
-            check(Path(packed.resolve().path), settings)
+            check([Path(pack.resolve().path) for pack in packs], settings)
         patch_arbiter()
         forward_signals()
         garbage.leave_out()
@@ -136,14 +135,14 @@ TRTLLM.add_asgi_middleware(
         keyring,
         ledger,
         settings.admin_key.get_secret_value(),
-        lambda client: web.state.model.check_room(client),  # noqa: PLW0108  there is no model yet
+        lambda client: web.state.serving.check_room(client),  # noqa: PLW0108  there is none yet
         open_metrics=settings.open_metrics,
     ),
     max_body_bytes=settings.max_body_bytes,
     browsers=Browsers(settings.hosts(), settings.origins()),
 )
-TRTLLM.add_asgi_middleware(Visits, state=web.state)
 fields = Fields(TRTLLM.apis["generate"].input_spec, ignore_unknown=ignore_unknown)
 TRTLLM.add_asgi_middleware(DecodedBodies, checks={"/generate": fields.check})
+TRTLLM.add_asgi_middleware(Visits, state=web.state)
 TRTLLM.add_asgi_middleware(Pings, interval_s=settings.ping_interval_s)
 web.state.service = TRTLLM

@@ -388,6 +388,11 @@ class Settings(BaseSettings, EngineSettings, TritonSettings, ServingSettings):
     )
 
     model: str = Field("demo-llama", description="Tag of the pack in the BentoML model store.")
+    models: str = Field(
+        "",
+        description="Instead of model: tags of several packs, separated by commas; the first is for requests that name "
+        "none (docs/models.md).",
+    )
     workers: int = Field(
         default_factory=lambda: default_workers(cores()),
         ge=1,
@@ -395,9 +400,36 @@ class Settings(BaseSettings, EngineSettings, TritonSettings, ServingSettings):
         "then 2 (docs/performance.md).",
     )
 
-    def ignored_by(self, engine: str) -> list[str]:
-        """The settings that were given but do not apply to an engine."""
-        return [name for name in type(self).model_fields if name in self.model_fields_set if not _is_for(name, engine)]
+    @model_validator(mode="after")
+    def _models_have_names_of_their_own(self) -> "Settings":
+        if "models" not in self.model_fields_set:
+            return self
+        if "model" in self.model_fields_set and self.model:  # a bentofile's is emptied, since it cannot be left out
+            raise ValueError("models names all models that are served, and model one: give only one of the two")
+        if not self.tags:
+            raise ValueError("models names no model: give tags, separated by commas, or leave it out")
+        names = [tag.partition(":")[0] for tag in self.tags]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            both = " and ".join(tag for tag in self.tags if tag.partition(":")[0] == twice)
+            raise ValueError(
+                f"models has {both}, and requests would call both {twice}: give one of them, or pack the other under "
+                "another name"
+            )
+        if len(names) > 1 and self.grpc_port:
+            raise ValueError(
+                f"only one of several models can listen at grpc_port={self.grpc_port}: leave it out, or serve one model"
+            )
+        return self
+
+    @property
+    def tags(self) -> list[str]:
+        """The packs to serve; the first is for requests that name no model."""
+        return _list(self.models) if "models" in self.model_fields_set else [self.model]
+
+    def ignored_by(self, *engines: str) -> list[str]:
+        """The settings that were given but apply to none of these engines."""
+        given = [name for name in type(self).model_fields if name in self.model_fields_set]
+        return [name for name in given if not any(_is_for(name, engine) for engine in engines)]
 
 
 def engines_of(name: str) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,21 +14,19 @@ from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.tools.formats import choose
 from bento_trtllm.bento import tracing
 from bento_trtllm.bento.home import home
-from bento_trtllm.bento.pinned import open_pinned, pin, pin_proof, pinned, pinned_proof, verify
+from bento_trtllm.bento.pinned import open_pinned, pin, pin_proofs, pinned_proof, verify
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
+from bento_trtllm.engines.together import check_together
 from bento_trtllm.errors import EngineError, StoreError, TritonError
 from bento_trtllm.generation.adapted import Adapted
 from bento_trtllm.generation.admission import Admission
-from bento_trtllm.generation.client import Client
 from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.engine_profile import EngineProfile
-from bento_trtllm.generation.errors import EngineUnavailable, QueueFull
+from bento_trtllm.generation.errors import EngineUnavailable
 from bento_trtllm.generation.generator import Generator
 from bento_trtllm.generation.parameters import GenerationRequest, Sampling
 from bento_trtllm.generation.slots import OwnSlots
-from bento_trtllm.keys.keyring import Keyring
-from bento_trtllm.keys.ledger import Ledger
 from bento_trtllm.manifest import FILE as MANIFEST
 from bento_trtllm.manifest import tag_of
 from bento_trtllm.metrics.prometheus import Telemetry
@@ -46,17 +45,34 @@ PROOFS = "proofs"
 """Beside the store: what packs have shown of themselves on other machines than those that packed them."""
 
 
-def check(packed: Path, settings: Settings) -> None:
-    """What can be checked for all workers before there is one; this also pins the pack.
+def check(packs: Sequence[Path], settings: Settings) -> None:
+    """What can be checked for all workers before there is one; this also pins the packs.
 
-    Raises StoreError, EngineError for settings it must not have, or a machine that is too small or computes something
+    Raises StoreError, EngineError for settings they must not have, or a machine that is too small or computes something
     else, or TritonError where grpc_port is taken.
     """
     Door.of(settings).check()
-    runtime = make_runtime(pin(packed))
-    parameters = runtime.parameters(settings, read_parameters(engine_config(packed)))
-    runtime.check_room(parameters)
-    pin_proof(runtime.prove(packed, parameters, home() / PROOFS))
+    runtimes = [make_runtime(manifest) for manifest in pin(packs)]
+    engines = [runtime.manifest.engine for runtime in runtimes]
+    planned = []
+    for packed, runtime in zip(packs, runtimes, strict=True):
+        parameters = runtime.parameters(settings, read_parameters(engine_config(packed)), engines)
+        runtime.check_room(parameters)
+        planned.append((packed, runtime, parameters))
+    if len(packs) > 1:
+        check_names({packed.parent.name: Adapters.read(packed / "engine").numbers for packed in packs})
+        check_together({packed.parent.name: (runtime, parameters) for packed, runtime, parameters in planned})
+    pin_proofs({packed: runtime.prove(packed, given, home() / PROOFS) for packed, runtime, given in planned})
+
+
+def check_names(models: Mapping[str, Collection[str]]) -> None:
+    """Raise StoreError where requests could mean two; the models have names of their own, and adapters of these."""
+    names = Counter([*models, *(name for adapters in models.values() for name in adapters)])
+    if both := next((name for name, count in names.items() if count > 1), None):
+        having = " and ".join(name for name, adapters in models.items() if both in (name, *adapters))
+        raise StoreError(
+            f"requests would call two of the models {both}, an adapter's name: {having} do not go together"
+        )
 
 
 class LLM:
@@ -66,15 +82,14 @@ class LLM:
     have.
     """
 
-    def __init__(
-        self, packed: Path, settings: Settings, telemetry: Telemetry, keyring: Keyring, ledger: Ledger
-    ) -> None:
+    def __init__(self, packed: Path, settings: Settings, telemetry: Telemetry, beside: Sequence[str] = ()) -> None:
+        """`beside` are the engines of the other models in the service."""
         self.path = packed
         # The layout of BentoML's model store is NAME/VERSION.
         self.name = packed.parent.name
         self.tag = tag_of(packed)
         self.manifest = open_pinned(packed)
-        self.proof = (pinned_proof() if packed == pinned() else None) or self.manifest.proof
+        self.proof = pinned_proof(packed) or self.manifest.proof
         self.created = int((packed / MANIFEST).stat().st_mtime)
         files = packed / "tokenizer"
         templates = Templates.read(files).sources.values()
@@ -86,7 +101,6 @@ class LLM:
         running, waiting = settings.max_running_requests, settings.max_waiting_requests
         self._slots = SharedSlots(running, waiting, settings.workers) if settings.workers > 1 else None
         self.admission = Admission(self._slots or OwnSlots(running), waiting)
-        self._keyring, self._ledger = keyring, ledger
         self._deadlines = Deadlines(
             settings.first_token_timeout_s, settings.between_tokens_timeout_s, settings.request_timeout_s
         )
@@ -100,7 +114,8 @@ class LLM:
         self._runtime = make_runtime(self.manifest)
         config = engine_config(packed)
         inputs = {tensor.name for tensor in config.input}
-        self._parameters = self._runtime.parameters(settings, read_parameters(config))
+        self._parameters = self._runtime.parameters(settings, read_parameters(config), beside)
+        self._engines = 1 + len(beside)
         self._profile = EngineProfile(
             self.manifest.vocab_size,
             self.manifest.context_length,
@@ -144,7 +159,8 @@ class LLM:
             self._runtime.check_machine()
         except EngineError as error:
             raise TritonError(str(error)) from error
-        return place_repository(self.path, folder, self._parameters, text=self._door.open)
+        parameters = self._runtime.share(self._parameters, self._engines)
+        return place_repository(self.path, folder, parameters, text=self._door.open)
 
     def _verify(self) -> None:
         """Raise TritonError if the pack is not, or no longer, the one whose tokenizer this worker uses."""
@@ -202,14 +218,6 @@ class LLM:
         if self._client:
             self._client.cut(reason)
 
-    def check_room(self, client: Client) -> None:
-        """Raise QueueFull for a request that would find no place in line."""
-        try:
-            self.admission.refuse_early(client)
-        except QueueFull as error:
-            self._telemetry.refused(error.kind)
-            raise
-
     def not_ready(self) -> str | None:
         """Why no requests are accepted, as a sentence; None if they are."""
         if self.admission.draining:
@@ -218,18 +226,15 @@ class LLM:
             return self.leaving
         self.triton.look()
         if self._client is None:
-            return f"The engine is not ready ({self.triton.state}): {self.triton.reason}"
+            return f"The engine of {self.name} is not ready ({self.triton.state}): {self.triton.reason}"
         return None
 
-    def overview(self) -> admin.Overview:
-        """How the service is, as this worker knows it."""
+    def seen(self) -> admin.Seen:
+        """How it is, as this worker knows it."""
         status = self.triton.status
         engine = admin.Engine(**{name: getattr(status, name) for name in admin.Engine.model_fields})
         processes = dict(self._slots.workers()) if self._slots else {0: os.getpid()}
-        standings, accounts = self.admission.standings(), self._ledger.accounts()
-        at = asyncio.get_running_loop().time()
-        slots = self.admission.limit
-        return admin.make(self.tag, slots, processes, standings, self._keyring, accounts, engine, at)
+        return admin.Seen(self.tag, self.admission.limit, processes, self.admission.standings(), engine)
 
     def client(self) -> TritonClient:
         """The channel to the current Triton. Raises EngineUnavailable if there is none."""

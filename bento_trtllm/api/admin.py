@@ -1,5 +1,7 @@
 """How the service is, for whoever runs it: /admin.json, and a page that shows it. Only read, and no texts."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, cast
 
@@ -25,9 +27,10 @@ class Worker(BaseModel):
 
 
 class Waiter(BaseModel):
-    """A client, by the name of its key or its address, in one worker."""
+    """A client, by the name of its key or its address, in one worker, for one model."""
 
     client: str
+    model: str
     process: int
     running: int
     waiting: int
@@ -64,7 +67,7 @@ class KeyState(BaseModel):
 
 
 class Engine(BaseModel):
-    """The service's Triton, as its supervisor has it."""
+    """The model's Triton, as its supervisor has it."""
 
     state: str
     reason: str
@@ -74,23 +77,29 @@ class Engine(BaseModel):
     failures: int
 
 
-class Overview(BaseModel):
-    """All of it."""
+class Model(BaseModel):
+    """A model of the service, with the slots that are its own."""
 
-    version: str
     model: str
     slots: int
     running: int
     waiting: int
+    engine: Engine
+
+
+class Overview(BaseModel):
+    """All of it."""
+
+    version: str
+    models: list[Model]
     workers: list[Worker]
     clients: list[Waiter]
     keys: list[KeyState]
     keys_file_fault: str
-    engine: Engine
 
 
-class Overseen(Protocol):
-    """llm.LLM."""
+class Overseer(Protocol):
+    """swap.serving.Serving."""
 
     def overview(self) -> Overview:
         """How it is."""
@@ -105,7 +114,7 @@ def install(app: FastAPI) -> None:
 @router.get(ADMIN)
 async def overview(request: Request) -> Overview:
     """The service as it is now."""
-    return cast(Overseen, request.app.state.model).overview()
+    return cast(Overseer, request.app.state.serving).overview()
 
 
 @router.api_route("/admin", methods=["GET", "HEAD"])
@@ -114,51 +123,59 @@ async def page() -> Response:
     return pages.admin_page()
 
 
-def make(
-    model: str,
-    slots: int,
-    processes: dict[int, int],
-    standings: list[tuple[int, Standing]],
-    keyring: Keyring,
-    accounts: list[Account],
-    engine: Engine,
-    at: float,
-) -> Overview:
-    """What is known, put together. `processes` are by the number of the worker; `at` is the time of the event loop."""
-    workers = {row: Worker(process=process, running=0, waiting=0) for row, process in processes.items()}
-    clients = []
-    for row, each in standings:
-        if row not in workers:  # it has ended since
-            continue
-        workers[row].running += each.running
-        workers[row].waiting += each.waiting
-        waits_s = round(max(0.0, at - each.first), 3) if each.waiting else None
-        clients.append(
-            Waiter(
-                client=each.client.name,
-                process=processes[row],
-                running=each.running,
-                waiting=each.waiting,
-                waits_s=waits_s,
-            )
-        )
+@dataclass(frozen=True)
+class Seen:
+    """What a worker knows of one model."""
+
+    model: str
+    slots: int
+    processes: dict[int, int]
+    """By the number of the worker."""
+    standings: list[tuple[int, Standing]]
+    """With the number of the worker."""
+    engine: Engine
+
+
+def make(seen: Sequence[Seen], keyring: Keyring, accounts: list[Account], at: float) -> Overview:
+    """What is known, put together; `at` is the time of the event loop."""
+    clients = [client for each in seen for client in _clients(each, at)]
+    processes = dict.fromkeys(process for each in seen for process in each.processes.values())
     return Overview(
         version=VERSION,
-        model=model,
-        slots=slots,
-        running=sum(worker.running for worker in workers.values()),
-        waiting=sum(worker.waiting for worker in workers.values()),
-        workers=list(workers.values()),
+        models=[
+            Model(model=each.model, slots=each.slots, engine=each.engine, **_load(clients, model=each.model))
+            for each in seen
+        ],
+        workers=[Worker(process=process, **_load(clients, process=process)) for process in processes],
         clients=sorted(clients, key=lambda client: -(client.waits_s or 0)),
         keys=[_key(account, clients) for account in accounts],
         keys_file_fault=keyring.fault,
-        engine=engine,
     )
+
+
+def _clients(seen: Seen, at: float) -> list[Waiter]:
+    return [
+        Waiter(
+            client=each.client.name,
+            model=seen.model,
+            process=seen.processes[row],
+            running=each.running,
+            waiting=each.waiting,
+            waits_s=round(max(0.0, at - each.first), 3) if each.waiting else None,
+        )
+        for row, each in seen.standings
+        if row in seen.processes  # otherwise it has ended since
+    ]
+
+
+def _load(clients: list[Waiter], **of: object) -> dict[str, int]:
+    """What those clients have together that are `of` a model, a process or a name."""
+    its_own = [client for client in clients if all(getattr(client, name) == value for name, value in of.items())]
+    return {"running": sum(each.running for each in its_own), "waiting": sum(each.waiting for each in its_own)}
 
 
 def _key(account: Account, clients: list[Waiter]) -> KeyState:
     key, counts = account.key, account.counts()
-    its_own = [client for client in clients if client.client == key.name]
     left = {allowance.kind: _left(allowance) for allowance in account.allowances()}
     return KeyState(
         name=key.name,
@@ -168,8 +185,7 @@ def _key(account: Account, clients: list[Waiter]) -> KeyState:
         adapters=None if key.adapters is None else sorted(key.adapters),
         expires=key.expires,
         expired=key.expired(now()),
-        running=sum(client.running for client in its_own),
-        waiting=sum(client.waiting for client in its_own),
+        **_load(clients, client=key.name),
         requests=counts.requests,
         refused=counts.refused,
         prompt_tokens=counts.prompt_tokens,

@@ -72,7 +72,7 @@ async def respond(model: ServedModel, request: GenerateBody, context: bentoml.Co
     events = sse.TYPE in context.request.headers.get("accept", "")
     started = False
     try:
-        model = named(context.request.scope, model, request.model or model.name)
+        model = named(context.request.scope, request.model or model.name)
         encode = partial(model.template.prompt, request.prompt, request.system_prompt)
         long = len(request.prompt) + len(request.system_prompt) > LONG_PROMPT
         input_ids = await in_thread(encode) if long else encode()

@@ -35,3 +35,8 @@ class ServedModel(Protocol):
     def not_ready(self) -> str | None:
         """Why no requests are taken, as a sentence; None if they are."""
         ...
+
+
+def called(model: ServedModel, name: str) -> ServedModel | None:
+    """The model itself or one of its adapters, by its name; None if it has no such name."""
+    return model if name in (model.name, model.tag) else model.adapters.get(name)

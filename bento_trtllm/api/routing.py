@@ -1,6 +1,6 @@
 """What the routes of all APIs have in common: bodies that were decoded, the model that is asked, work off the loop."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from fastapi import Request, Response
@@ -10,13 +10,13 @@ from pydantic import TypeAdapter, ValidationError
 from bento_trtllm.api.access import KEY
 from bento_trtllm.api.bodies import DECODED
 from bento_trtllm.api.errors import APIError
-from bento_trtllm.api.model import ServedModel
+from bento_trtllm.api.model import ServedModel, called
 from bento_trtllm.api.threads import in_thread
 from bento_trtllm.keys.key import Key
 
 Result = TypeVar("Result")
-MODEL = "bento_trtllm.model"
-"""In a request's scope: the model that serves it (swap/visits.py)."""
+MODEL, MODELS = "bento_trtllm.model", "bento_trtllm.models"
+"""In a request's scope: the model that serves it, and all that the service has (swap/visits.py)."""
 # Reading a longer request takes milliseconds, in which no stream would move; so does compiling a form.
 LONG_BODY, LONG_FORM = 16_384, 1024
 
@@ -53,23 +53,36 @@ class Route(APIRoute):
 
 
 def served(request: Request) -> ServedModel:
-    """The model that serves this request, whichever comes after it."""
-    return cast(ServedModel, request.scope.get(MODEL) or request.app.state.model)
+    """The model that this request names, or where it names none, the service's first; whichever comes after it."""
+    return cast(ServedModel, request.scope[MODEL])
+
+
+def position(models: Sequence[ServedModel], name: object) -> int:
+    """Which of the models a request calls that; the first where it calls none of them so."""
+    if not isinstance(name, str):
+        return 0
+    return next((number for number, model in enumerate(models) if called(model, name)), 0)
+
+
+def all_served(request: Request) -> Sequence[ServedModel]:
+    """All models that the service has."""
+    return cast(Sequence[ServedModel], request.scope[MODELS])
 
 
 def find(request: Request, name: str) -> ServedModel:
     """The model that a request names. Raises APIError (404, 403)."""
-    return named(request.scope, served(request), name)
+    return named(request.scope, name)
 
 
-def named(scope: Mapping[str, Any], model: ServedModel, name: str) -> ServedModel:
-    """The model itself, or one of its adapters. Raises APIError: 404, or 403 where a key does not allow it."""
-    found = model if name in (model.name, model.tag) else model.adapters.get(name)
-    if found is None:
-        known = ", ".join(f"`{each}`" for each in (model.name, *model.adapters))
+def named(scope: Mapping[str, Any], name: str) -> ServedModel:
+    """A model that is served, or an adapter of one. Raises APIError: 404, or 403 where a key does not allow it."""
+    models: Sequence[ServedModel] = scope[MODELS]
+    base, found = next(((model, found) for model in models if (found := called(model, name))), (None, None))
+    if base is None or found is None:
+        known = ", ".join(f"`{each}`" for model in models for each in (model.name, *model.adapters))
         message = f"The model `{name}` does not exist: this server has {known}."
         raise APIError(404, "invalid_request", message, param="model", code="model_not_found")
-    if key := refusing(scope, model, found):
+    if key := refusing(scope, base, found):
         message = f"The key {key.name} does not allow the model `{name}`."
         raise APIError(403, "forbidden", message, param="model", code="model_not_found")
     return found

@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from bento_trtllm import VERSION
 from bento_trtllm.api.errors import APIError
-from bento_trtllm.api.routing import served
+from bento_trtllm.api.routing import all_served
 
 router = APIRouter(tags=["Infrastructure"])
 
@@ -30,9 +30,10 @@ def install(app: FastAPI) -> None:
 @router.get("/health", response_class=Response)
 @router.get("/ping", response_class=Response)
 async def health(request: Request) -> Response:
-    """200 where requests are answered; as BentoML's /readyz."""
-    if reason := served(request).not_ready():
-        raise APIError(503, "engine_unavailable", reason)
+    """200 where requests are answered, whichever model they name; as BentoML's /readyz."""
+    for model in all_served(request):
+        if reason := model.not_ready():
+            raise APIError(503, "engine_unavailable", reason)
     return Response()
 
 
@@ -45,4 +46,4 @@ async def version() -> Version:
 @router.get("/load")
 async def load(request: Request) -> Load:
     """How many requests run or wait."""
-    return Load(server_load=served(request).admission.load)
+    return Load(server_load=sum(model.admission.load for model in all_served(request)))

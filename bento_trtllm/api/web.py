@@ -8,6 +8,7 @@ from bento_trtllm.api import admin, elsewhere, examples, pages, tokenization, vi
 from bento_trtllm.api.anthropic import app as anthropic
 from bento_trtllm.api.openai import app as openai
 from bento_trtllm.api.responses import app as responses
+from bento_trtllm.api.routing import all_served
 
 DESCRIPTION = (
     "Llama 3 on NVIDIA Triton: `/generate`, the APIs of OpenAI and Anthropic under `/v1`, and a page to chat at "
@@ -40,5 +41,5 @@ async def specification(request: Request) -> Response:
     """The OpenAPI of all routes as BentoML writes it, about this service and not about BentoML, and with examples."""
     content = request.app.state.service.openapi_spec.asdict()
     content["info"] = {"title": "bento-trtllm", "version": VERSION, "description": DESCRIPTION}
-    examples.put(content, request.app.state.model.name)
+    examples.put(content, all_served(request)[0].name)
     return JSONResponse(content)

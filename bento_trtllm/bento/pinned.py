@@ -1,53 +1,59 @@
-"""The pack that a service serves, pinned once: in the process of `bentoml serve`, for all of its workers.
+"""The packs that a service serves, pinned once: in the process of `bentoml serve`, for all of its workers.
 
 A worker that starts later, because another has died, must serve what the others serve: by then `name` alone may mean
-another version, and a version may have been packed again (`--force`). So the first process checks the pack and puts its
-path and seal into the environment, which its workers inherit.
+another version, and a version may have been packed again (`--force`). So the first process checks the packs and puts
+their paths and seals into the environment, which its workers inherit.
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest, Proof, tag_of
 
-VARIABLE = "BENTO_TRTLLM_PACK"
-PROOF = "BENTO_TRTLLM_PROOF"
+PACKS = "BENTO_TRTLLM_PACKS"
+PROOFS = "BENTO_TRTLLM_PROOFS"
+Seals = TypeAdapter(dict[Path, str])
+"""By pack, in the order in which they were given."""
+Proofs = TypeAdapter(dict[Path, Proof])
 
 
-def pin(packed: Path) -> Manifest:
-    """Check a pack, and pin it for this process's workers. Raises StoreError."""
-    manifest = Manifest.open(packed)
-    os.environ[VARIABLE] = f"{manifest.seal} {packed}"
-    return manifest
+def pin(packs: Sequence[Path]) -> list[Manifest]:
+    """Check packs, and pin them for this process's workers. Raises StoreError."""
+    manifests = [Manifest.open(packed) for packed in packs]
+    seals = {packed: manifest.seal for packed, manifest in zip(packs, manifests, strict=True)}
+    os.environ[PACKS] = Seals.dump_json(seals).decode()
+    return manifests
 
 
-def pin_proof(proof: Proof | None) -> None:
-    """Tell this process's workers what the pack has shown of itself on this machine."""
-    os.environ.pop(PROOF, None)
-    if proof:
-        os.environ[PROOF] = proof.model_dump_json()
+def pin_proofs(proofs: Mapping[Path, Proof | None]) -> None:
+    """Tell this process's workers what the packs have shown of themselves on this machine."""
+    os.environ[PROOFS] = Proofs.dump_json({packed: proof for packed, proof in proofs.items() if proof}).decode()
 
 
-def pinned_proof() -> Proof | None:
-    """What they were told."""
-    text = os.environ.get(PROOF)
-    return Proof.model_validate_json(text) if text else None
+def pinned_proof(packed: Path) -> Proof | None:
+    """What they were told of a pack."""
+    return Proofs.validate_json(os.environ.get(PROOFS, "{}")).get(packed)
 
 
-def pinned() -> Path | None:
-    """The path of the pack that this worker is to serve; None if none is pinned."""
-    _, _, path = os.environ.get(VARIABLE, "").partition(" ")
-    return Path(path) if path else None
+def pinned() -> list[Path]:
+    """The packs that this worker is to serve; none where none are pinned."""
+    return list(_seals())
 
 
 def open_pinned(packed: Path) -> Manifest:
     """The manifest of a pack, which is checked first. Raises StoreError, also if it is not the pinned one."""
     manifest = Manifest.open(packed)
-    seal, _, path = os.environ.get(VARIABLE, "").partition(" ")
-    if path == str(packed) and seal != manifest.seal:
+    if _seals().get(packed, manifest.seal) != manifest.seal:
         raise _replaced(packed)
     return manifest
+
+
+def _seals() -> dict[Path, str]:
+    return Seals.validate_json(os.environ.get(PACKS, "{}"))
 
 
 def verify(packed: Path, manifest: Manifest) -> None:

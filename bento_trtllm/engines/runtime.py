@@ -1,7 +1,7 @@
 """The run side of an engine: how it is started, and what requests must know about it."""
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -61,13 +61,27 @@ class Runtime(ABC):
         """The same, whatever it has shown already, for a pack with a proof."""
         return None
 
-    def parameters(self, settings: Settings, packed: Mapping[str, str]) -> dict[str, str]:
+    def memory(self, parameters: Mapping[str, str]) -> int:
+        """Bytes of the machine's memory that it takes at least; 0 where that is not known."""
+        return 0
+
+    def bounded(self, parameters: Mapping[str, str]) -> bool:
+        """Whether it is told how much of a GPU's memory it may take; true for one that takes none."""
+        given = [parameters.get(name) for name in ("max_tokens_in_paged_kv_cache", "kv_cache_free_gpu_mem_fraction")]
+        return not self.gpu or any(value not in (None, "", "0") for value in given)
+
+    def share(self, parameters: Mapping[str, str], engines: int) -> Mapping[str, str]:
+        """The parameters with which it leaves room for the others of so many engines on this machine, at its start."""
+        return parameters
+
+    def parameters(self, settings: Settings, packed: Mapping[str, str], beside: Sequence[str] = ()) -> dict[str, str]:
         """The parameters of the Triton model `tensorrt_llm`, based on those that it was packed with.
 
-        Raises EngineError, in one sentence, for settings that the engine ignores or must not have.
+        Raises EngineError, in one sentence, for settings that the engine must not have, or ignores, as all engines
+        `beside` it do.
         """
         engine = self.manifest.engine
-        if ignored := settings.ignored_by(engine):
+        if ignored := settings.ignored_by(engine, *beside):
             others = " and ".join(engines_of(ignored[0]))
             raise EngineError(
                 f"the setting {ignored[0]} is for the engine {others}, and the packed model's is {engine}, which "

@@ -9,17 +9,19 @@ Several workers write files in $PROMETHEUS_MULTIPROC_DIR, which BentoML adds up 
 What is the same for all workers (the engine's state, Triton's metrics) is added once, by the worker that is asked.
 """
 
+import asyncio
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 from opentelemetry.trace import Tracer
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import mark_process_dead
 
 from bento_trtllm.generation.admission import Admission
@@ -28,7 +30,7 @@ from bento_trtllm.generation.parameters import GenerationRequest
 from bento_trtllm.generation.results import FinishReason
 from bento_trtllm.keys.audit import AuditLog
 from bento_trtllm.keys.ledger import ACCOUNT
-from bento_trtllm.metrics.exposition import merge
+from bento_trtllm.metrics.exposition import MODEL, merge, side_by_side
 from bento_trtllm.metrics.inference_pool import kv_cache
 from bento_trtllm.metrics.routes import operation
 from bento_trtllm.metrics.spans import PROVIDER, StreamSpan
@@ -44,6 +46,7 @@ BETWEEN_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 
 WHOLE_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
 # Outcomes of streams whose answer is complete.
 WHOLE = get_args(FinishReason)
+Metric = TypeVar("Metric", bound=MetricWrapperBase)
 STATES: tuple[State, ...] = ("starting", "ready", "restarting", "failed", "stopped")
 
 
@@ -127,8 +130,10 @@ class Telemetry:
         audit: AuditLog | None = None,
         request_id: Callable[[], str] = lambda: "",
         of_keys: Callable[[], str] = lambda: "",
+        *,
+        several: bool = False,
     ) -> None:
-        """`tracer` makes the spans, where there are any.
+        """`tracer` makes the spans, where there are any; with `several` models, all metrics say of which they are.
 
         `request_id` gives the id of the request being served, for the audit log; `of_keys` the metrics of keys.
         """
@@ -137,16 +142,20 @@ class Telemetry:
         self._audit = audit
         self._request_id = request_id
         self._of_keys = of_keys
-        self._admissions: list[Admission] = []
-        self._requests = Counter(
-            "trtllm_requests", "Requests by route and how they ended.", ("route", "outcome"), registry=None
+        self._admissions: list[tuple[str, Admission]] = []
+        self._several = several
+        self._shown: set[tuple[str, ...]] = set()
+        """The labels of those gauges that are there: one has a value also when its model is gone."""
+        by = (MODEL,) if several else ()
+        self._requests = self._counter(
+            "trtllm_requests", "Requests by route and how they ended.", ("route", "outcome", *by)
         )
-        self._running = self._gauge("trtllm_num_requests_running", "Requests in the engine.")
-        self._waiting = self._gauge("trtllm_num_requests_waiting", "Requests queued for the engine.")
-        self._prompt = Counter("trtllm_prompt_tokens", "Tokens of prompts that were answered.", registry=None)
-        self._generated = Counter("trtllm_generation_tokens", "Tokens that the engine generated.", registry=None)
-        self._queue = self._histogram("trtllm_request_queue_time_seconds", "Time in the queue.", FIRST_S)
-        of_a_model = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+        self._running = self._gauge("trtllm_num_requests_running", "Requests in the engine.", by)
+        self._waiting = self._gauge("trtllm_num_requests_waiting", "Requests queued for the engine.", by)
+        self._prompt = self._counter("trtllm_prompt_tokens", "Tokens of prompts that were answered.", by)
+        self._generated = self._counter("trtllm_generation_tokens", "Tokens that the engine generated.", by)
+        self._queue = self._histogram("trtllm_request_queue_time_seconds", "Time in the queue.", FIRST_S, by)
+        of_a_model = ("gen_ai_operation_name", "gen_ai_provider_name", MODEL)
         self._first = self._histogram(
             "gen_ai_server_time_to_first_token_seconds",
             "From the request to its first token, including time in the queue.",
@@ -169,49 +178,56 @@ class Telemetry:
 
     def of(self, model: str, admission: Admission) -> "ModelTelemetry":
         """What observes the streams of a model, by the name that clients give; who runs and waits there is counted."""
-        self._admissions.append(admission)
+        self._admissions.append((model, admission))
+        self._shown.add(self._by(model))
         admission.changed = self._show_load
         return ModelTelemetry(self, model)
 
     def forget(self, admission: Admission) -> None:
         """Count them there no longer."""
-        self._admissions.remove(admission)
+        self._admissions = [each for each in self._admissions if each[1] is not admission]
         self._show_load()
 
-    def refused(self, kind: str) -> None:
-        """A request was refused before it was queued."""
-        self._requests.labels(ROUTE.get(), kind).inc()
+    def refused(self, kind: str, model: str = "") -> None:
+        """A request was refused before it was queued; without a model, before that was known."""
+        self._requests.labels(ROUTE.get(), kind, *self._by(model)).inc()
 
-    async def exposition(self, ours: str, status: Status) -> str:
-        """All of /metrics: what BentoML has collected, the engine's state, and Triton's own metrics."""
-        triton = await scrape(status.metrics) if status.metrics else ""
-        engine = _engine(status, up=bool(triton))
-        return merge(ours, engine, self._of_keys(), kv_cache(triton), triton)
+    async def exposition(self, ours: str, engines: Mapping[str, Status]) -> str:
+        """All of /metrics: what BentoML has collected, and by the name of a model its engine's, from Triton."""
+        told = dict(zip(engines, await asyncio.gather(*map(_told, engines.values())), strict=True))
+        joined = side_by_side(told) if self._several else "\n".join(told.values())
+        return merge(ours, self._of_keys(), joined)
 
     def add(self, count: StreamCount, model: str) -> None:
         """Count a stream that has ended."""
         if self._audit:
-            self._audit.write(self._entry(count))
-        self._requests.labels(count.route, count.outcome).inc()
+            self._audit.write(self._entry(count, model))
+        by = self._by(model)
+        self._requests.labels(count.route, count.outcome, *by).inc()
         of_it = (operation(count.route), PROVIDER, model)
         # A label that is empty is the same to Prometheus as none, which is what the conventions want of success.
         error = "" if count.outcome in WHOLE else count.outcome
         self._whole.labels(*of_it, error).observe(count.ended_at - count.began)
         if count.admitted_at:
-            self._queue.observe(count.admitted_at - count.began)
+            _of(self._queue, by).observe(count.admitted_at - count.began)
         if not count.tokens:
             return
-        self._prompt.inc(count.prompt_tokens)
-        self._generated.inc(count.tokens)
+        _of(self._prompt, by).inc(count.prompt_tokens)
+        _of(self._generated, by).inc(count.tokens)
         self._first.labels(*of_it).observe(count.first_at - count.began)
         self._between.labels(*of_it).add(count.counts, count.last_at - count.first_at)
 
-    def _entry(self, count: StreamCount) -> dict[str, object]:
+    def _by(self, model: str) -> tuple[str, ...]:
+        """The values of the label MODEL, which is there where there are several."""
+        return (model,) if self._several else ()
+
+    def _entry(self, count: StreamCount, model: str) -> dict[str, object]:
         """A line of the audit log. Times are in seconds."""
         return {
             "request": self._request_id(),
             "key": count.account.key.name if count.account else None,
             "client": count.client,
+            "model": model,
             "route": count.route,
             "outcome": count.outcome,
             "prompt_tokens": count.prompt_tokens if count.tokens else 0,
@@ -221,11 +237,16 @@ class Telemetry:
         }
 
     def _show_load(self) -> None:
-        self._running.set(sum(admission.running for admission in self._admissions))
-        self._waiting.set(sum(admission.waiting for admission in self._admissions))
+        for by in self._shown:
+            its_own = [admission for model, admission in self._admissions if self._by(model) == by]
+            _of(self._running, by).set(sum(admission.running for admission in its_own))
+            _of(self._waiting, by).set(sum(admission.waiting for admission in its_own))
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(name, text, registry=None, multiprocess_mode="livesum")
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(name, text, labels, registry=None)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
+        return Gauge(name, text, labels, registry=None, multiprocess_mode="livesum")
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()) -> Histogram:
         return Histogram(name, text, labels, buckets=buckets, registry=None)
@@ -246,10 +267,20 @@ class ModelTelemetry:
 
     def refused(self, kind: str) -> None:
         """A request was refused before it was queued."""
-        self._telemetry.refused(kind)
+        self._telemetry.refused(kind, self._model)
 
     def _add(self, count: StreamCount) -> None:
         self._telemetry.add(count, self._model)
+
+
+def _of(metric: Metric, labels: tuple[str, ...]) -> Metric:
+    return metric.labels(*labels) if labels else metric
+
+
+async def _told(status: Status) -> str:
+    """What one Triton tells, and what is known of it."""
+    triton = await scrape(status.metrics) if status.metrics else ""
+    return merge(_engine(status, up=bool(triton)), kv_cache(triton), triton)
 
 
 def _engine(status: Status, up: bool) -> str:

@@ -44,8 +44,9 @@ def order(tag: str, pid: int | None) -> None:
     from bento_trtllm.bento.store import find_model  # noqa: PLC0415  BentoML: --help answers at once
     from bento_trtllm.manifest import Manifest  # noqa: PLC0415
 
-    orders = Orders(_folder(pid))
+    service = _folder(pid)
     path = Path(find_model(tag).path)
+    orders = Orders.for_pack(service, path.parent.name)
     manifest = Manifest.open(path)
     last, progress = orders.read(Wanted), orders.read(Progress)
     under_way = last and (

@@ -1,5 +1,8 @@
 """What the workers of a service know about swaps: files in a run folder of the service's own.
 
+    swaps           the names of the models, where the service has several
+    seats/<name>/   what follows, for each of them; where there is one, the folder itself has it
+
     wanted.json     the pack to serve, written by `bento-trtllm swap`
     progress.json   how far that is, written by the leader
     serving.json    the pack that new requests go to; none before the first swap
@@ -9,10 +12,12 @@ The leader is the worker that owns the folder (run_folder.py): when it dies, ano
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from bento_trtllm.errors import TritonError
 from bento_trtllm.manifest import tag_of
 from bento_trtllm.triton.process.installation import temporary_folder
 
@@ -64,6 +69,23 @@ class Orders:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @classmethod
+    def of(cls, service: Path, name: str) -> "Orders":
+        """Those for the model of that name in a service's own folder; without a name, for its only one."""
+        return cls(service / SEATS / name if name else service)
+
+    @classmethod
+    def for_pack(cls, service: Path, name: str) -> "Orders":
+        """Those for the model whose place a pack of that name takes. Raises TritonError if it can be none's."""
+        names = (service / MARK).read_text().split()
+        if names and name not in names:
+            served = ", ".join(names)
+            raise TritonError(
+                f"the service has the models {served}, and a pack takes the place of the one with its name: {name} is "
+                "none of them"
+            )
+        return cls.of(service, name if names else "")
+
     def read(self, kind: type[T]) -> T | None:
         """The latest; None if there is none."""
         try:
@@ -79,6 +101,13 @@ class Orders:
         draft.replace(place)
 
 
+def mark(service: Path, names: Sequence[str]) -> None:
+    """Have the command find the service; `names` are those of its models if it has several. Raises OSError."""
+    draft = service / f"{MARK}.{os.getpid()}"
+    draft.write_text("\n".join(names))
+    draft.replace(service / MARK)
+
+
 def services() -> dict[int, Path]:
     """The folders of this user's services that run on this machine, by the process id of their `bentoml serve`."""
     found = {}
@@ -89,5 +118,5 @@ def services() -> dict[int, Path]:
     return found
 
 
-MARK = "swaps"
+SEATS, MARK = "seats", "swaps"
 """The file that tells a service's own folder from that of a Triton."""

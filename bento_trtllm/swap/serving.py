@@ -1,49 +1,43 @@
-"""What one worker serves: a model, and while another takes its place, both.
-
-Every worker looks at the orders and does its part; the leader says how far all are. Each step can be repeated, so a
-worker that comes late, or in another's place, does what is still to do.
-"""
+"""What one worker serves: its models, each in a seat of its own, and what they have in common."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
-from bento_trtllm.api import request_id
+from bento_trtllm.api import admin, request_id
+from bento_trtllm.api.routing import position
 from bento_trtllm.bento import tracing
 from bento_trtllm.bento.shutdown import Drain
 from bento_trtllm.config import Settings
-from bento_trtllm.errors import BentoTRTLLMError, EngineError, StoreError, TritonError
+from bento_trtllm.generation.client import Client
+from bento_trtllm.generation.errors import QueueFull
 from bento_trtllm.keys.audit import AuditLog
 from bento_trtllm.keys.keyring import Keyring
 from bento_trtllm.keys.ledger import Ledger
 from bento_trtllm.llm import LLM
+from bento_trtllm.manifest import Manifest
 from bento_trtllm.metrics import key_metrics
 from bento_trtllm.metrics.prometheus import Telemetry
-from bento_trtllm.swap.orders import MARK, Orders, Pack, Progress, Stage, Wanted
+from bento_trtllm.swap.orders import Orders, mark
+from bento_trtllm.swap.seat import STEP_S, Seat
 from bento_trtllm.triton.process.run_folder import RunFolder
 
 LOGGER = logging.getLogger("bento_trtllm")
 FIRST_WAIT_S = 10
-LOOK_S, STEP_S = 0.25, 0.05
-"""How often a worker looks whether a swap is wanted, and goes on with one."""
+LOOK_S = 0.25
+"""How often a worker looks whether a swap is wanted."""
 RETRY_S = 1.0
 
 
 class Serving:
-    """Make it in a worker. Raises what LLM raises, for the pack that the service serves now."""
+    """Make it in a worker. Raises what LLM raises, for the packs that the service serves now."""
 
-    def __init__(
-        self, packed: Path, settings: Settings, keyring: Keyring, ledger: Ledger, show: Callable[[LLM], None]
-    ) -> None:
-        """`show` is called with the model that new requests are for, now and whenever it changes."""
-        self._first = packed
-        self._settings = settings
-        self._show = show
+    def __init__(self, packs: Sequence[Path], settings: Settings, keyring: Keyring, ledger: Ledger) -> None:
+        """Requests that name no model are for the first pack."""
         self._folder = RunFolder.of_this_service(f"service {settings.model_dump_json()}")
-        self._orders = Orders(self._folder.path)
         self._keyring, self._ledger = keyring, ledger
         keyring.changed = lambda: ledger.keep(keyring.accountable())
         keyring.changed()
@@ -51,77 +45,90 @@ class Serving:
         if settings.audit_log:
             audit = AuditLog(settings.audit_log, settings.audit_log_max_bytes, settings.audit_log_files)
         of_keys = partial(key_metrics.exposition, keyring, ledger)
-        self._telemetry = Telemetry(tracing.tracer(), audit, request_id.CURRENT.get, of_keys)
-        self._llm = partial(LLM, settings=settings, telemetry=self._telemetry, keyring=keyring, ledger=ledger)
-        self._draining = False
-        serving = self._orders.read(Pack)
-        self.model = self._make(serving) if serving else self._llm(packed)
-        self._candidate: LLM | None = None
-        self._refused: int | None = None
-        """The swap whose pack this worker could not open."""
-        self._settled: int | None = None
-        """The last swap that nothing is left to do for."""
-        self._open = asyncio.Event()
-        """Cleared during a pause, in which new requests wait."""
-        self._retiring: dict[LLM, asyncio.Task[None]] = {}
+        several = len(packs) > 1
+        self._telemetry = Telemetry(tracing.tracer(), audit, request_id.CURRENT.get, of_keys, several=several)
+        self._names = [packed.parent.name for packed in packs] if several else []
+        engines = [Manifest.read(packed).engine for packed in packs] if several else []
+        self._seats: list[Seat] = []
+        for number, packed in enumerate(packs):
+            beside = engines[:number] + engines[number + 1 :]
+            make = partial(LLM, settings=settings, telemetry=self._telemetry, beside=beside)
+            orders = Orders.of(self._folder.path, self._names[number] if several else "")
+            self._seats.append(Seat(packed, settings, make, orders, partial(self._others, number)))
         self._tasks: list[asyncio.Task[None]] = []
         self._drain = Drain(self._begin_drain, self._cut, self._is_done, settings.drain_timeout_s)
-        show(self.model)
+
+    @property
+    def models(self) -> tuple[LLM, ...]:
+        """Those that new requests are for, the first for those that name none."""
+        return tuple(seat.model for seat in self._seats)
 
     async def start(self) -> None:
-        """Launch Triton, or join the one that another worker launched. Does not fail if Triton does."""
+        """Launch the Tritons, or join those that another worker launched. Does not fail if one of them does."""
         self._drain.listen()
-        self._open.set()
-        self.model.triton.use()
-        await self.model.start()
+        for seat in self._seats:
+            await seat.start()
         self._tasks = [
             asyncio.create_task(self._run(), name="swaps"),
             asyncio.create_task(self._keyring.watch(), name="keys"),
         ]
-        # Early requests wait in the socket's queue for a model that loads quickly; otherwise they get a 503.
-        with suppress(TritonError):
-            await self.model.triton.wait_ready(FIRST_WAIT_S)
+        # Early requests wait in the socket's queue for models that load quickly; otherwise they get a 503.
+        waits = (model.triton.wait_ready(FIRST_WAIT_S) for model in self.models)
+        await asyncio.gather(*waits, return_exceptions=True)
 
     async def stop(self) -> None:
-        """End all that this worker started, and with the last worker, Triton."""
-        for task in (tasks := [*self._tasks, *self._retiring.values()]):
+        """End all that this worker started, and with the last worker, the Tritons."""
+        for task in self._tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        await asyncio.gather(*(model.stop() for model in self._models()))
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.gather(*(seat.stop() for seat in self._seats))
         self._ledger.close()
         self._folder.leave()
 
     def not_ready(self) -> str | None:
-        """Why no requests are answered now, as a sentence; None if they are."""
-        return self.model.not_ready()
+        """Why not every model answers requests now, as a sentence; None if all do."""
+        return next(filter(None, (model.not_ready() for model in self.models)), None)
+
+    def check_room(self, client: Client) -> None:
+        """Raise QueueFull for a request that would find no place in line, whichever model it is for."""
+        full = None
+        for model in self.models:
+            try:
+                return model.admission.refuse_early(client)
+            except QueueFull as error:
+                full = full or error
+        if full:
+            self._telemetry.refused(full.kind)
+            raise full
 
     async def metrics(self, collected: str) -> str:
         """All metrics of the service, including those collected from its workers."""
-        return await self._telemetry.exposition(collected, self.model.triton.status)
+        return await self._telemetry.exposition(collected, {model.name: model.triton.status for model in self.models})
 
-    @asynccontextmanager
-    async def visit(self, *, patient: bool) -> AsyncIterator[LLM]:
-        """The model for one request, which does not end before the request does. Who is patient waits in a pause."""
-        if patient and not self._open.is_set():
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._open.wait(), self._settings.first_token_timeout_s)
-        model = self.model
-        model.visitors += 1
-        try:
-            yield model
-        finally:
-            model.visitors -= 1
+    def overview(self) -> admin.Overview:
+        """How the service is, as this worker knows it."""
+        at = asyncio.get_running_loop().time()
+        return admin.make([model.seen() for model in self.models], self._keyring, self._ledger.accounts(), at)
+
+    def visit(self, name: object, *, patient: bool) -> AbstractAsyncContextManager[LLM]:
+        """The model for one request, by what it calls it, which does not end before the request does.
+
+        Who is patient waits while another pack takes its place.
+        """
+        return self._seats[position(self.models, name)].visit(patient=patient)
+
+    def _others(self, number: int) -> dict[str, Collection[str]]:
+        """All models but that of one seat, by name, with the names of their adapters."""
+        others = [seat.model for each, seat in enumerate(self._seats) if each != number]
+        return {model.name: model.adapters.keys() for model in others}
 
     def _models(self) -> list[LLM]:
-        return [self.model, *self._retiring, *([self._candidate] if self._candidate else [])]
+        return [model for seat in self._seats for model in seat.models()]
 
     def _begin_drain(self) -> None:
-        """Refuse new requests, those that wait in a pause as well, and leave every swap as it is."""
-        self._draining = True
-        self._open.set()
-        for model in self._models():
-            model.admission.drain()
+        for seat in self._seats:
+            seat.drain()
 
     def _cut(self) -> None:
         for model in self._models():
@@ -134,167 +141,16 @@ class Serving:
         while True:
             try:
                 self._folder.join()
-                (self._folder.path / MARK).touch(0o600)
                 self._ledger.open(self._folder.path)
-                if self.model.path != self._first:
-                    # Where one worker serves alone, the folder goes with it; a worker in its place finds this again.
-                    self._orders.write(Pack(str(self.model.path), self.model.manifest.seal))
+                for seat in self._seats:
+                    seat.remember()
+                mark(self._folder.path, self._names)
                 while True:
-                    await asyncio.sleep(STEP_S if await self._step() else LOOK_S)
+                    leader = self._folder.take()
+                    busy = [await seat.step(leader) for seat in self._seats]
+                    await asyncio.sleep(STEP_S if any(busy) else LOOK_S)
             except OSError as error:  # a full disk, say: the service goes on without swaps
                 LOGGER.error("the service cannot use its folder: %s (tried again in %g s)", error, RETRY_S)
             except Exception:  # a bug: nothing that a service may die of
                 LOGGER.exception("a swap has failed, and is tried again")
             await asyncio.sleep(RETRY_S)
-
-    async def _step(self) -> bool:
-        """Do what is to do now for the swap that is wanted; whether there is one, with something left to do."""
-        wanted, leader = self._orders.read(Wanted), self._folder.take()
-        if wanted is None or wanted.serial == self._settled:
-            return False
-        progress = self._orders.read(Progress)
-        if progress and progress.serial != wanted.serial:
-            progress = None
-        if self._draining:
-            if leader and (progress is None or progress.stage in ("pausing", "loading")):
-                self._tell(wanted, "failed", "the service is stopping")
-            return False
-        if progress is None:
-            if leader:
-                await self._begin(wanted)
-            return True
-        match progress.stage:
-            case "pausing":
-                await self._pause(wanted, leader)
-            case "loading":
-                await self._load(wanted, leader)
-            case "moving":
-                await self._move(wanted, leader)
-            case "failed":
-                await self._go_back()
-                self._settled = wanted.serial
-            case "done":
-                await self._move(wanted, leader=False)
-                if self._serves(wanted):
-                    self._settled = wanted.serial
-        return wanted.serial != self._settled
-
-    def _tell(self, wanted: Wanted, stage: Stage, reason: str = "") -> None:
-        LOGGER.info("swap to %s: %s%s", wanted.tag, stage, f" ({reason})" if reason else "")
-        if stage == "moving":  # first: a worker that starts now must not begin with the old one
-            self._orders.write(Pack(wanted.path, wanted.seal))
-        self._orders.write(Progress(wanted.serial, stage, reason))
-
-    def _serves(self, wanted: Pack) -> bool:
-        return (self.model.path, self.model.manifest.seal) == (Path(wanted.path), wanted.seal)
-
-    def _make(self, pack: Pack) -> LLM:
-        model = self._llm(Path(pack.path))
-        if model.manifest.seal != pack.seal:
-            raise StoreError(f"the model {pack.tag} was packed again: swap once more")
-        if self._draining:
-            model.admission.drain()
-        return model
-
-    async def _started_candidate(self, wanted: Wanted) -> LLM:
-        """The model that is to take the other's place, loading or loaded. Raises what `_make` raises."""
-        if self._candidate is None:
-            self._candidate = self._make(wanted)
-        if not self._candidate.started:
-            await self._candidate.start()
-        return self._candidate
-
-    async def _begin(self, wanted: Wanted) -> None:
-        """For the leader: whether it can be done, and whether beside the old one."""
-        if self._serves(wanted):
-            self._tell(wanted, "done")
-            return
-        try:
-            candidate = self._candidate = self._make(wanted)
-            await asyncio.to_thread(candidate.check_proof)
-        except BentoTRTLLMError as error:
-            self._tell(wanted, "failed", str(error))
-            return
-        try:
-            if self._settings.grpc_port:
-                raise EngineError(f"only one of the two can listen at grpc_port {self._settings.grpc_port}")
-            candidate.check_memory()
-        except EngineError as error:
-            self._tell(wanted, "pausing", str(error))
-        else:
-            self._tell(wanted, "loading")
-
-    async def _pause(self, wanted: Wanted, leader: bool) -> None:
-        """End the old engine first. New requests wait; those inside are answered."""
-        self._open.clear()
-        self.model.leaving = f"{wanted.tag} is taking this model's place: requests wait until it is ready."
-        if not self.model.visitors and self.model.is_idle():
-            self.model.triton.resign()
-            # The owner last, or another worker would have to end it.
-            if not self.model.triton.owner or not self.model.triton.is_used():
-                await self.model.triton.stop()
-        if leader and self.model.triton.is_gone():
-            self._tell(wanted, "loading", "the old engine has ended")
-
-    async def _load(self, wanted: Wanted, leader: bool) -> None:
-        if wanted.serial == self._refused:
-            return
-        try:
-            candidate = await self._started_candidate(wanted)
-        except BentoTRTLLMError as error:
-            self._refused = wanted.serial
-            self._tell(wanted, "failed", str(error))
-            return
-        if not leader:
-            return
-        status = candidate.triton.status
-        if status.failures or status.state == "failed":
-            self._tell(wanted, "failed", status.reason)
-        elif status.state == "ready":
-            try:
-                await candidate.prove()
-            except BentoTRTLLMError as error:
-                self._tell(wanted, "failed", f"it gives no answer: {error}")
-            else:
-                self._tell(wanted, "moving")
-
-    async def _move(self, wanted: Wanted, leader: bool) -> None:
-        """Send new requests to the new engine; the old one ends when its last answer has."""
-        if not self._serves(wanted):
-            new, old = await self._started_candidate(wanted), self.model
-            if new.not_ready():
-                return
-            new.triton.use()
-            self.model, self._candidate = new, None
-            self._show(new)
-            old.triton.resign()
-            self._retiring[old] = asyncio.create_task(self._retire(old))
-        self._open.set()
-        if leader and not self._retiring:
-            self._tell(wanted, "done")
-
-    async def _retire(self, old: LLM) -> None:
-        """Returns when no worker is in it any more."""
-        while old.visitors or not old.is_idle():
-            await asyncio.sleep(STEP_S)
-        while old.triton.owner and old.triton.is_used():
-            await asyncio.sleep(STEP_S)
-        await old.stop()
-        while not old.triton.is_gone():
-            await asyncio.sleep(STEP_S)
-        del self._retiring[old]
-
-    async def _go_back(self) -> None:
-        """Serve on with the old model; after a pause, start it anew."""
-        candidate, self._candidate = self._candidate, None
-        if candidate:
-            candidate.triton.resign()
-            await candidate.stop()
-        if not self._open.is_set():
-            old = self.model
-            self.model = self._make(Pack(str(old.path), old.manifest.seal))
-            self._show(self.model)
-            await old.stop()
-            self.model.triton.use()
-            await self.model.start()
-            self._open.set()

@@ -1,13 +1,17 @@
-"""ASGI middleware: each request has one model from its first byte to its last, whatever is swapped meanwhile."""
+"""ASGI middleware: each request has one model until its last byte, whatever is swapped meanwhile."""
 
 from typing import Any
 
 from bento_trtllm.api.asgi import App, Receive, Scope, Send
-from bento_trtllm.api.routing import MODEL
+from bento_trtllm.api.bodies import DECODED
+from bento_trtllm.api.routing import MODEL, MODELS
 
 
 class Visits:
-    """`state.serving`, set before the first request, is the worker's Serving."""
+    """Behind DecodedBodies, whose word it takes for what a request names.
+
+    `state.serving`, set before the first request, is the worker's Serving.
+    """
 
     def __init__(self, app: App, *, state: Any) -> None:
         self._app = app
@@ -18,6 +22,8 @@ class Visits:
             await self._app(scope, receive, send)
             return
         # Probes, metrics and lists are answered during a pause, too.
-        async with self._state.serving.visit(patient=scope["method"] == "POST") as model:
-            scope[MODEL] = model
+        serving, body = self._state.serving, scope.get(DECODED)
+        name = body.get("model") if isinstance(body, dict) else None
+        async with serving.visit(name, patient=scope["method"] == "POST") as model:
+            scope[MODEL], scope[MODELS] = model, serving.models
             await self._app(scope, receive, send)

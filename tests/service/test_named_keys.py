@@ -122,9 +122,9 @@ def test_the_admin_page_shows_the_service(keyed: Keyed) -> None:
     assert httpx.get(f"{keyed.url}/admin.json").status_code == 401
     shown = keyed.admin()
     assert {worker["process"] for worker in shown["workers"]} == workers(keyed.service)
-    assert shown["slots"] == 256
-    assert shown["engine"]["state"] == "ready"
-    assert shown["engine"]["owner"] in workers(keyed.service)
+    (model,) = shown["models"]
+    assert (model["model"], model["slots"], model["engine"]["state"]) == ("demo-llama:test", 256, "ready")
+    assert model["engine"]["owner"] in workers(keyed.service)
     page = httpx.get(f"{keyed.url}/admin")
     assert page.status_code == 200
     assert "default-src 'none'" in page.headers["content-security-policy"]

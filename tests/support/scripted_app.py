@@ -10,6 +10,7 @@ from bento_trtllm.api.anthropic.errors import AnthropicErrors
 from bento_trtllm.api.asgi import App
 from bento_trtllm.api.bodies import DecodedBodies
 from bento_trtllm.api.envelope import Envelope
+from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.tools.formats import LLAMA3, ToolFormat
 from bento_trtllm.api.web import web_app
 from bento_trtllm.generation.admission import Admission
@@ -18,10 +19,12 @@ from bento_trtllm.generation.generator import Generator
 from bento_trtllm.generation.slots import OwnSlots
 from bento_trtllm.generation.source import PromptScore, TokenBatch, TokenRequest
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.swap.visits import Visits
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate
 from tests.support.demo import MODEL, TEMPLATE, TOKENIZER
 from tests.support.scripted_source import LONG, ScriptedSource, Step
+from tests.support.served import Served
 from tests.support.serving import DEMO
 
 EOT = TOKENIZER.special_ids["<|eot_id|>"]
@@ -44,15 +47,18 @@ class ScriptedApp:
         ignore_unknown: bool = False,
         tool_format: ToolFormat = LLAMA3,
         thinks: bool = False,
+        name: str = MODEL,
+        beside: Sequence[ServedModel] = (),
     ) -> None:
+        """The models `beside` its own are served, too."""
         self._choose = choose or (lambda request: script)
         self.source = ScriptedSource(choose=self._play)
         profile = EngineProfile(VOCABULARY, CONTEXT, (EOT,), CONTEXT - 1, guided=True)
         admission = Admission(OwnSlots(8), 8)
         web = web_app(ignore_unknown=ignore_unknown)
-        self.model = web.state.model = SimpleNamespace(
-            name=MODEL,
-            tag=f"{MODEL}:test",
+        self.model = SimpleNamespace(
+            name=name,
+            tag=f"{name}:test",
             created=0,
             manifest=_manifest(),
             proof=None,
@@ -66,8 +72,10 @@ class ScriptedApp:
             not_ready=lambda: None,
             defaults=Defaults.read(DEMO),
         )
+        web.state.serving = Served(cast(ServedModel, self.model), *beside)
         # In the order of service.py.
-        self.app = AnthropicErrors(cast(App, Envelope(cast(App, DecodedBodies(cast(App, web))))))
+        visits = Visits(cast(App, web), state=web.state)
+        self.app = AnthropicErrors(cast(App, Envelope(cast(App, DecodedBodies(cast(App, visits))))))
 
     def _play(self, request: TokenRequest) -> Sequence[Step]:
         steps: list[Step] = []

@@ -95,7 +95,7 @@ def serve(
     """
     if python is None and "TEST_MARKER" in env:
         python = sys.executable
-    if target == "service:TRTLLM" and not any(option.startswith("model=") for option in options):
+    if target == "service:TRTLLM" and not any(option.startswith(("model=", "models=")) for option in options):
         options = (*options, "--arg", "model=demo-llama:test")
     variables = environment(home, **env)
     with launch(Service, log, variables, *options, target=target, cwd=cwd, python=python) as service:

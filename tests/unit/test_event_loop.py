@@ -18,15 +18,18 @@ import pytest
 from bento_trtllm.api import threads
 from bento_trtllm.api.asgi import App
 from bento_trtllm.api.bodies import DecodedBodies
+from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.tools.formats import LLAMA3
 from bento_trtllm.api.web import web_app
 from bento_trtllm.bento import garbage
 from bento_trtllm.generation.errors import EngineUnavailable
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.swap.visits import Visits
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.support.heavy import ABUSE
+from tests.support.served import Served
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +66,7 @@ def app() -> Iterator[DecodedBodies]:
         versions={},
     )
     application = web_app()
-    application.state.model = SimpleNamespace(
+    model = SimpleNamespace(
         name="demo-llama",
         tag="demo-llama:test",
         created=0,
@@ -75,12 +78,14 @@ def app() -> Iterator[DecodedBodies]:
         defaults=Defaults.read(DEMO),
         tool_format=LLAMA3,
         thinks=False,
+        adapters={},
     )
+    application.state.serving = Served(cast(ServedModel, model))
     # As in a worker: else the collector walks over all that these tests have.
     interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
     threads.take_short_turns()
     garbage.settle()
-    yield DecodedBodies(cast(App, application))
+    yield DecodedBodies(cast(App, Visits(cast(App, application), state=application.state)))
     gc.unfreeze()
     gc.set_threshold(*thresholds)
     sys.setswitchinterval(interval)

@@ -1,6 +1,5 @@
 """A pack proves itself: what is damaged is noticed, on the machine that packs and on any other."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from bento_trtllm.bento.pinned import PACKS, PROOFS, pinned_proof
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_engine, make_runtime
@@ -116,7 +116,7 @@ def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Packs a tiny checkpoint as tiny:1 into a store of its own, and returns the exit code."""
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
-    for variable in ("BENTO_TRTLLM_PACK", "BENTO_TRTLLM_PROOF"):
+    for variable in (PACKS, PROOFS):
         monkeypatch.setenv(variable, "")  # which check() sets
     checkpoint = write_checkpoint(tmp_path / "tiny")
     return lambda: main(["openvino", "--checkpoint", str(checkpoint), "--precision", "f32", "--tag", "tiny:1"])
@@ -148,9 +148,9 @@ def test_another_machine_has_its_own_proof_once(
         assert shown and served.prove(packed, SERVED, kept) == shown
     monkeypatch.setattr(runtime, "machine", lambda: "another CPU")
     monkeypatch.setattr(proof, "machine", lambda: "another CPU")
-    check(packed, Settings())
-    there = Proof.model_validate_json(os.environ["BENTO_TRTLLM_PROOF"])
-    assert there.machine == "another CPU" and 0 < there.log_prob_error < 2e-4
+    check([packed], Settings())
+    there = pinned_proof(packed)
+    assert there and there.machine == "another CPU" and 0 < there.log_prob_error < 2e-4
     Manifest.open(packed, full=True)
     monkeypatch.setattr(runtime, "measure_apart", none)
     assert served.prove(packed, SERVED, kept) == there

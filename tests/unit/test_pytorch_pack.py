@@ -107,7 +107,7 @@ def test_settings(home: Path, tiny: Path) -> None:
     small = {**after, "max_num_tokens": "100"}
     assert runtime.longest_prompt(small) == 100 and runtime.longest_prompt(before) == 2047
     with pytest.raises(EngineError, match="threads is for the engine openvino"):
-        check(pack, Settings(threads=1))
+        check([pack], Settings(threads=1))
 
 
 def test_one_triton_starts_all_gpus(home: Path, tiny: Path) -> None:

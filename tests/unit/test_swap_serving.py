@@ -11,16 +11,21 @@ import pytest
 
 from bento_trtllm.config import Settings
 from bento_trtllm.errors import EngineError
-from bento_trtllm.generation.errors import EngineUnavailable
+from bento_trtllm.generation.client import Client
+from bento_trtllm.generation.errors import EngineUnavailable, QueueFull
 from bento_trtllm.keys.keyring import Keyring
 from bento_trtllm.keys.ledger import Ledger
+from bento_trtllm.manifest import Manifest
+from bento_trtllm.swap import seat as seats
 from bento_trtllm.swap import serving as module
 from bento_trtllm.swap.orders import Orders, Pack, Progress, Wanted
+from bento_trtllm.swap.seat import Seat
 from bento_trtllm.swap.serving import Serving
 from bento_trtllm.triton.process.run_folder import RunFolder
 from tests.support.asking import timeout
 
 OLD, NEW = Path("/models/llama/old"), Path("/models/llama/new")
+ADAPTERS: dict[Path, dict[str, object]] = {}
 FAULTS: dict[str, str] = {}
 """What goes wrong with NEW: `start`, `prove`, or `room`."""
 
@@ -60,6 +65,8 @@ class Model:
 
     def __init__(self, path: Path, **_: object) -> None:
         self.path = path
+        self.name, self.tag = path.parent.name, f"{path.parent.name}:{path.name}"
+        self.adapters = ADAPTERS.get(path, {})
         self.manifest = SimpleNamespace(seal=path.name)
         self.draining = False
         self.admission = SimpleNamespace(drain=self.drain)
@@ -106,24 +113,26 @@ class Model:
 @pytest.fixture(autouse=True)
 def _models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "LLM", Model)
-    monkeypatch.setattr(module, "Telemetry", lambda *_: None)
+    monkeypatch.setattr(module, "Telemetry", lambda *_, **__: None)
     monkeypatch.setattr(module, "Drain", lambda *_: SimpleNamespace(listen=lambda: None))
     monkeypatch.setattr(module, "LOOK_S", 0.001)
     monkeypatch.setattr(module, "STEP_S", 0.001)
+    monkeypatch.setattr(seats, "STEP_S", 0.001)
     monkeypatch.setattr(RunFolder, "of_this_service", classmethod(lambda cls, key: cls(tmp_path / "run")))
     FAULTS.clear()
+    ADAPTERS.clear()
     Model.all.clear()
 
 
 @asynccontextmanager
-async def worker(**settings: Any) -> AsyncIterator[tuple[Serving, Orders]]:
-    shown: list[Any] = []
+async def worker(**settings: Any) -> AsyncIterator[tuple[Seat, Orders]]:
     given = Settings(**settings)
-    serving = Serving(OLD, given, Keyring([], given.keys_file), Ledger(given.workers), shown.append)
+    serving = Serving([OLD], given, Keyring([], given.keys_file), Ledger(given.workers))
     await serving.start()
+    (seat,) = serving._seats
     try:
-        yield serving, serving._orders
-        assert shown[-1] is serving.model
+        yield seat, seat._orders
+        assert serving.models == (seat.model,)
     finally:
         await serving.stop()
 
@@ -141,15 +150,15 @@ def ask(orders: Orders, serial: int = 1, path: Path = NEW) -> None:
 
 
 async def test_the_old_model_ends_after_its_last_request() -> None:
-    async with worker() as (serving, orders):
-        old = serving.model
-        async with serving.visit(patient=True) as model:
+    async with worker() as (seat, orders):
+        old = seat.model
+        async with seat.visit(patient=True) as model:
             assert model is old
             ask(orders)
             await until_stage(orders, "moving")
-            while serving.model is old:
+            while seat.model is old:
                 await asyncio.sleep(0.001)
-            async with serving.visit(patient=True) as newer:
+            async with seat.visit(patient=True) as newer:
                 assert newer.path == NEW
             await asyncio.sleep(0.02)
             assert not Model.all[0].ended
@@ -161,33 +170,33 @@ async def test_the_old_model_ends_after_its_last_request() -> None:
 @pytest.mark.parametrize("fault", ["start", "prove"])
 async def test_a_model_that_fails_is_dropped(fault: str) -> None:
     FAULTS[fault] = "it broke"
-    async with worker() as (serving, orders):
+    async with worker() as (seat, orders):
         ask(orders)
         assert "it broke" in (await until_stage(orders, "failed", "done")).reason
         while not Model.all[-1].ended:
             await asyncio.sleep(0.001)
-        assert (serving.model.path, serving.not_ready(), orders.read(Pack)) == (OLD, None, None)
+        assert (seat.model.path, seat.model.not_ready(), orders.read(Pack)) == (OLD, None, None)
         FAULTS.clear()
         ask(orders, 2)
         while (await until_stage(orders, "done", "failed")).serial != 2:
             await asyncio.sleep(0.001)
-        assert serving.model.path == NEW
+        assert seat.model.path == NEW
 
 
 @pytest.mark.parametrize("settings", [{}, {"grpc_port": 8001}], ids=["memory", "port"])
 async def test_requests_wait_where_both_do_not_fit(settings: dict[str, Any]) -> None:
     if not settings:
         FAULTS["room"] = "no room"
-    async with worker(**settings) as (serving, orders):
-        async with serving.visit(patient=True):
+    async with worker(**settings) as (seat, orders):
+        async with seat.visit(patient=True):
             ask(orders)
             await until_stage(orders, "pausing")
-            while not serving.not_ready():
+            while not seat.model.not_ready():
                 await asyncio.sleep(0.001)
-            waiting = asyncio.create_task(_path(serving))
+            waiting = asyncio.create_task(_path(seat))
             await asyncio.sleep(0.02)
             assert (waiting.done(), Model.all[0].ended) == (False, False)
-            async with serving.visit(patient=False) as model:  # a probe does not wait
+            async with seat.visit(patient=False) as model:  # a probe does not wait
                 assert "taking this model's place" in str(model.not_ready())
         assert await waiting == NEW
         await until_stage(orders, "done")
@@ -195,10 +204,10 @@ async def test_requests_wait_where_both_do_not_fit(settings: dict[str, Any]) -> 
 
 async def test_after_a_pause_that_was_for_nothing_the_old_model_is_started_anew() -> None:
     FAULTS.update(room="no room", start="it broke")
-    async with worker() as (serving, orders):
+    async with worker() as (seat, orders):
         ask(orders)
         assert (await until_stage(orders, "failed", "done")).reason == "it broke"
-        assert await _path(serving) == OLD
+        assert await _path(seat) == OLD
         assert [(each.path, each.ended) for each in Model.all] == [(OLD, True), (NEW, True), (OLD, False)]
 
 
@@ -206,29 +215,29 @@ async def test_another_worker_goes_on_where_the_leader_died(tmp_path: Path) -> N
     leader = RunFolder(tmp_path / "run")
     leader.join()
     assert leader.take()
-    async with worker() as (serving, orders):
+    async with worker() as (seat, orders):
         ask(orders)
         orders.write(Progress(1, "loading"))
         while len(Model.all) < 2:
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.02)
-        assert (orders.read(Progress), serving.model.path) == (Progress(1, "loading"), OLD)
+        assert (orders.read(Progress), seat.model.path) == (Progress(1, "loading"), OLD)
         leader.leave()
         await until_stage(orders, "done")
-        assert serving.model.path == NEW
+        assert seat.model.path == NEW
 
 
 async def test_a_worker_in_anothers_place_begins_with_what_is_served(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     Orders(tmp_path / "run").write(Pack(str(NEW), "new"))
-    async with worker() as (serving, _):
+    async with worker() as (seat, _):
         assert [each.path for each in Model.all] == [NEW]
-        assert serving.model.path == NEW
+        assert seat.model.path == NEW
 
 
 async def test_a_service_that_stops_takes_no_other_model() -> None:
-    async with worker() as (serving, orders):
-        serving._begin_drain()
+    async with worker() as (seat, orders):
+        seat.drain()
         ask(orders)
         assert await until_stage(orders, "failed", "loading") == Progress(1, "failed", "the service is stopping")
         assert [(each.path, each.draining) for each in Model.all] == [(OLD, True)]
@@ -236,15 +245,15 @@ async def test_a_service_that_stops_takes_no_other_model() -> None:
 
 async def test_a_swap_that_has_begun_ends_with_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     FAULTS["room"] = "no room"
-    async with worker() as (serving, orders):
-        async with serving.visit(patient=True):
+    async with worker() as (seat, orders):
+        async with seat.visit(patient=True):
             ask(orders)
             await until_stage(orders, "pausing")
-            while not serving.not_ready():
+            while not seat.model.not_ready():
                 await asyncio.sleep(0.001)
-            waiting = asyncio.create_task(_path(serving))
+            waiting = asyncio.create_task(_path(seat))
             await asyncio.sleep(0)
-            serving._begin_drain()
+            seat.drain()
             async with timeout(5):
                 assert await waiting == OLD  # which refuses it, since it drains
             assert (await until_stage(orders, "failed", "loading")).reason == "the service is stopping"
@@ -255,14 +264,71 @@ async def test_a_swap_that_has_begun_ends_with_the_service(monkeypatch: pytest.M
 
 
 async def test_a_model_that_is_opened_while_the_service_stops_drains_as_well() -> None:
-    async with worker() as (serving, orders):
+    async with worker() as (seat, orders):
         ask(orders)
         await until_stage(orders, "done")
-        serving._begin_drain()
-        serving._make(Pack(str(OLD), "old"))
+        seat.drain()
+        seat._make(Pack(str(OLD), "old"))
         assert [(each.path, each.draining) for each in Model.all] == [(OLD, False), (NEW, True), (OLD, True)]
 
 
-async def _path(serving: Serving) -> Path:
-    async with serving.visit(patient=True) as model:
+async def _path(seat: Seat) -> Path:
+    async with seat.visit(patient=True) as model:
         return Path(model.path)
+
+
+OTHER = Path("/models/other/old")
+
+
+@pytest.fixture
+async def two(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serving]:
+    """A worker with two models."""
+    monkeypatch.setattr(Manifest, "read", lambda path: SimpleNamespace(engine="openvino"))
+    serving = Serving([OLD, OTHER], Settings(models="llama:old,other:old"), Keyring([]), Ledger(1))
+    await serving.start()
+    yield serving
+    await serving.stop()
+
+
+async def test_one_of_several_is_swapped_and_the_others_requests_do_not_wait(two: Serving) -> None:
+    FAULTS["room"] = "no room"
+    orders = two._seats[0]._orders
+    assert [seat._orders.folder.name for seat in two._seats] == ["llama", "other"]
+    async with two.visit("llama", patient=True):
+        orders.folder.mkdir(parents=True, exist_ok=True)
+        orders.write(Wanted(str(NEW), NEW.name, 1))
+        await until_stage(orders, "pausing")
+        while "taking this model's place" not in str(two.not_ready()):
+            await asyncio.sleep(0.001)
+        async with timeout(5), two.visit("other", patient=True) as model:
+            assert (model.path, model.not_ready()) == (OTHER, None)
+    await until_stage(orders, "done")
+    assert [model.path for model in two.models] == [NEW, OTHER]
+    assert [(each.path, each.ended) for each in Model.all] == [(OLD, True), (OTHER, False), (NEW, False)]
+
+
+async def test_a_pack_whose_adapter_has_the_name_of_another_model_is_not_swapped_in(two: Serving) -> None:
+    ADAPTERS[NEW] = {"other": object()}
+    orders = two._seats[0]._orders
+    orders.folder.mkdir(parents=True, exist_ok=True)
+    orders.write(Wanted(str(NEW), NEW.name, 1))
+    assert "requests would call two of the models other" in (await until_stage(orders, "failed", "done")).reason
+    assert [model.path for model in two.models] == [OLD, OTHER]
+
+
+async def test_the_service_turns_nobody_away_whose_model_may_have_room(
+    two: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    two._telemetry = SimpleNamespace(refused=refused.append)  # type: ignore[assignment]
+
+    def full(client: Client) -> None:
+        raise QueueFull("The server is busy.", 3)
+
+    two.models[0].admission = SimpleNamespace(drain=lambda: None, refuse_early=full)  # type: ignore[assignment]
+    two.models[1].admission = SimpleNamespace(drain=lambda: None, refuse_early=lambda client: None)  # type: ignore[assignment]
+    two.check_room(Client(""))
+    two.models[1].admission.refuse_early = full  # type: ignore[method-assign]
+    with pytest.raises(QueueFull, match="busy"):
+        two.check_room(Client(""))
+    assert refused == [QueueFull.kind]

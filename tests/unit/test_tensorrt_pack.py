@@ -235,16 +235,16 @@ def test_the_scheduler_of_a_packed_engine_is_checked_at_start(desk: Desk, tiny: 
     """With what it was packed with, and what is set now: both together make the fault."""
     throughput = desk.packed(tiny, "--tag", "tiny:1", "--preset", "throughput")
     latency = desk.packed(tiny, "--tag", "tiny:2", "--preset", "latency")
-    check(throughput, Settings())
-    check(latency, Settings(enable_chunked_context=False))
-    check(latency, Settings(batch_scheduler_policy="max_utilization"))
+    check([throughput], Settings())
+    check([latency], Settings(enable_chunked_context=False))
+    check([latency], Settings(batch_scheduler_policy="max_utilization"))
     for packed, settings in (
         (throughput, Settings(enable_chunked_context=False)),
         (latency, Settings(enable_chunked_context=False, batch_scheduler_policy="max_utilization")),
     ):
         with pytest.raises(EngineError, match="max_utilization needs enable_chunked_context"):
-            check(packed, settings)
-    check(throughput, Settings(enable_chunked_context=False, batch_scheduler_policy="guaranteed_no_evict"))
+            check([packed], settings)
+    check([throughput], Settings(enable_chunked_context=False, batch_scheduler_policy="guaranteed_no_evict"))
 
 
 def test_what_is_finished_is_not_built_again(desk: Desk, tiny: Path) -> None:

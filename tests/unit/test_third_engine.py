@@ -112,9 +112,9 @@ def test_a_third_engine(home: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert runtime.parameters(Settings(), {"pages": "1"}) == {"pages": "1"}
     with pytest.raises(EngineError, match="there is no letter here"):
         runtime.check_machine()
-    check(packed, Settings())
+    check([packed], Settings())
     with pytest.raises(EngineError, match="threads is for the engine openvino, and the packed model's is paper"):
-        check(packed, Settings(threads=1))
+        check([packed], Settings(threads=1))
     (packed / "engine" / "page").write_text("blot")
     assert main(["check", "tiny:1"]) == 2
     assert f"pack_model.py paper --checkpoint {checkpoint} --paper letter --tag tiny:1" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from bento_trtllm.api.openai.extras import Wanted
 from bento_trtllm.api.openai.framing import BareData
 from bento_trtllm.api.openai.requests import ChatRequest, CommonFields, CompletionRequest
 from bento_trtllm.api.response_body import ResponseBody, new_id
-from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop, refusing, served
+from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, all_served, find, off_loop, refusing
 from bento_trtllm.errors import BentoTRTLLMError
 from bento_trtllm.generation.fan_out import fan_out, repeat
 
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=ERRORS, route_class=
 
 
 def install(app: FastAPI) -> None:
-    """Add the routes, and OpenAI's form of errors. `app.state.model` must be set before the first request."""
+    """Add the routes, and OpenAI's form of errors."""
     app.include_router(router)
     app.add_exception_handler(RequestValidationError, _refuse)
     app.add_exception_handler(Exception, _fail)
@@ -35,17 +35,18 @@ def install(app: FastAPI) -> None:
 
 @router.get("/models", response_model=responses.ModelList)
 async def list_models(request: Request) -> Response:
-    """The model that is served and its adapters, as far as the request's key allows them."""
-    model = served(request)
-    known = (model, *model.adapters.values())
-    data = [_card(request, each) for each in known if not refusing(request.scope, model, each)]
+    """The models that are served and their adapters, as far as the request's key allows them."""
+    known = [(model, each) for model in all_served(request) for each in (model, *model.adapters.values())]
+    data = [_card(each, model) for model, each in known if not refusing(request.scope, model, each)]
     return _json(responses.ModelList(object="list", data=data))
 
 
 @router.get("/models/{model:path}", response_model=responses.ModelCard)
 async def retrieve_model(request: Request, model: str) -> Response:
     """What is known of a model."""
-    return _json(_card(request, find(request, model)))
+    found = find(request, model)
+    base = next(each for each in all_served(request) if found in (each, *each.adapters.values()))
+    return _json(_card(found, base))
 
 
 @router.post("/chat/completions", response_model=responses.ChatCompletion)
@@ -87,8 +88,7 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
         return _json(await completions.collect(understood, head, model, events))
 
 
-def _card(request: Request, model: ServedModel) -> responses.ModelCard:
-    base = served(request)
+def _card(model: ServedModel, base: ServedModel) -> responses.ModelCard:
     card = responses.ModelCard(
         id=model.name,
         object="model",

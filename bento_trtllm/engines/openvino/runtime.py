@@ -13,7 +13,7 @@ from bento_trtllm.engines.openvino.proof import describe, measure_apart, prove
 from bento_trtllm.engines.runtime import Runtime
 from bento_trtllm.errors import EngineError
 from bento_trtllm.manifest import Proof
-from bento_trtllm.triton_models.openvino.kv_cache import token_bytes
+from bento_trtllm.triton_models.openvino.kv_cache import cached_tokens, token_bytes
 from bento_trtllm.triton_models.openvino.precisions import Precisions
 from bento_trtllm.triton_models.shared.cores import groups
 from bento_trtllm.triton_models.shared.memory import free_memory
@@ -53,17 +53,39 @@ class OpenVINORuntime(Runtime):
     def prove_again(self, packed: Path, parameters: Mapping[str, str]) -> Proof:
         return prove(packed / "engine", self.manifest.precision, Precisions.read(parameters), measure_apart)
 
+    def memory(self, parameters: Mapping[str, str]) -> int:
+        return self._loaded + self._cached(parameters) * _token_bytes(parameters)
+
+    def share(self, parameters: Mapping[str, str], engines: int) -> Mapping[str, str]:
+        """Each takes its part of what one takes of the memory that is free, unless it is told what to take."""
+        if engines == 1 or int(parameters["max_tokens_in_paged_kv_cache"]):
+            return parameters
+        free, sequences = free_memory(groups("memory")) // engines, int(parameters["max_num_sequences"])
+        tokens = cached_tokens(free, _token_bytes(parameters), self.manifest.context_length, sequences)
+        return {**parameters, "max_tokens_in_paged_kv_cache": str(tokens)}
+
     def check_room(self, parameters: Mapping[str, str]) -> None:
-        loaded, context = self.manifest.memory.get("loaded", 0), self.manifest.context_length
-        tokens = int(parameters["max_tokens_in_paged_kv_cache"]) or context
-        of_a_token = token_bytes(int(parameters["kv_values_per_token"]), Precisions.read(parameters).kv_cache)
-        free, cache = free_memory(groups("memory")), tokens * of_a_token
+        tokens, loaded = self._cached(parameters), self._loaded
+        free, cache = free_memory(groups("memory")), tokens * _token_bytes(parameters)
         if loaded + cache > free:
             raise EngineError(
                 f"the packed model takes {loaded / 1e9:.1f} GB of memory, and {cache / 1e9:.1f} GB for a KV cache of "
                 f"{tokens:,} tokens, and this machine has {free / 1e9:.1f} GB free: pack it with --precision int4, "
                 "give a smaller max_tokens_in_paged_kv_cache, or take a larger machine"
             )
+
+    @property
+    def _loaded(self) -> int:
+        """Bytes, without the KV cache."""
+        return self.manifest.memory.get("loaded", 0)
+
+    def _cached(self, parameters: Mapping[str, str]) -> int:
+        """Tokens that its KV cache has at least."""
+        return int(parameters["max_tokens_in_paged_kv_cache"]) or self.manifest.context_length
+
+
+def _token_bytes(parameters: Mapping[str, str]) -> int:
+    return token_bytes(int(parameters["kv_values_per_token"]), Precisions.read(parameters).kv_cache)
 
 
 def _shown(file: Path) -> list[Proof]:

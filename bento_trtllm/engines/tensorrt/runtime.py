@@ -1,6 +1,6 @@
 """The TensorRT engine as it runs: Triton's C++ backend on the GPUs and with the TensorRT-LLM that it was built for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bento_trtllm.config import Settings
 from bento_trtllm.engines.runtime import Runtime
@@ -63,8 +63,8 @@ class TensorRTRuntime(Runtime):
                     f"a {gpu.name} ({gpu.sm}): {again} on this machine"
                 )
 
-    def parameters(self, settings: Settings, packed: Mapping[str, str]) -> dict[str, str]:
-        parameters = super().parameters(settings, packed)
+    def parameters(self, settings: Settings, packed: Mapping[str, str], beside: Sequence[str] = ()) -> dict[str, str]:
+        parameters = super().parameters(settings, packed, beside)
         if fault := scheduler_fault(parameters["batch_scheduler_policy"], _chunked(parameters)):
             raise EngineError(fault)
         return parameters
