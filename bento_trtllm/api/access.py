@@ -18,7 +18,7 @@ from bento_trtllm.metrics import routes
 OPEN = ("/livez", "/readyz", "/healthz", "/health", "/ping", "/chat", "/admin")
 ADMIN, METRICS = "/admin.json", "/metrics"
 KEY = "bento_trtllm.key"
-"""The key of a request's scope under which the Key is that it came with, if that has a name."""
+"""Where a request's scope holds the Key that it came with, if that has a name."""
 
 
 class Access:
@@ -41,7 +41,7 @@ class Access:
         self._open = (*OPEN, METRICS) if open_metrics else OPEN
 
     def enter(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[Client, Account | None]:
-        """Whose a request is, and what it is counted to. Raises APIError: 401, 403, or 429 for one too many."""
+        """Whose request it is, and what account it counts towards. Raises APIError: 401, 403, or 429 for one too many."""
         key = self._key(scope["path"], headers)
         named = key if key and key.name != UNNAMED else None
         # Those who share one key, or none, are told apart by their addresses.
@@ -73,7 +73,7 @@ class Access:
         if key.expired(now()):
             raise _unauthorized(f"The key {key.name} has expired: ask for another one, and send it in the header")
         if path == METRICS and key.name != UNNAMED:
-            # They tell of other keys.
+            # They tell about other keys.
             raise APIError(403, "forbidden", "The metrics want the service's admin_key, or a key of its api_keys.")
         return key
 

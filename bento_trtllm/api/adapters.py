@@ -7,7 +7,7 @@ from bento_trtllm.generation.generator import Generator
 
 
 class AdapterModel:
-    """A ServedModel. What it shares with its base, it has as the base has it at that moment."""
+    """A ServedModel. Whatever it shares with its base is asked of the base, each time."""
 
     def __init__(self, base: ServedModel, name: str, generator: Generator) -> None:
         self.name = self.tag = name

@@ -1,4 +1,4 @@
-"""How the service is, for whoever runs it: /admin.json, and a page that shows it. Only read, and no texts."""
+"""How the service is doing, for whoever runs it: /admin.json, and a page that shows it. Read-only, without texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,7 +102,7 @@ class Overseer(Protocol):
     """swap.serving.Serving."""
 
     def overview(self) -> Overview:
-        """How it is."""
+        """How it is doing."""
         ...
 
 
@@ -130,14 +130,14 @@ class Seen:
     model: str
     slots: int
     processes: dict[int, int]
-    """By the number of the worker."""
+    """By the worker's number."""
     standings: list[tuple[int, Standing]]
-    """With the number of the worker."""
+    """With the worker's number."""
     engine: Engine
 
 
 def make(seen: Sequence[Seen], keyring: Keyring, accounts: list[Account], at: float) -> Overview:
-    """What is known, put together; `at` is the time of the event loop."""
+    """What is known, put together; `at` is the event loop's time."""
     clients = [client for each in seen for client in _clients(each, at)]
     processes = dict.fromkeys(process for each in seen for process in each.processes.values())
     return Overview(

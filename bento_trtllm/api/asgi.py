@@ -1,4 +1,4 @@
-"""What stands before the routes speaks ASGI: its types, and an error as a whole response."""
+"""What stands in front of the routes speaks ASGI: its types, and an error as a whole response."""
 
 import json
 from collections.abc import Awaitable, Callable, Coroutine

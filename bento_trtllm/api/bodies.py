@@ -14,7 +14,7 @@ Check = Callable[[Any], Any]
 """A body as it is to be read. Raises APIError for one that cannot be taken."""
 
 DECODED = "bento_trtllm.json"
-"""The key of a request's scope under which its body is, decoded."""
+"""Where a request's scope holds its body, decoded."""
 
 
 class DecodedBodies:
@@ -24,7 +24,7 @@ class DecodedBodies:
     """
 
     def __init__(self, app: App, *, checks: Mapping[str, Check] | None = None) -> None:
-        """`checks` say, by path, what becomes of a body where the route behind does not look at it as we do."""
+        """`checks` say, by path, what a body becomes where the route behind does not check it as we do."""
         self._app = app
         self._checks = checks or {}
 
@@ -64,7 +64,7 @@ def _read_large(body: bytes) -> Any:
 
 
 class _Replay:
-    """An ASGI receive that gives a body that was read already, and then what comes."""
+    """An ASGI receive that gives a body that was read already, and then whatever follows."""
 
     def __init__(self, body: bytes, receive: Receive) -> None:
         self._body: bytes | None = body

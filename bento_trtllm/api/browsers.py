@@ -1,7 +1,7 @@
-"""What a web page makes a browser send to this machine, where no key stands between.
+"""What a web page makes a browser send to this machine, where no key is required.
 
-A page of any site can send requests to a service that listens on the visitor's own machine, and can read the answers
-if its own name is made to lead there (DNS rebinding). Its requests say so: Host has the name, Origin the page's site.
+A page of any site can send requests to a service that listens on the visitor's own machine, and can read the answers if
+its own name is made to resolve there (DNS rebinding). Its requests say so: Host has the name, Origin the page's site.
 Other clients send no Origin, and a Host that leads to this machine; for them nothing changes.
 """
 
@@ -56,7 +56,7 @@ class Browsers:
             )
 
     def _known(self, name: str) -> bool:
-        # An address is no name that could be made to lead elsewhere.
+        # An address, unlike a name, cannot be made to lead elsewhere.
         if is_address(name) or name in self._hosts or ALL in self._hosts:
             return True
         return not self._hosts and (name == "localhost" or name.endswith(".localhost") or name in self._own)
@@ -65,7 +65,7 @@ class Browsers:
 def cors(origins: Sequence[str]) -> dict[str, Any]:
     """Options of Starlette's CORSMiddleware, which answers preflights before any key is asked for.
 
-    Headers of requests are as the page wants them: OpenAI's client brings a dozen of its own.
+    Any request header is allowed: OpenAI's client sends a dozen of its own.
     """
     return {
         "allow_origins": [*origins],

@@ -1,4 +1,4 @@
-"""What every response has, whoever made it: the request's id; and an error the one form of them all."""
+"""What every response has, whoever made it: the request's id and, for an error, one form."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ class Envelope:
     """ASGI middleware, before all others of ours.
 
     BentoML, Starlette and FastAPI have errors of their own, as text or as JSON of other forms: each becomes OpenAI's
-    object. One that is told to be an error already, in a form that its route's clients read, stays as it is.
+    object. One that is marked as an error already, in a form that its route's clients read, stays as it is.
     """
 
     def __init__(self, app: App) -> None:
@@ -77,7 +77,7 @@ def _json(start: Message, body: bytes) -> Any:
 
 
 def _words(content: Any, body: bytes) -> str:
-    """What an error of somebody else's says."""
+    """What somebody else's error says."""
     if isinstance(content, list) and content:
         content = content[0]  # BentoML's
     if isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""What says that a request failed: the body of every response that is not 200, but for Anthropic's routes."""
+"""How a response says that a request failed, on all routes but Anthropic's."""
 
 from typing import Any
 

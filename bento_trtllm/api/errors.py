@@ -1,4 +1,4 @@
-"""Errors as HTTP clients see them: a status, a kind, one sentence. Which, only the table here decides."""
+"""Errors as HTTP clients see them: a status, a kind, one sentence. Only the table here decides which."""
 
 import logging
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ TYPES = {429: "rate_limit_error"}
 CODES = {"unauthorized": "invalid_api_key", "overloaded": "rate_limit_exceeded", "invalid_request": "invalid_value"}
 
 
-# An error is not as long as what it is about: names and values of clients stand in it.
+# An error quotes names and values of clients, and must not become as long as those can be.
 MOST_WORDS, MOST_OF_A_NAME = 1000, 200
 
 
@@ -103,7 +103,7 @@ TABLE = (
     Row(EngineUnavailable, 503, {"Retry-After": "2"}),
     Row(EngineTimeout, 504),
 )
-"""The first row that fits counts. An error without one is a 500, of which clients are told nothing."""
+"""The first row that fits counts. An error without one is a 500, whose cause clients are not told."""
 NAMES = {"grammar": "response_format", "bias": "logit_bias", "input_ids": "prompt", "ignore_end": "ignore_eos"}
 """Parameters of the core that the API calls otherwise."""
 

@@ -72,7 +72,7 @@ class Guard:
                 serving.cancel()
                 raise
             if not connection.started:
-                # Said even to nobody: it is what the access log says of this request.
+                # Sent even though nobody is there: it is what the access log says of this request.
                 error = self._too_large() if connection.oversized else CLIENT_GONE
                 await respond(send, error)
         finally:

@@ -4,7 +4,7 @@ from bento_trtllm.api.asgi import Scope
 from bento_trtllm.api.errors import APIError, bad_request
 from bento_trtllm.metrics import routes
 
-# Two of these would be read one way here and another way behind.
+# Two of one of these could be read one way here and another way further on.
 ONCE = (b"host", b"authorization", b"x-api-key", b"content-type", b"content-encoding", b"content-length", b"origin")
 JSON = "send JSON, with the header `content-type: application/json`."
 
@@ -20,9 +20,10 @@ def read_headers(scope: Scope) -> dict[bytes, bytes]:
 
 
 def check_type(scope: Scope, headers: dict[bytes, bytes]) -> None:
-    """Raise APIError (415) for a body that is not said to be JSON as it is, where one is read.
+    """Raise APIError (415) for a body that is not declared to be plain JSON, where one is read.
 
-    BentoML would ignore a form, which is curl's default; a page of any site may have sent one that says nothing.
+    BentoML would ignore a form, which is curl's default; and a body without a type may have been sent by a page of any
+    site.
     """
     if scope["method"] != "POST" or scope["path"] not in routes.JSON:
         return

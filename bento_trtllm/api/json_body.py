@@ -1,4 +1,4 @@
-"""The JSON that clients send, as Python values: the one place that all of it passes.
+"""The JSON that clients send, as Python values: the one place that all of it passes through.
 
 What comes out is safe to print, encode and compare: UTF-8 without halves of surrogate pairs, numbers that a double
 holds, nesting that no recursion trips over. The parser is pydantic's (jiter), which refuses most of the rest by itself.
@@ -14,7 +14,7 @@ from bento_trtllm.api.errors import bad_request
 
 # What the parser takes (jiter 0.11, DEFAULT_RECURSION_LIMIT).
 MAX_DEPTH = 200
-# To say which field is wrong, what stands before it is read again, slowly: about 10 ms for so many bytes.
+# To say which field is wrong, what comes before it is read again, slowly: about 10 ms for this many bytes.
 MAX_SEARCHED = 65_536
 BOM = b"\xef\xbb\xbf"
 # Only a number with an exponent, or with so many digits, can be beyond a double, 1.8e308.
@@ -93,7 +93,7 @@ def _explain(body: bytes, fault: str) -> InvalidJSON:
 
 
 def _offset(body: bytes, line: int, column: int) -> int:
-    """Where a place that the parser names is in the body, in bytes."""
+    """The offset in the body, in bytes, of the place that the parser names."""
     start = 0
     for _ in range(line - 1):
         start = body.find(b"\n", start) + 1
@@ -101,7 +101,7 @@ def _offset(body: bytes, line: int, column: int) -> int:
 
 
 def _path(text: bytes) -> Path:
-    """The path of the value in which a text, the beginning of a JSON document, ends."""
+    """The path of the value in which a text, the beginning of a JSON document, breaks off."""
     path: Path = []
     key: str | None = None
     for token in TOKEN.findall(text):
@@ -141,7 +141,7 @@ def outside(body: bytes) -> bytes:
 
 
 def _may_be_large(bare: bytes) -> bool:
-    """Whether a number may be beyond a double; the `e` of true and false is none of an exponent."""
+    """Whether a number may be beyond a double; the `e` of true and false does not count."""
     if b"E" in bare or bare.count(b"e") > bare.count(b"true") + bare.count(b"false"):
         return True
     return len(bare) >= DIGITS and b"0" * DIGITS in bare.translate(ALL_ZERO)

@@ -1,4 +1,4 @@
-"""An error of a stream that has begun before its first event, as the clients of its route read it."""
+"""An error in a stream whose response began before its first event, as the clients of its route read it."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pages, to chat with the model, of the API, and of how the service is. They fetch nothing from another host."""
+"""Pages: a chat with the model, the API, and how the service is doing. They fetch nothing from another host."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ async def chat_page() -> Response:
 
 
 def admin_page() -> Response:
-    """How the service is."""
+    """How the service is doing."""
     return _response(*_admin())
 
 

@@ -1,7 +1,7 @@
-"""Signs of life on streams that are silent: proxies and clients take a connection without any for dead.
+"""Signs of life on streams that are silent: proxies and clients take a connection without them for dead.
 
-A comment of server-sent events, which clients leave out (WHATWG HTML, 9.2.6). While an answer is in line there is none
-of it to say how it went: after the first silence the response begins all the same, with status 200, and what goes wrong
+Each is a comment of server-sent events, which clients ignore (WHATWG HTML, 9.2.6). While a request is in the queue,
+nothing says yet how it will go: after the first silence the response begins all the same, with status 200, and an error
 from then on is an event.
 """
 
@@ -14,7 +14,7 @@ from bento_trtllm.api.bodies import DECODED
 
 
 class Pings:
-    """ASGI middleware, behind DecodedBodies, whose word it takes for what is a stream. 0 seconds: none."""
+    """ASGI middleware, behind DecodedBodies, which tells it what is a stream. 0 seconds: none."""
 
     def __init__(self, app: App, *, interval_s: float) -> None:
         self._app = app
@@ -57,7 +57,7 @@ class _Stream:
         self._error = b""
 
     async def send(self, message: Message) -> None:
-        """Pass a message on, or what it is in a response that has begun already."""
+        """Pass a message on, or what stands for it in a response that has begun already."""
         if self._ping and not self._ping.done():
             await asyncio.wait((self._ping,))
         self._sending = True
@@ -106,7 +106,7 @@ class _Stream:
         due = self._heard_at + self._interval_s
         if due <= now:
             due = now + self._interval_s
-            # While something is being sent, the client is what there is to wait for.
+            # While something is being sent, it is the client that is waited for.
             if not self._sending and not (self._ping and not self._ping.done()):
                 self._ping = self._loop.create_task(self._say())
         self._timer = self._loop.call_at(due, self._ring)

@@ -24,7 +24,7 @@ def headers(allowances: Sequence[Allowance]) -> dict[str, str]:
 
 
 def exceeded(name: str, reached: Allowance, allowances: Sequence[Allowance]) -> APIError:
-    """429: the key has had what it may have."""
+    """429: the key has used up its limit."""
     wait_s = max(1, math.ceil(reached.wait_s))
     return APIError(
         429,

@@ -1,4 +1,4 @@
-"""Fields that mean something on other servers which is not done here: refused with a reason."""
+"""Fields for what other servers do and this one does not: refused with a reason."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 
 def because(why: str) -> WrapValidator:
-    """Of a field's type: says why of all values that it does not take."""
+    """For a field's type: gives this reason for every value that the type does not take."""
 
     def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:

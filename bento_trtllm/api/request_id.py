@@ -1,4 +1,4 @@
-"""The name of a request, given by a client or a proxy in x-request-id, or made up: in the response and in the log."""
+"""The id of a request, given by a client or a proxy in x-request-id, or made up: in the response and in the log."""
 
 import re
 import secrets
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 
 HEADER = b"x-request-id"
-# What a header and a line of the log can hold as it is; what is sent otherwise is not repeated.
+# What a header and a line of the log can hold as it is; any other id is not repeated.
 VALID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 CURRENT: ContextVar[str] = ContextVar("request_id", default="")
-"""That of the request for which the running code works; empty where there is none."""
+"""The id of the request that the running code works for; empty if there is none."""
 
 
 def new() -> str:

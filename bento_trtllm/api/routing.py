@@ -1,4 +1,4 @@
-"""What the routes of all APIs have in common: bodies that were decoded, the model that is asked, work off the loop."""
+"""What the routes of all APIs have in common: decoded bodies, the model that is asked, work off the event loop."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar, cast
@@ -31,14 +31,14 @@ class DecodedRequest(Request):
         if self.kind is None or not self.app.state.ignore_unknown:
             return body
         try:
-            # FastAPI takes what is such a body already.
+            # FastAPI takes a body of that type as it is.
             return self.kind.validate_python(body, extra="ignore")
         except ValidationError:
-            return body  # FastAPI finds the same again, and says it as it says all
+            return body  # FastAPI finds the same again, and reports it as it does all others
 
 
 class Route(APIRoute):
-    """A route whose requests are such: FastAPI's own parser takes lone surrogates, NaN and any nesting."""
+    """A route of such requests: FastAPI's own parser takes lone surrogates, NaN and any nesting."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -53,12 +53,12 @@ class Route(APIRoute):
 
 
 def served(request: Request) -> ServedModel:
-    """The model that this request names, or where it names none, the service's first; whichever comes after it."""
+    """The model that this request names, or the service's first, even if another has taken its place since."""
     return cast(ServedModel, request.scope[MODEL])
 
 
 def position(models: Sequence[ServedModel], name: object) -> int:
-    """Which of the models a request calls that; the first where it calls none of them so."""
+    """Which of the models a request means by a name; the first where it means none of them."""
     if not isinstance(name, str):
         return 0
     return next((number for number, model in enumerate(models) if called(model, name)), 0)
@@ -98,7 +98,7 @@ def refusing(scope: Mapping[str, Any], model: ServedModel, found: ServedModel) -
 
 
 async def off_loop(request: Request, work: Callable[[], Result], long: int) -> Result:
-    """The result of work that takes long where the body is longer than that, in bytes; then in a thread."""
+    """The result of work, which is done in a thread where the body is longer than `long` bytes: then it takes long."""
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) <= long:
         return work()

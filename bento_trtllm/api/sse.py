@@ -3,11 +3,11 @@
 import json
 
 TYPE = "text/event-stream"
-# Of every stream: nginx is told not to collect it, and caches not to keep it.
+# For every stream: they tell nginx not to buffer it, and caches not to keep it.
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 DONE = "data: [DONE]\n\n"
 PING = ": ping\n\n"
-# Made once: json.dumps makes one a call.
+# Made once: json.dumps makes one per call.
 ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 

@@ -1,4 +1,4 @@
-"""How the service is, under the names that vLLM's and SageMaker's probes and routers ask for."""
+"""How the service is doing, under the names that vLLM's and SageMaker's probes and routers ask for."""
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel

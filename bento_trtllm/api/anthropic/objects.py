@@ -44,7 +44,7 @@ Block = TextBlock | ThinkingBlock | ToolUseBlock
 
 
 class Usage(Said):
-    """Tokens, counted. What an engine keeps of prompts it does not tell."""
+    """Tokens, counted. An engine does not tell what it had kept of a prompt."""
 
     input_tokens: int
     output_tokens: int

@@ -13,7 +13,7 @@ from bento_trtllm.api.strict import LenientBody, StrictBody
 
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
 CacheControl = dict[str, Any]
-"""Taken: what is kept of prompts, the engine decides."""
+"""Taken, and changes nothing: the engine decides what it keeps of prompts."""
 NotHere = Annotated[None, because("this server does not do that")]
 
 

@@ -13,13 +13,13 @@ from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.tools.formats import ToolFormat
 from bento_trtllm.generation.parameters import GenerationRequest
 
-# Tokens in which a prompt's last mark and the white space behind it stand, even if they are characters.
+# How many tokens hold a prompt's last mark and the white space behind it, even at a character each.
 TAIL = 16
 
 
 @dataclass(frozen=True)
 class Chat:
-    """A request that was understood; `echo` is what its answers are shown to begin with."""
+    """A request, understood; `echo` is the text that its answers are shown to begin with."""
 
     request: GenerationRequest
     tools: Toolbox
@@ -77,7 +77,7 @@ def understand(
 
 
 def _may_be_guided(conversation: Conversation, sampling: SamplingFields) -> bool:
-    """Whether nothing was asked for that does not go with a grammar: it was not asked for either."""
+    """Whether a grammar, which nobody asked for, goes with everything that was asked for."""
     others = (
         conversation.top_logprobs,
         sampling.stop,

@@ -9,7 +9,7 @@ from bento_trtllm.text.tokenizer import TextTooLong
 
 @contextmanager
 def within(context: int, *fields: str) -> Iterator[None]:
-    """Text of these fields is read here, which may be longer than the context. Raises APIError, for the first."""
+    """For reading text of these fields, which may be longer than the context. Raises APIError, for the first."""
     try:
         yield
     except TextTooLong as error:

@@ -54,8 +54,8 @@ class Toolbox:
 class Conversation:
     """Messages, each a dictionary as templates know it.
 
-    `variables` are further ones of the template. With `continued` the answer goes on with the last message, and with
-    `token_ids` it comes with the ids of its tokens.
+    `variables` are further variables of the template. With `continued` the answer goes on with the last message, and
+    with `token_ids` it comes with the ids of its tokens.
     """
 
     messages: list[dict[str, Any]]
@@ -68,7 +68,7 @@ class Conversation:
     variables: Mapping[str, Any] = field(default_factory=dict)
     token_ids: bool = False
     up_to_context: bool = False
-    """Whether `max_tokens` may be more than the context holds, which ends the answer then."""
+    """Whether `max_tokens` may be more than the context holds; the answer then ends where the context does."""
 
 
 def choose(described: Sequence[dict[str, Any]], choice: str | None, name: str | None, *, several: bool) -> Toolbox:

@@ -1,4 +1,4 @@
-"""An answer as it comes: what of it is text, what is thought, what is a call."""
+"""An answer as it comes: which parts of it are text, thoughts and calls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -68,7 +68,7 @@ def read_sampling(
 
 
 def require(manifest: Manifest, tensor: str, field: str, why: str = "leave it out") -> None:
-    """Raises APIError where the packed engine does not do what a field asks, which travels in this tensor."""
+    """Raises APIError if the packed engine does not do what a field asks for, which travels in this tensor."""
     row = next(row for row in PARAMETERS if row.tensor == tensor)
     if not row.done_by(manifest.engine):
         raise bad_request(f"{field} is not supported by the engine {manifest.engine}: {why}.", param=field)

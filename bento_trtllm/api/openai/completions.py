@@ -241,7 +241,7 @@ class _Answer:
     stop: responses.StopReason = None
 
     def likelihood(self) -> float:
-        """By token, so that a short answer is not better for being short."""
+        """Per token, so that a short answer is not better for being short."""
         return sum(score.log_prob for score in self.scores) / max(len(self.scores), 1)
 
 

@@ -1,6 +1,6 @@
-"""Fields of OpenAI's and vLLM's requests that change nothing here, at the values that are taken.
+"""Fields of OpenAI's and vLLM's requests that change nothing here, with the values that are taken.
 
-Clients send them always, or leave them at what they were. One that would change the answer is refused with a reason.
+Clients always send them, or leave them at their defaults. One that would change the answer is refused with a reason.
 """
 
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ NotHere = Annotated[None, because("this server does not do that")]
 
 
 class InertSampling(StrictBody):
-    """Of all requests; vLLM's, by its names."""
+    """For all requests; vLLM's, by its names."""
 
     user: str | None = None
     priority: int | None = None
@@ -35,7 +35,7 @@ class InertSampling(StrictBody):
 
 
 class InertChat(InertSampling):
-    """Of chats; OpenAI's."""
+    """For chats; OpenAI's."""
 
     metadata: dict[str, str] | None = None
     store: Annotated[Literal[False] | None, because("nothing is kept here")] = None

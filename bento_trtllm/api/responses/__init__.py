@@ -1,1 +1,1 @@
-"""OpenAI's Responses API, without a store: each request brings all that it is about."""
+"""OpenAI's Responses API, without a store: each request brings all that it needs."""

@@ -82,7 +82,7 @@ class Answer:
         return [*told, self._tell("incomplete" if cut else "completed")]
 
     def _thought_tokens(self) -> int:
-        """As the tokenizer reads the thoughts: which tokens they came in, nobody has kept."""
+        """As the tokenizer encodes the thoughts: the tokens that they came in were not kept."""
         items = (item for item in self._output.items if isinstance(item, objects.ReasoningItem))
         return sum(self._model.tokenizer.count(part.text) for item in items for part in item.content)
 
@@ -97,7 +97,7 @@ class Answer:
 
 
 def _begin(request: ResponsesRequest) -> objects.ResponseObject:
-    """The response before there is anything of it: what was asked."""
+    """The response before anything of it exists: what was asked."""
     reasoning = request.reasoning
     text = request.text.model_dump(by_alias=True, exclude_none=True) if request.text else {}
     tools = [{"parameters": None, "strict": None, **tool.model_dump(exclude_none=True)} for tool in request.tools or ()]

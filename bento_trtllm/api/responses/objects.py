@@ -61,7 +61,7 @@ Item = MessageItem | ReasoningItem | CallItem
 
 
 class InputTokensDetails(ResponseBody):
-    """What an engine keeps of prompts it does not tell."""
+    """An engine does not tell what it had kept of a prompt."""
 
     cached_tokens: int = 0
     cache_write_tokens: int = 0

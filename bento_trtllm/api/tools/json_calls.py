@@ -22,7 +22,7 @@ class JSONCallParser(ABC):
         self._state: State = "outside"
         self._held = ""
         self._before = ""
-        """What was taken before a head, in case that it is none."""
+        """What was taken before a head, in case it turns out not to be one."""
         self._nesting = Nesting()
         self.calls = 0
 
@@ -87,7 +87,7 @@ class JSONCallParser(ABC):
         return True
 
     def _refuse(self, deltas: list[Delta]) -> None:
-        """What looked like a call is none."""
+        """What looked like a call is not one."""
         self._held = self._before + self._held
         self._state = "text"
 

@@ -79,7 +79,7 @@ class ToolCallParser(JSONCallParser):
         return True
 
     def _words(self, deltas: list[Delta], before: str, text: str) -> bool:
-        """The rest of a line, but white space at its end; whether there is more to be read."""
+        """The rest of a line, except white space at its end; whether there is more to be read."""
         words, newline, _ = text.partition("\n")
         words = words.rstrip()
         self._say(deltas, before + words)

@@ -25,7 +25,7 @@ MAYBE = re.compile(rf"\[\s*(?:{NAME}\s*)?\Z")
 CALL, KEY = re.compile(rf"\s*({NAME})\s*\("), re.compile(r"\s*([^\W\d]\w*)\s*=\s*")
 CLOSE, COMMA = re.compile(r"\s*([)\]])"), re.compile(r"\s*,")
 CONSTANTS = {"true": True, "false": False, "null": None}
-# Of a list that is waited for; what is longer is text.
+# Of a list that is waited for; anything longer is text.
 LONGEST = 65_536
 Found = list[tuple[str, dict[str, Any]]]
 
@@ -57,7 +57,7 @@ def _arguments(rules: Rules, tools: Sequence[CallableTool]) -> dict[str, Express
     """The arguments of each tool that has a form in Python, by its name."""
     found: dict[str, Expression] = {}
     for i, tool in enumerate(tools):
-        # Checked on rules of its own: what is written of one that has no such form is not to stay.
+        # Tried on rules of its own: what was written for a tool without such a form must not stay.
         try:
             SchemaRules(Rules(), tool.parameters).members(KEYWORDS)
         except GrammarError:

@@ -23,7 +23,7 @@ FUNCTION, END, PARAMETER, VALUE_END = "<function=", "</function>", "<parameter="
 HEAD = re.compile(r"<function=([^>\n]{1,64})>")
 KEY = re.compile(r"\s*<parameter=([^>\n]{1,256})>")
 AFTER = re.compile(rf"\s*{END}")
-# As models write it that forget a mark.
+# As models that forget a mark write it.
 ROUGHLY = re.compile(r"<parameter=([^>\n]{1,256})>(.*?)(?:</parameter>|(?=<parameter=)|\Z)", re.DOTALL)
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
@@ -45,7 +45,7 @@ def _calls(rules: Rules, tools: Sequence[CallableTool]) -> Expression:
 
 
 def _tool(rules: Rules, tool: CallableTool, i: int) -> Expression:
-    # Checked on rules of its own: what is written of one that has no such form is not to stay.
+    # Tried on rules of its own: what was written for a tool without such a form must not stay.
     try:
         SchemaRules(Rules(), tool.parameters).members(TAGS)
     except GrammarError:
@@ -76,7 +76,7 @@ TAGS = Notation("", "", END, _tagged)
 
 
 class QwenParser(HermesParser):
-    """A call in this form is shown when it is whole: its arguments are no JSON before."""
+    """A call in this form is shown when it is whole: its arguments are not JSON before."""
 
     def __init__(self, tools: Sequence[CallableTool], *, several: bool = True) -> None:
         super().__init__({tool.name for tool in tools}, several=several)
@@ -138,7 +138,7 @@ def _read(text: str, at: int, properties: Mapping[str, Any]) -> tuple[str, int] 
 
 
 def _forgetful(text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments in what a model wrote that forgot a mark."""
+    """The arguments in the text of a model that forgot a mark."""
     body = text.partition(END)[0]
     return {name: _value(value, properties.get(name)) for name, value in ROUGHLY.findall(body)}
 

@@ -49,7 +49,7 @@ class TaggedCallParser(JSONCallParser):
             self._said = True
 
     def _refuse(self, deltas: list[Delta]) -> None:
-        """The mark is a word like others."""
+        """The mark is a word like any other."""
         self._say(deltas, self._before)
         self._before, self._inside, self._state = "", False, "outside"
 
