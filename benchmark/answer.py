@@ -30,7 +30,7 @@ class Asker:
     chat_model: str
 
     def load(self, path: str, streams: int, tokens: int, stagger_s: float = 0.0) -> Load:
-        """The load of one request a stream; rounds may make it more."""
+        """The load of one request per stream; rounds may make it more."""
         directory = self.model.directory / "tokenizer"
         load = Load(
             path=path,

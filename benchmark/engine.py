@@ -58,7 +58,7 @@ def pack(home: Path, engine: EngineName, tokens_per_message: int = 1) -> Model:
 
 
 def instances(cores: int) -> int:
-    """How many of the free engine run beside each other, as far as they leave cores to what is measured."""
+    """How many free engines run beside each other, leaving cores for what is measured."""
     return -(-cores // CORES_PER_INSTANCE)
 
 

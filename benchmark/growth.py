@@ -44,7 +44,7 @@ class Length:
     gateway_us: float | None
     triton_us: float
     memory_mb: float
-    """The peak of whoever passes the tokens on: the gateway, or the process in its place."""
+    """The peak of whatever passes the tokens on: the gateway, or the process in its place."""
 
 
 def idle(home: Path, model: Model, counts: Sequence[int]) -> list[Idle]:

@@ -12,7 +12,7 @@ from bento_trtllm.checkpoint.checkpoint import read_checkpoint
 from bento_trtllm.triton_models.shared.cores import cores
 
 TYPES = {"f16": "F16", "int8": "Q8_0", "int4": "Q4_0"}
-"""Its types with as many bits a weight, by our precisions."""
+"""Its types with as many bits per weight, by our precisions."""
 LIMIT_S = 1800
 
 
@@ -23,7 +23,7 @@ class LlamaCpp:
         self._program, self._checkpoint, self._folder = program, checkpoint, folder
 
     def measure(self, precision: str, prompt: int, tokens: int, streams: Sequence[int]) -> dict[int, Timing]:
-        """By number of streams; nothing for a precision that it has not. Raises BenchError."""
+        """By number of streams; nothing for a precision that it lacks. Raises BenchError."""
         if precision not in TYPES:
             return {}
         argv = [str(self._program), "-m", str(self._file(precision)), "-c", str(max(streams) * (prompt + tokens))]

@@ -1,4 +1,5 @@
-"""More clients than there is room for: what is answered in time, how the probes fare, and whether one waits for all."""
+"""More clients than there is room for: what is answered in time, how the probes fare, and whether one client waits for
+all others."""
 
 import http.client
 import json
@@ -22,7 +23,7 @@ ADDRESSES = 8
 SECONDS, WARM_S, REST_S = 30.0, 10.0, 3.0
 TOKENS = (50, 150)
 PROBE_S = 0.05
-# One beside many: paced answers, so that only the line is measured, and not the cores.
+# One beside many: paced answers, so that only the queue is measured, and not the cores.
 MANY, SLOTS, RATE, SHORT = 500, 64, 20.0, (20, 60)
 
 

@@ -11,7 +11,7 @@ import psutil
 
 from benchmark.service import READY_LIMIT_S, BenchError, Service, serve
 
-# What has been well for so long begins anew with its delays; the faults are single ones.
+# Whatever was well for this long begins its delays anew, so each fault counts as a first one.
 FORGIVEN_S = 1.0
 PAUSE_S = 1.5
 POLL_S = 0.02

@@ -57,7 +57,7 @@ def round_robin(number: int, prefix: int, busy_s: NDArray[np.float64]) -> int:
 
 
 def least_loaded(number: int, prefix: int, busy_s: NDArray[np.float64]) -> int:
-    """Whoever has least to read."""
+    """The one with the least to read."""
     return int(np.argmin(busy_s))
 
 
@@ -69,7 +69,7 @@ def prefix_aware(number: int, prefix: int, busy_s: NDArray[np.float64]) -> int:
 
 
 PATIENCE_S = 0.2
-"""About what reading a beginning anew costs: it is worth waiting so long for who has it."""
+"""About what reading a beginning anew costs: it is worth waiting that long for one that has it."""
 POLICIES: dict[str, Policy] = {
     "round robin": round_robin,
     "least loaded": least_loaded,

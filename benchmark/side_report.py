@@ -30,7 +30,7 @@ def main(given: argparse.Namespace, say: Callable[[str], None]) -> int:
     model = given.shape or given.checkpoint.resolve().name
 
     def keep(found: sides.Sides) -> None:
-        """After each precision: a run takes long."""
+        """Called after each precision: a run takes long."""
         if given.json:
             given.json.write_text(json.dumps(_as_json(model, found), indent=1) + "\n", "utf-8")
 

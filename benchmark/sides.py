@@ -205,7 +205,7 @@ def median(timings: Sequence[Timing], name: str) -> float:
 
 
 def best(point: Point, name: str) -> float:
-    """Of the library's settings the best: the fastest, or the one whose first token comes first."""
+    """The best of the library's settings: the fastest, or the one whose first token comes first."""
     values = [median(timings, name) for timings in point.library.values()]
     return min(values) if name == "first_s" else max(values)
 

@@ -166,7 +166,7 @@ def run(options: Options, home: Path, say: Say) -> Report:
     say("packing the demo model ...")
     model = pack(home, options.engine, options.tokens_per_message)
     if {"table", "first", "length"} & {*options.parts}:
-        # Room for all streams, so that the line for slots is not what is measured.
+        # Room for all streams, so that the queue for slots is not what is measured.
         most = max(*options.streams, 256)
         with serve(home, workers=options.workers, max_running_requests=most, **_door(options)) as service:
             service.wait_ready()

@@ -21,7 +21,7 @@ HEAD = (
 
 
 def rows(cases: Sequence[Case]) -> list[tuple[str, ...]]:
-    """A row a case: medians, and the range of what varies most."""
+    """A row per case: medians, and the range of what varies most."""
     return [_row(case, _bare_of(case, cases)) for case in cases]
 
 
@@ -115,7 +115,7 @@ SLOTS_HEAD = ("workers", "streams and slots", "first ms p50", "p99", "p99 of the
 
 
 def noise(cases: Iterable[Case]) -> str:
-    """How far the rounds lie apart, and what else ran."""
+    """How far apart the rounds are, and what else ran."""
     cases = [*cases]
     spread = max((high - low) / case.median(lambda r: r.tok_s) for case in cases for low, high in [case.spread(_rate)])
     foreign = [r.foreign for case in cases for r in case.rounds]

@@ -14,9 +14,9 @@ from soak.margin import Margin
 from soak.questions import Question
 from tests.support.serving import Service
 
-# Of the clients, how many leave before the end.
+# The share of clients that leave before the end.
 LEAVING = 0.2
-# Seconds after which a client may leave that has seen nothing yet, and pieces of text after which it may.
+# Seconds after which a client that has seen nothing yet may leave, and pieces of text after which one may.
 AT_ONCE_S, FEW_PIECES = 0.05, 3
 AGAIN_S = 0.2
 LIMIT_S = 120
@@ -29,7 +29,7 @@ DECISIVE = {"f32": 0.0, "bf16": 0.125, "u8": 0.05}
 
 
 class Alike:
-    """What each question was answered alone, and what was counted among others.
+    """The answer that each question got alone, and what was counted among others.
 
     `decisive` is the difference in log probability from which on rounding is no excuse for another answer, 0 for none.
     """
@@ -54,7 +54,7 @@ class Alike:
                 self.alone[question] = await ask(http, question, streamed=False)
 
     async def ask_among(self, answers: int, streams: int, restarts: int) -> None:
-        """Compare so many answers more, asked in any order, from so many clients at once, over restarts."""
+        """Compare this many more answers, asked in any order, from so many clients at once, over restarts."""
         wanted = range(self._compared, self._compared + answers)
         limits, began = httpx.Limits(max_connections=streams), time.monotonic()
         async with httpx.AsyncClient(base_url=self.service.url, timeout=LIMIT_S, limits=limits) as http:

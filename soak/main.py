@@ -46,9 +46,9 @@ def main() -> int:
         prog="scripts/soak", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--answers", type=int, metavar="N", help="compare so many answers, and break little")
+    parser.add_argument("--answers", type=int, metavar="N", help="compare this many answers, and break little")
     parser.add_argument("--streams", type=int, help="clients at once (default: 12, and 64 with --answers)")
-    parser.add_argument("--restarts", type=int, default=4, help="with --answers: kill Triton or its engine so often")
+    parser.add_argument("--restarts", type=int, default=4, help="with --answers: kill Triton or its engine this often")
     parser.add_argument("--precision", choices=PRECISIONS, default="f32", help="with --answers: of the engine")
     parser.add_argument("--url", help="of a server that runs, without /v1: ask it, and start nothing")
     parser.add_argument(

@@ -1,4 +1,5 @@
-"""Whether rounding can have decided between two answers: how far apart the tokens were at which they part."""
+"""Whether rounding can have decided between two answers: how far apart the scores of the tokens were where they
+part."""
 
 import numpy as np
 

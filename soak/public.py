@@ -27,7 +27,7 @@ STOPPED_S = 2.0
 """How long a process is stopped."""
 RECOVERY_LIMIT_S = 60.0
 PAUSE_S = 0.3
-"""Of a client that was told to come again, or that met nobody."""
+"""The pause of a client that was told to come again, or that met nobody."""
 TOLD, SILENT, WRONG, ERRORS = "told cuts", "SILENT CUTS", "WRONG BYTES", "SERVER ERRORS"
 MUST_BE_ZERO = (SILENT, WRONG, ERRORS)
 
@@ -49,7 +49,7 @@ class Storm:
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ask_alone(self) -> None:
-        """Learn what each prompt is answered. Raises NotAskable where two answers to one prompt differ already."""
+        """Learn the answer to each prompt. Raises NotAskable where two answers to one prompt differ already."""
         try:
             models = await self.http.get("/v1/models")
             self.model = models.raise_for_status().json()["data"][0]["id"]

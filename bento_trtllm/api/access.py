@@ -41,7 +41,7 @@ class Access:
         self._open = (*OPEN, METRICS) if open_metrics else OPEN
 
     def enter(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[Client, Account | None]:
-        """Whose request it is, and what account it counts towards. Raises APIError: 401, 403, or 429 for one too many."""
+        """Whose request it is, and which account it counts to. Raises APIError: 401, 403, or 429 for one too many."""
         key = self._key(scope["path"], headers)
         named = key if key and key.name != UNNAMED else None
         # Those who share one key, or none, are told apart by their addresses.

@@ -53,9 +53,9 @@ def weights_fault(checkpoint: Checkpoint, instead: str) -> str | None:
 
 
 def python_model(values: Mapping[str, str]) -> ModelConfig:
-    """The Triton model `tensorrt_llm` where Python of ours runs the engine; `values` are its parameters.
+    """The Triton model `tensorrt_llm` where our own Python runs the engine; `values` are its parameters.
 
-    Triton gives it no GPU: an engine that needs some places itself.
+    Triton assigns it no GPU: an engine that needs any chooses them itself.
     """
     return ModelConfig(
         name="tensorrt_llm",
@@ -96,7 +96,7 @@ class Build(ABC):
         """
 
     def prove(self, directory: Path) -> Proof | None:
-        """Hold what `write` wrote against the checkpoint; None where there is nothing here to run it on.
+        """Compare what `write` wrote with the checkpoint; None where there is nothing here to run it on.
 
         May add files to the directory. Raises EngineError, in one sentence, if the engine computes something else.
         """

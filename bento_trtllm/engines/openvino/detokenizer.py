@@ -1,9 +1,9 @@
 """The text of every token, for structured output: openvino_detokenizer.xml, by openvino_tokenizers.
 
-The service sends token ids and reads token ids. Of a tokenizer OpenVINO GenAI needs but the vocabulary, which it takes
-from this model's VocabDecoder (2026.4.1, src/cpp/src/tokenizer/tokenizer_impl.cpp), and a token that ends, which it
-takes from config.json beside it. A token without text is one that no grammar lets come: control tokens are, and rows
-of the embedding that no token has.
+The service sends token ids and reads token ids. Of a tokenizer OpenVINO GenAI needs only the vocabulary, which it takes
+from this model's VocabDecoder (2026.4.1, src/cpp/src/tokenizer/tokenizer_impl.cpp), and an end token, which it takes
+from config.json beside it. No grammar allows a token without text: control tokens have none, nor have rows of the
+embedding that belong to no token.
 """
 
 import json
@@ -24,7 +24,7 @@ MODEL, CONFIG = "openvino_detokenizer.xml", "config.json"
 def read_vocabulary(path: Path, size: int) -> list[bytes]:
     """The bytes of each token of a byte-level tokenizer.json, padded to `size` tokens.
 
-    Raises CheckpointError where it cannot be read, or has a token that the model has not.
+    Raises CheckpointError where it cannot be read, or has a token that the model lacks.
     """
     try:
         table = token_bytes(Tokenizer.from_file(str(path)))

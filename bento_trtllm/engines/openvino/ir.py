@@ -44,12 +44,12 @@ def write_ir(checkpoint: Checkpoint, weights: Sequence[Stored], directory: Path)
 def save(model: ov.Model, path: Path) -> "ET.ElementTree[ET.Element]":
     """Write a model's .xml and .bin, and return the former. Raises OSError, which `ov.save_model` does not do."""
     try:
-        # f32 is not to be made f16, as it is by default: rotary frequencies would be off by up to 0.9 %.
+        # f32 must stay f32, which by default becomes f16: rotary frequencies would be off by up to 0.9 %.
         ov.save_model(model, path, compress_to_fp16=False)
     except RuntimeError as error:
         if "iostream" not in str(error):
             raise
-        # Why, the library does not say (2026.4.1).
+        # The library does not say why (2026.4.1).
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
     return ET.parse(path)
 
@@ -64,9 +64,9 @@ def _fill(layer: ET.Element, part: Part, begin: int) -> None:
 
 
 def _keep_halves(graph: "ET.ElementTree[ET.Element]", constants: Collection[str | None]) -> None:
-    """Mark what makes f32 of f16 and bf16 weights, as OpenVINO marks what it compressed itself.
+    """Mark what converts f16 and bf16 weights to f32, as OpenVINO marks what it compressed itself.
 
-    It makes f32 of all of them while it loads otherwise, and needs four times their memory.
+    Otherwise it converts all of them while it loads, and needs four times their memory.
     """
     layers = {layer.get("id"): layer for layer in graph.iterfind("layers/layer")}
     for edge in graph.iterfind("edges/edge"):

@@ -1,4 +1,4 @@
-"""What OpenVINO's arithmetic depends on of a machine: another CPU is one for which it takes other instructions."""
+"""What OpenVINO's arithmetic depends on in a machine: it uses other instructions on another CPU."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -7,13 +7,13 @@ CPUINFO = Path("/proc/cpuinfo")
 INSTRUCTIONS = (
     "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16",
 )  # fmt: skip
-"""By which it chooses its kernels, as Linux calls them."""
+"""What it chooses its kernels by, as Linux calls them."""
 LIBRARIES = ("openvino", "openvino-genai")
 
 
 def machine() -> str:
-    """The CPU's name and such of its instructions, and the libraries' versions. How many cores there are, or how fast
-    they are, changes no result."""
+    """The CPU's name, which of those instructions it has, and the libraries' versions. How many cores there are, or how
+    fast they are, changes no result."""
     lines = (line.partition(":") for line in CPUINFO.read_text("utf-8", "replace").split("\n\n")[0].splitlines())
     facts = {name.strip(): value.strip() for name, _, value in lines}
     has = set(facts.get("flags", "").split())

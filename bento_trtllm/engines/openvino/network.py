@@ -26,7 +26,7 @@ HIDDEN = -65504.0
 
 
 class Network:
-    """One checkpoint's decoder, with Llama's layers. Tensors are called as Hugging Face calls them."""
+    """One checkpoint's decoder, with Llama's layers. Tensors have Hugging Face's names."""
 
     def __init__(self, config: DecoderConfig, weights: Sequence[Stored], frequencies: NDArray[np.float32]) -> None:
         """`frequencies` are radians a position, [head_dim / 2]."""
@@ -37,7 +37,7 @@ class Network:
         self._sinks: list[ov.Node] = []
 
     def build(self) -> ov.Model:
-        """The model; each weight is a Parameter yet, called as its part of the file is."""
+        """The model; each weight is still a Parameter, with the name of its part of the file."""
         config = self._config
         ids, mask, positions = (
             _input(name, [-1, -1], "i64") for name in ("input_ids", "attention_mask", "position_ids")

@@ -1,6 +1,6 @@
 """What a packed engine shows of itself: that it computes on this machine what its checkpoint says (trial.py).
 
-Needs nothing of OpenVINO's, which whoever serves does not load.
+Needs nothing of OpenVINO, which the service does not load.
 """
 
 import json
@@ -22,9 +22,9 @@ EXACT = Precisions("f32", "f32", 0)
 EXACT_BOUND = 0.01
 """Measured: up to 4e-5. Sums in another order differ by little, whatever the weights' precision."""
 BOUNDS = {"f32": 4.0, "f16": 4.0, "bf16": 4.0, "int8": 6.0, "int4": 6.0}
-"""Of log probabilities as they are when served, by what the weights are in: those of a random token are some -10 to
--20, and bf16, 8 bits a value in the KV cache and, with integers, 8 bits an activation move them. Measured: the demo's
-by up to 0.2 and 0.4, those of 20 layers of random weights by up to 0.7 and 0.8. A wrong kernel gives anything."""
+"""For log probabilities as served, by the type of the weights: those of a random token are some -10 to -20, and bf16, 8
+bits a value in the KV cache and, with integers, 8 bits an activation move them. Measured: the demo's by up to 0.2 and
+0.4, those of 20 layers of random weights by up to 0.7 and 0.8. A wrong kernel gives anything."""
 
 
 def prove(engine: Path, precision: str, served: Precisions, measure: Measure) -> Proof:
@@ -50,7 +50,7 @@ def check_error(error: float, precision: str, precisions: Precisions) -> None:
 
 
 def describe(precisions: Precisions) -> str:
-    """In which types is computed, in a few words."""
+    """Which types it computes in, in a few words."""
     if precisions == EXACT:
         return "in f32"
     kind, group = precisions.inference or "what the CPU is fastest in", precisions.quantization_group

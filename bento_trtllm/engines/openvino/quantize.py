@@ -10,7 +10,7 @@ from bento_trtllm.checkpoint.values import Array
 
 F16_LIMIT = 65504.0
 GROUPS = (128, 64, 32)
-"""Weights of a row that share a scale in int4: the first that divides it. NNCF's default is 128."""
+"""How many weights of a row share a scale in int4: the first of these that divides it. NNCF's default is 128."""
 
 
 def to_int8(rows: Array) -> tuple[NDArray[np.int8], Array]:
@@ -20,7 +20,7 @@ def to_int8(rows: Array) -> tuple[NDArray[np.int8], Array]:
 
 
 def group_size(columns: int) -> int | None:
-    """How many weights of a row share a scale in int4; None where a row of so many cannot be cut into groups."""
+    """How many weights of a row share a scale in int4; None where a row of that length cannot be cut into groups."""
     return next((size for size in GROUPS if columns % size == 0), None)
 
 

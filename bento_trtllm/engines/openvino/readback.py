@@ -18,11 +18,11 @@ from bento_trtllm.errors import EngineError
 
 Array = NDArray[np.float32]
 SAMPLE = 1 << 20
-"""Weights of a tensor that are read, in evenly spaced rows: all of them in a small model, 3 % of an 8B's."""
+"""How many weights of a tensor are read, in evenly spaced rows: all of them in a small model, 3 % of an 8B's."""
 TYPES: dict[str, Any] = {"f32": np.float32, "f16": np.float16, "bf16": np.uint16, "i8": np.int8, "i4": np.uint8}
-"""In which numpy has a part's bytes; two of i4 in one."""
+"""numpy's types for a part's bytes; a byte holds two of i4."""
 TINY = 2.0**-25
-"""Half of f16's smallest number, which scales of int4 are too."""
+"""Half of f16's smallest number; int4's scales are f16, too."""
 
 
 def check_weights(weights: Sequence[Stored], directory: Path) -> None:
@@ -69,7 +69,7 @@ def _decode(stored: Stored, values: NDArray[Any], *scales: NDArray[Any]) -> Arra
 
 
 def _differ(stored: Stored, found: Array, rows: Array) -> NDArray[np.bool_]:
-    """Which weights are further off than half of what lies between two neighbours, where these are spaced evenly."""
+    """Which weights are off by more than half the distance of two neighbours, where these are spaced evenly."""
     if stored.precision == "f32":
         return np.asarray(found != rows)
     size, off = np.abs(rows), np.abs(found - rows)

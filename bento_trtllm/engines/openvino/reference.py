@@ -28,11 +28,11 @@ class Reference:
     precision: str = "f32"
     """One of the OpenVINO engine's."""
     layers: Sequence[int] | None = None
-    """Those that are computed, one after another; None for all."""
+    """The layers that are computed, one after another; None for all."""
 
     @classmethod
     def load(cls, directory: Path, precision: str = "f32") -> "Reference":
-        """Of a directory. Raises CheckpointError."""
+        """The reference for the checkpoint in a directory. Raises CheckpointError."""
         return cls(read_checkpoint(directory, str(directory)), precision)
 
     def log_probs(self, ids: list[int], start: int = 0) -> Array:

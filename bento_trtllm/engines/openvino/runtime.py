@@ -22,9 +22,9 @@ Proofs = TypeAdapter(list[Proof])
 
 
 class OpenVINORuntime(Runtime):
-    """Has a value for each of its settings: what it was packed with is nobody's choice."""
+    """Gives each of its settings a value: nobody chose those that it was packed with."""
 
-    # A further tensor a message costs Triton's Python backend some 50 µs of the cores that the engine computes on.
+    # Each further tensor in a message costs Triton's Python backend some 50 µs of the engine's cores.
     requested = ("output_ids",)
 
     def overrides(self, settings: Settings) -> dict[str, str]:

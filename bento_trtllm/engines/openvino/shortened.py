@@ -1,6 +1,7 @@
-"""A packed IR with only some of its layers, in a directory of its own: its graph anew, and its weights where they are.
+"""A packed IR with only some of its layers, in a directory of its own: with a graph of its own, and the weights where
+they are.
 
-OpenVINO reads of an IR what leads to its results and its variables, and maps the weights of that alone into memory
+OpenVINO reads only what leads to an IR's results and variables, and maps only the weights of that into memory
 (2026.4.1): so a few layers of a large model cost what a small model does.
 """
 
@@ -32,7 +33,7 @@ def shorten(engine: Path, layers: Sequence[int], directory: Path) -> None:
 
 
 def _drop_variables(nodes: ET.Element, edges: ET.Element, layers: set[int]) -> None:
-    """Take out what is kept for the next step: the rest of a layer is read for its sake alone."""
+    """Take out what is kept for the next step: the rest of a layer is read only for that."""
     dropped = set()
     for node in list(nodes):
         data = node.find("data")

@@ -31,11 +31,11 @@ from bento_trtllm.triton_models.openvino.precisions import Precisions
 
 CASES = "proof.json"
 LENGTHS = (2, 17, 150)
-"""Of the prompts, in tokens: the longest is read in parts, and fills several blocks of the KV cache."""
+"""Lengths of the prompts, in tokens: the longest is read in parts, and fills several blocks of the KV cache."""
 STEP_TOKENS = 64
 BLOCK_TOKENS = 32
 LAYERS_WEIGHTS = 1 << 30
-"""Most weights of the layers that are computed, but two layers are always: all those of a 1B, and 4 of an 8B's 32."""
+"""The most weights of the layers that are computed, which are two at least: all those of a 1B, and 4 of an 8B's 32."""
 
 
 class Cases(BaseModel):

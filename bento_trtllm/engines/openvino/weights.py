@@ -68,7 +68,7 @@ class Stored:
     tensor: Tensor
     precision: Precision
     group: int = 0
-    """Weights a scale; 0 where a scale is a row's, or there is none."""
+    """Weights per scale; 0 where a scale is a whole row's, or there is none."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -82,7 +82,7 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in the file, with what aligns them."""
+        """Bytes in the file, padding included."""
         return sum(-(-part.nbytes // ALIGNMENT) * ALIGNMENT for part in self.parts)
 
     def write(self, file: BinaryIO, written: Callable[[int], object]) -> Iterator[tuple[Part, int]]:

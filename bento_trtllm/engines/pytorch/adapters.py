@@ -1,4 +1,4 @@
-"""LoRA adapters in a pack, from which each request may choose: which TensorRT-LLM's PyTorch runtime can load.
+"""LoRA adapters in a pack, from which each request may choose: those that TensorRT-LLM's PyTorch runtime can load.
 
 tensorrt_llm/lora_helper.py (names of modules) and lora_manager.py (load_from_hf) of 1.3.0rc3: each module has the rank
 of its own weights, and all of them the one lora_alpha.

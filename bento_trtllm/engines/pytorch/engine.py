@@ -46,8 +46,8 @@ class PyTorchEngine(Engine):
 
     @cached_property
     def _gpus(self) -> list[GPU]:
-        """Those that there are, or the one to plan for; none where there is neither. The pack may be for another
-        machine, so only what is there is asked."""
+        """The machine's own, or the one to plan for; none where there is neither. The pack may be for another machine,
+        so a machine without any is no fault."""
         return [self._named] if self._named else gpus.installed()[: self.options.world_size]
 
     def prepare(self, checkpoint: Checkpoint) -> "PyTorchBuild":
@@ -190,7 +190,7 @@ class PyTorchBuild(Build):
             "guide_end_id": _guide_end(self.checkpoint.path),
             "exclude_input_in_output": "true",
             **EngineSettings().parameters(NAME),
-            # What is shared with other engines has another default here.
+            # Settings that other engines have, too, have other defaults here.
             "kv_cache_free_gpu_mem_fraction": "",
             "batch_scheduler_policy": "guaranteed_no_evict",
             "enable_kv_cache_reuse": "true",

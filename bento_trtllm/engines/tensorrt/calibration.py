@@ -21,7 +21,7 @@ PILE, NEWS, COLUMN = "pileval", "cnn_dailymail", "text"
 
 
 def dataset(settings: TensorRTSettings) -> str:
-    """The data set as TensorRT-LLM shall be given it: a directory by its whole path."""
+    """The data set as TensorRT-LLM is to be given it: a directory by its absolute path."""
     name = settings.calibration_dataset
     return str(Path(name).expanduser().resolve()) if _is_directory(name) else name
 
@@ -36,7 +36,7 @@ def contents(settings: TensorRTSettings) -> list[tuple[str, int, int]]:
 
 
 def dataset_fault(settings: TensorRTSettings, release: Release) -> str | None:
-    """Why the release cannot quantise with the data set of the settings; None if it can, as far as is seen."""
+    """Why the release cannot quantise with the data set of the settings; None if it can, as far as can be seen."""
     if settings.quantization == "none":
         return None
     name = settings.calibration_dataset

@@ -11,8 +11,8 @@ Calls and keywords:
             and 1.3.0rc3: quant_config, device
     0.10.0  the same files at 0.10.0: from_hugging_face takes `quantization`, quantize takes it third, and no device
 
-At 0.10.0 and 0.11.0 kv_cache_quant_algo is "fp8", no QuantAlgo: quantize hands it on as it is, and what equals no "fp8"
-(quantization/quantize_by_modelopt.py) becomes an INT8 cache.
+At 0.10.0 and 0.11.0 kv_cache_quant_algo is "fp8", no QuantAlgo: quantize hands it on as it is, and whatever does not
+equal "fp8" (quantization/quantize_by_modelopt.py) becomes an INT8 cache.
 """
 
 import json

@@ -231,7 +231,7 @@ class TensorRTBuild(Build):
             output=contract.OUTPUTS,
             parameters=contract.parameters(self.settings.parameters() | (guided.PARAMETERS if self._guided else {})),
             model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),
-            # In-flight batching is the engine's: Triton hands over what has come, at once.
+            # The engine itself batches in flight: Triton hands over what has come, at once.
             dynamic_batching=pb.ModelDynamicBatching(
                 preferred_batch_size=[contract.MAX_BATCH_SIZE],
                 max_queue_delay_microseconds=0,

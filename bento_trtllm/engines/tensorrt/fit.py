@@ -1,4 +1,4 @@
-"""Whether a TensorRT engine can be: that GPUs can share the model, and that one of them holds its part."""
+"""Whether a TensorRT engine is possible: whether GPUs can share the model, and each of them hold its part."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ QUANTIZED_ROWS = {"int4_awq": ("INT4-AWQ", sizing.AWQ_GROUP), "nvfp4": ("NVFP4",
 
 
 def quantization_fault(settings: TensorRTSettings, release: Release) -> str | None:
-    """Why the release cannot quantise so; None if it can."""
+    """Why the release cannot quantise like that; None if it can."""
     if settings.quantization == "nvfp4" and not release.version.nvfp4:
         first = next(other for other in RELEASES.values() if other.version.nvfp4)
         return (

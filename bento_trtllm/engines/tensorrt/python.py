@@ -1,4 +1,4 @@
-"""The Python of NVIDIA's container, which has tensorrt_llm, as the service's own environment has not.
+"""The Python of NVIDIA's container, which has tensorrt_llm; the service's own environment does not.
 
 The service and pack_model.py run in a virtual environment. What TensorRT-LLM brings (torch, tensorrt, transformers)
 belongs to the container's own Python: the first python3 on the PATH that container.py makes.
@@ -48,5 +48,5 @@ class TensorRTPython:
         return asked.stdout.strip() or None
 
     def command(self, name: str) -> str | None:
-        """The path of a command that belongs to it, trtllm-build say; None if there is none."""
+        """The path of a command that belongs to it, such as trtllm-build; None if there is none."""
         return shutil.which(name, path=self.environment["PATH"])

@@ -7,8 +7,8 @@ versions.py.
 The last is 26.07: upstream then took out trtllm-build, the conversion and the engine backend.
 
 `python3 -m bento_trtllm.engines.tensorrt.releases [TAG]` prints a tag, the default unless one is given, and its image.
-scripts/in_container asks so outside of any environment of ours: this module and versions.py import nothing that does
-not come with Python.
+scripts/in_container asks like this, outside any environment of ours: this module and versions.py import nothing that
+does not come with Python.
 """
 
 from __future__ import annotations

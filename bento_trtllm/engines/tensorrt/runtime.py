@@ -18,7 +18,7 @@ class TensorRTRuntime(Runtime):
 
     gpu = True
     # The C++ backend throws for each response of a request that does not name both (fillTritonResponse in
-    # model_instance_state.cc, 0.10.0 to 1.3.0rc3), and the engine goes on for nobody.
+    # model_instance_state.cc, 0.10.0 to 1.3.0rc3), and the engine goes on computing for nobody.
     requested = ("output_ids", "sequence_length")
     # penaltyKernels.cu, 0.10.0 to 1.3.
     bans_first_end_only = True

@@ -115,11 +115,12 @@ class TensorRTSettings(TensorRTOptions):
 
     @property
     def world_size(self) -> int:
-        """Ranks, and GPUs: one each."""
+        """Ranks; each has a GPU."""
         return self.tp_size * self.pp_size
 
     def parameters(self) -> dict[str, str]:
-        """Of the Triton model tensorrt_llm; what is left out has TensorRT-LLM's default. Paths are relative."""
+        """Parameters of the Triton model tensorrt_llm; one that is left out has TensorRT-LLM's default. Paths are
+        relative."""
         values = {
             "gpt_model_type": "inflight_fused_batching",
             "gpt_model_path": "engine",
@@ -130,7 +131,7 @@ class TensorRTSettings(TensorRTOptions):
             "kv_cache_free_gpu_mem_fraction": str(self.kv_cache_free_gpu_mem_fraction),
             "enable_kv_cache_reuse": str(self.enable_kv_cache_reuse).lower(),
             "enable_chunked_context": str(self.enable_chunked_context).lower(),
-            # Left out it is true: a score is then of what top-k leaves, and that of a greedy token is 0.0.
+            # Left out, it is true: a score is then one among what top-k leaves, and a greedy token's is 0.0.
             "normalize_log_probs": "false",
             # A client that leaves is noticed five times sooner than by default, for 50 looks a second.
             "cancellation_check_period_ms": "20",

@@ -28,8 +28,8 @@ class Version:
     conversion: Literal["0.10.0", "0.11.0"] = "0.11.0"
     """How convert.py calls it: 0.11.0 brought the keywords quant_config and device."""
     fp8_cache_as_text: bool = False
-    """An FP8 KV cache is asked for with "fp8": there QuantAlgo.FP8 is handed on as it is, equals no "fp8", and becomes
-    an INT8 cache."""
+    """An FP8 KV cache is asked for with "fp8": there QuantAlgo.FP8 is handed on as it is, does not equal "fp8", and
+    becomes an INT8 cache."""
     tokens_per_block: int = 32
     """Of the paged KV cache, trtllm-build's default. For 0.17 and 0.18 the larger of the values before and after."""
     max_seq_len_flag: bool = True
@@ -38,7 +38,7 @@ class Version:
     """Of a GPU that it runs on. Up to 0.15.0 kernels are compiled for 7.0 and so run on 7.5, since 0.16.0 for 8.0 and
     later alone (cpp/CMakeLists.txt); the release notes give up Volta in 0.15.0."""
     scaled_rope: bool = True
-    """Knows rope type llama3: Llama 3.1, which brought it, is of 0.12.0."""
+    """Knows the rope type llama3, which Llama 3.1 brought: from 0.12.0 on."""
     own_head_dim: bool = True
     """Reads a head_dim that is not hidden_size / num_attention_heads."""
     tied_embeddings: bool = True

@@ -1,4 +1,4 @@
-"""A request in OpenVINO's batch: its sequences, and what of them is still to be sent."""
+"""A request in OpenVINO's batch: its sequences, and what is still to be sent of them."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Batcher:
             self._wake.notify()
 
     def between_steps(self, work: Callable[[], None]) -> None:
-        """Have something done by the loop while no guided request waits for its first token, and wait for it."""
+        """Have the loop do something while no guided request waits for its first token, and wait until it is done."""
         done = threading.Event()
         with self._wake:
             self._works.append((work, done))
@@ -98,7 +98,8 @@ class Batcher:
         self._thread.join()
 
     def _run(self) -> None:
-        """The loop, which nothing outlives: an engine that failed keeps its broken requests, and would fail for ever.
+        """The loop, with which the process ends: an engine that failed keeps its broken requests, and would fail for
+        ever.
 
         The end of this process ends Triton, and whoever watches over Triton starts it anew.
         """

@@ -1,12 +1,12 @@
-"""Guides are compiled here, beside the step loop: in a step, a large one would hold everybody for seconds.
+"""Guides are compiled here, beside the step loop: in a step, a large one would hold everybody up for seconds.
 
 OpenVINO GenAI 2026.4.1 compiles a request's guide when it first samples for it, in `step`, and has no other call for
 it. It keeps what it compiled in the tokenizer, by the guide's text. So a pipeline of its own, which shares the
 tokenizer and whose model is blank, samples one token with the guide, in a thread of low priority (`generate` lets go of
 Python's lock, and xgrammar's own threads inherit the priority); the batch then finds it compiled.
 
-It also keeps it for ever: what is kept is dropped as a whole when its guides pass KEPT_CHARACTERS. It belongs to a
-vocabulary size, and a pipeline of another size makes GenAI begin anew.
+It also keeps it for ever: all of it is dropped at once when its guides pass KEPT_CHARACTERS. It belongs to a vocabulary
+size, and a pipeline of another size makes GenAI begin anew.
 
 GenAI notes the time of each compilation in a list without a lock. A batch that begins a guided request in the very
 microsecond in which a compilation ends could break that list, if it grows then: a few times in a process's life.
@@ -35,7 +35,7 @@ from sequence import structure
 NICE = 10
 # Some 150 MB with a vocabulary of 128,256 (measured: 0.6 kB a character).
 KEPT_CHARACTERS = 2**18
-# Any other vocabulary size than a model's.
+# Any vocabulary size but a model's.
 OTHER_SIZE = 8
 GONE = Fault(CANCELLED, "The request was cancelled.")
 
@@ -64,7 +64,7 @@ class GuideCompiler:
         self._known: set[Guide] = set()
         self._kept = 0
         self._closing = False
-        # Here and not at the first guide: to load a pipeline holds Python's lock.
+        # Here and not at the first guide: loading a pipeline holds Python's lock.
         self._pipeline = self._blank(vocab_size)
         self._other = self._blank(OTHER_SIZE)
         self._thread = threading.Thread(target=self._run, name="guides")

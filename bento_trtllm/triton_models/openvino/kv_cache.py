@@ -1,4 +1,4 @@
-"""What a KV cache takes of the memory. Needs nothing but Python: who packs and who serves ask it, too."""
+"""How much memory a KV cache takes. Needs nothing but Python: packing and the service ask it, too."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def token_bytes(values_per_token: int, precision: str) -> int:
 
 
 def cached_tokens(free: int, bytes_of_a_token: int, context: int, sequences: int) -> int:
-    """How many tokens the KV cache holds, unless somebody says it: a context at least."""
+    """How many tokens the KV cache holds, unless a setting says it: a context at least."""
     affordable = int(free * SHARE) // bytes_of_a_token
     return max(min(affordable, context * min(sequences, SEQUENCES)), context)

@@ -1,4 +1,4 @@
-"""What OpenVINO GenAI 2026.4 cannot do of what a request may ask for."""
+"""What a request may ask for and OpenVINO GenAI 2026.4 cannot do."""
 
 from __future__ import annotations
 

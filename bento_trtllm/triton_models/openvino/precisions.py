@@ -1,4 +1,4 @@
-"""What the engine computes in which type, of its parameters. Needs nothing but Python: the service asks it, too."""
+"""What the engine computes in which type, by its parameters. Needs nothing but Python: the service asks it, too."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Precisions:
 
     @classmethod
     def read(cls, text: Mapping[str, str]) -> Precisions:
-        """What is said of it, and what follows from that for the rest."""
+        """What the parameters say, and what follows from that for the rest."""
         exact = text["exact"] == "true"
         inference = text["inference_precision"] or ("f32" if exact else "")
         cache = text["kv_cache_precision"] or ("f32" if exact and inference == "f32" else "u8")
-        # These two go with themselves alone.
+        # A cache in one of these two goes only with arithmetic in the same.
         inference = inference or (cache if cache in ("f32", "bf16") else "")
         group = text["dynamic_quantization_group_size"] or ("0" if exact else "")
         return cls(inference, cache, int(group) if group else None)

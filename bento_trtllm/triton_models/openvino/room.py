@@ -1,7 +1,7 @@
-"""Room in the KV cache, where a request may only begin once all that it may become has some.
+"""Room in the KV cache, for when a request may only begin once there is room for all that it may become.
 
-OpenVINO GenAI 2026.4.1 takes the cache from a request when it runs out, and computes it anew later. Where it also
-guesses tokens it fails at that, for all requests.
+When the cache runs out, OpenVINO GenAI 2026.4.1 takes it from a request, and computes it anew later. Where it also
+guesses tokens, that fails, for all requests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Room:
         self._left = 0
 
     def fits(self, request: EngineRequest, running: Iterable[EngineRequest]) -> bool:
-        """Whether it may begin beside those."""
+        """Whether it may begin beside the others."""
         if not self._guessed:
             return True
         return self._needed(request) + sum(map(self._needed, running)) + self._left <= self._blocks

@@ -5,7 +5,7 @@ scoring.py's model, some at a time and each request in its turn, and sends them 
 wants its prompt's scores and no answer never meets the batch.
 
 The model is compiled at the first such request, and costs its weights once more (of a pack in int8 or int4 somewhat
-over its size), and for each of up to MOST_TEXTS requests at once the KV cache of its tokens. Others wait in line.
+over its size), and for each of up to MOST_TEXTS requests at once the KV cache of its tokens. Others wait in a queue.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reply import Reply
 from request import EngineRequest
 from scoring import ScoredText, ScoringModel
 
-# A prompt's tokens a turn: logits of so many, f32, are held a few times over, 33 MB with a vocabulary of 128,256.
+# A prompt's tokens per turn: the logits of so many, f32, are held a few times over, 33 MB with a vocabulary of 128,256.
 CHUNK = 64
 MOST_TEXTS = 8
 NICE = 10
@@ -92,7 +92,7 @@ class Scorer:
         self._thread.start()
 
     def take(self, request: EngineRequest, reply: Reply, name: str) -> ScoredReply:
-        """What the batch is to send to."""
+        """Where the batch is to send."""
         scored = ScoredReply(request, reply, name, self._notify)
         with self._wake:
             self._running.append(scored)

@@ -1,4 +1,4 @@
-"""The packed model once more, to score given tokens: OpenVINO GenAI's pipeline gives the chosen token's score alone.
+"""The packed model once more, to score given tokens: OpenVINO GenAI's pipeline gives only the chosen token's score.
 
 It is the pipeline's own IR, with another end: of the places that are asked for, the score of the token that follows,
 its rank, and the likeliest tokens are computed in the graph, so no logits leave it. The keys and values are the
@@ -52,7 +52,7 @@ class ScoredText:
         `top` is how many of the likeliest tokens come with each.
         """
         count, end = len(ids), self._fed + len(ids)
-        # Without scores one place is asked for all the same: a graph without any is a case of its own.
+        # Without scores, one place is asked for all the same: with none, the graph would be a special case.
         rows = np.arange(count) if scored else np.zeros(1, np.int64)
         self._request.infer(
             {

@@ -19,9 +19,9 @@ from request import EngineRequest
 
 STOP = genai.GenerationFinishReason.STOP
 WORDS = 3
-"""Most of the last tokens that must have been there before, for what followed them then to be guessed."""
+"""How many of the last tokens, at most, must have been there before, for what followed them then to be guessed."""
 NONE = genai.GenerationFinishReason.NONE
-# 1 leaves the likeliest token alone, and those that are as likely; OpenVINO GenAI takes what is below (2026.4.1).
+# 1 leaves only the likeliest token, and any as likely; OpenVINO GenAI takes values below (2026.4.1).
 MOST_MIN_P = 1 - 2**-24
 
 
@@ -50,7 +50,7 @@ class Sequence:
     def submit(self, pipeline: genai.ContinuousBatchingPipeline, request_id: int, guessed: int = 0) -> None:
         """Enter the batch, for the first time or with the tokens so far. Raises RuntimeError if refused.
 
-        `guessed` tokens a step come from what followed the last words before, in a pipeline that does so.
+        `guessed` tokens a step are taken from what followed the last words earlier, in a pipeline that does so.
         """
         request = self.request
         self._banned = self._forbidden()

@@ -44,7 +44,7 @@ def llm_arguments(settings: EngineSettings) -> dict[str, Any]:
         "guided_decoding_backend": None if settings.guide_end is None else "xgrammar",
         "kv_cache_config": KvCacheConfig(**cache),
         "scheduler_config": SchedulerConfig(capacity_scheduler_policy=policy),
-        # Else nobody says how many steps the engine has made.
+        # Otherwise nothing says how many steps the engine has made.
         "enable_iter_perf_stats": True,
         **_speculation(settings),
     }
@@ -61,7 +61,8 @@ def _speculation(settings: EngineSettings) -> dict[str, Any]:
         # The pool of n-grams is looked up between steps, which then cannot overlap.
         return {"speculative_config": guess, "disable_overlap_scheduler": True}
     if settings.speculative == "eagle3":
-        # Of two models, since one model takes the likeliest token, whatever the request says (allow_advanced_sampling).
+        # With two models, since a single one takes the likeliest token, whatever the request says
+        # (allow_advanced_sampling).
         draft = str(settings.draft_dir)
         config = EagleDecodingConfig(max_draft_len=length, speculative_model_dir=draft, eagle3_one_model=False)
         return {"speculative_config": config}

@@ -28,7 +28,7 @@ class Lora:
 
     @property
     def requests(self) -> tuple[LoRARequest, ...]:
-        """One for each."""
+        """A LoRARequest for each."""
         return tuple(self._requests.values())
 
     def arguments(self) -> dict[str, Any]:

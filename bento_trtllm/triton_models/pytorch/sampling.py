@@ -1,4 +1,4 @@
-"""What a request asks for, in the terms of TensorRT-LLM's LLM API; and what of it TensorRT-LLM cannot do.
+"""What a request asks for, in the terms of TensorRT-LLM's LLM API; and which of that TensorRT-LLM cannot do.
 
 Fields: tensorrt_llm/sampling_params.py (1.3.0rc3).
 """
@@ -16,7 +16,7 @@ from tensorrt_llm import SamplingParams
 from tensorrt_llm.llmapi import GuidedDecodingParams
 
 NO_TOKEN = -1
-"""As an end: no token is it. None would be the tokenizer's own."""
+"""As the end token: no token has this id. None would mean the tokenizer's own."""
 UNHEEDED = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "min_p": 0.0, "bad_words": ()}
 """Of a request, with what asks for nothing: what the sampler ignores that goes with speculation."""
 TENSORS = {"bad_words": "bad_words_list", "min_p": "runtime_min_p"}
@@ -51,7 +51,7 @@ class Sampling:
             raise RequestError("min_tokens", f"min_tokens does not go with {KIND}: the guide says what ends.")
 
     def params(self, request: EngineRequest, sequence: int) -> SamplingParams:
-        """For one of a request's sequences."""
+        """The parameters for one of a request's sequences."""
         banned = [word[0] for word in request.bad_words]
         stops = [word[0] for word in request.stop_words if len(word) == 1]
         end = request.end_id
@@ -67,7 +67,7 @@ class Sampling:
             "include_stop_str_in_output": True,
             "bad_token_ids": banned or None,
             "min_tokens": request.min_tokens or None,
-            # Text is the service's affair.
+            # The service makes the text.
             "detokenize": False,
             "add_special_tokens": False,
             **_choice(request, sequence),

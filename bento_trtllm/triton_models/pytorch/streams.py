@@ -26,9 +26,9 @@ from request import EngineRequest
 from sampling import Sampling
 from tensorrt_llm.llmapi import RequestError
 
-# Sending holds up what comes in no longer than this.
+# Sending delays what comes in by no more than this.
 TURN_S = 0.005
-# How soon a response is looked at again whose time had not come.
+# How soon to look again at a response whose time had not come.
 PAUSE_S = 0.001
 STATISTICS_S = 0.5
 GUIDE_FAULT = "Guided decoding error"
@@ -51,7 +51,7 @@ class Streams:
         metrics: EngineMetrics,
         log_error: Callable[[str], None],
     ) -> None:
-        """`check_s`: how often clients are looked after that may have left."""
+        """`check_s`: how often to see whether clients have left."""
         self._llm, self._sampling, self._lora, self._check_s = llm, sampling, lora, check_s
         self._metrics, self._log_error = metrics, log_error
         self._running: list[Active] = []
@@ -144,7 +144,7 @@ class Streams:
             self._cancel(lambda active: active.reply.is_cancelled())
 
     async def _count(self) -> None:
-        """Read how many steps the engine has made, which nobody but its own loop says."""
+        """Read how many steps the engine has made, which only its own loop tells."""
         await self._asked.wait()
         while True:
             statistics: AsyncIterator[dict[str, Any]] = self._llm.get_stats_async(timeout=STATISTICS_S)
@@ -171,7 +171,8 @@ class Streams:
             self._drop(*gone, fault=Fault(CANCELLED, "The request was cancelled."))
 
     def _drop(self, *gone: Active, fault: Fault | None) -> None:
-        """Have the engine give requests up, all at once, and end them, with an error for who is still there."""
+        """Have the engine give requests up, all at once, and end them, with an error for clients that are still
+        there."""
         dropped = [active for active in gone if not active.dropped]
         for active in dropped:
             active.dropped = True
@@ -188,7 +189,7 @@ class Streams:
         self._drop(*[active for active in self._running if active.outgoing is outgoing], fault=None)
 
     def _forget(self) -> None:
-        """Leave those alone that have had their last response."""
+        """Leave alone those that have had their last response."""
         before = len(self._running)
         self._running = [each for each in self._running if each.outgoing.queued or not each.outgoing.finished]
         if len(self._running) != before:

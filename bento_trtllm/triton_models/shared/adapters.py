@@ -1,4 +1,4 @@
-"""The LoRA adapters of a pack: which there are, and what they take. Packing writes it, service and engine read it.
+"""The LoRA adapters of a pack: which ones, and what they need. Packing writes it, service and engine read it.
 
 engine/adapters/index.json    Adapters
 engine/adapters/NAME/         adapter_config.json, adapter_model.safetensors
@@ -23,7 +23,7 @@ class Adapters:
 
     @classmethod
     def read(cls, engine: Path) -> Adapters:
-        """Of an engine's folder; empty where there are none."""
+        """The adapters in an engine's folder; empty where there are none."""
         file = engine / FOLDER / INDEX
         if not file.is_file():
             return cls()
@@ -35,5 +35,5 @@ class Adapters:
 
     @property
     def numbers(self) -> dict[str, int]:
-        """What requests to the engine call each by, from 1 on."""
+        """What requests to the engine call each, from 1 on."""
         return {name: number for number, name in enumerate(self.names, 1)}

@@ -11,13 +11,13 @@ from faults import RequestError
 KIND, TEXT = "guided_decoding_guide_type", "guided_decoding_guide"
 # TensorRT-LLM has "structural_tag" too.
 GUIDES = ("json", "json_schema", "regex", "ebnf_grammar")
-# Of a guide. The service's own are far below.
+# The most of a guide; the service's own are far shorter.
 MAX_CHARACTERS = 2**18
 
 
 @dataclass(frozen=True)
 class Guide:
-    """A kind of GUIDES, and for all but "json" the guide itself."""
+    """One of GUIDES, and the guide itself for all but "json"."""
 
     kind: str
     text: str

@@ -12,8 +12,8 @@ from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
 LEAST = 2**28
-"""An engine cannot do with less, whatever a group says."""
-# The limit, what is used, and what of that are files that nobody has used lately, which are given up first.
+"""An engine cannot do with less, whatever a cgroup says."""
+# The limit, what is used, and how much of that are files not used lately, which are given up first.
 V2 = "memory.max", "memory.current", "inactive_file"
 V1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
 

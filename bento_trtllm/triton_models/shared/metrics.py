@@ -1,7 +1,7 @@
 """What the engine tells Triton's metrics endpoint, under the names of TensorRT-LLM's own backend.
 
 nv_trt_llm_request_metrics, nv_trt_llm_kv_cache_block_metrics and nv_trt_llm_general_metrics are from triton_backend's
-README, "Metrics". That iterations are counted tells an engine that computes from one that stands still.
+README, "Metrics". The count of iterations tells an engine that computes from one that stands still.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 import triton_python_backend_utils as pb_utils
 
 COUNT_S = 0.5
-"""How often the count of iterations is told, which has changed each time."""
+"""How often the count of iterations is told, which changes each time."""
 
 
 class EngineMetrics:
@@ -53,7 +53,7 @@ class EngineMetrics:
     def close(self) -> None:
         """Give all of them back while Triton listens; for the model's finalize.
 
-        Left to the end of the stub, they are given back by way of memory that is gone, and it dies of SIGSEGV
+        Left until the stub ends, they are given back through memory that is gone, and it dies of SIGSEGV
         (Metric::SaveToSharedMemory of the Python backend, Triton 2.51).
         """
         del self._iterations, self._active, self._used, self._blocks_all, self._block_tokens

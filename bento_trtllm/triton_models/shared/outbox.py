@@ -1,4 +1,4 @@
-"""What the engine has made and Triton has not had yet: sent at each stream's pace, in turns that are bounded.
+"""What the engine has made and Triton has not been given yet: sent at each stream's pace, in turns that are bounded.
 
 Tokens of a stream whose turn has not come are merged into its next response, so more streams, or a slower network, make
 fuller responses and never a slower engine.
@@ -17,7 +17,8 @@ from pacing import Pace
 
 @dataclass
 class Scores:
-    """Of some tokens: each one's log probability and rank (1 is the likeliest), and the likeliest at its place."""
+    """For each of some tokens: its log probability and rank (1 is the likeliest), and the likeliest tokens at its
+    place."""
 
     log_probs: list[float] = field(default_factory=list)
     ranks: list[int] = field(default_factory=list)
@@ -25,7 +26,7 @@ class Scores:
     top_log_probs: list[list[float]] = field(default_factory=list)
 
     def add(self, other: Scores) -> None:
-        """Append those of the tokens behind."""
+        """Append those of the tokens that follow."""
         self.log_probs += other.log_probs
         self.ranks += other.ranks
         self.top_ids += other.top_ids

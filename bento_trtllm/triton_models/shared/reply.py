@@ -30,7 +30,7 @@ class Reply:
         self._sender.send(pb_utils.InferenceResponse(output_tensors=tensors), flags=FINAL if final else 0)
 
     def refuse(self, tensor: str, message: str) -> None:
-        """End the request, whose own fault that is."""
+        """End the request with an error that is its own fault."""
         self.end(Fault(INVALID_REQUEST, message, tensor))
 
     def end(self, fault: Fault | None = None) -> None:

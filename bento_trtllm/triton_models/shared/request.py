@@ -58,7 +58,7 @@ class EngineRequest:
     """The number of a LoRA adapter; 0 is none."""
     end_ids: frozenset[int] = field(init=False)
     tracked: bool = field(init=False)
-    """Whether words end it or are forbidden that are more than one token: an engine may have to look for them."""
+    """Whether words of more than one token end it or are forbidden: an engine may have to look for them."""
 
     def __post_init__(self) -> None:
         singles = {word[0] for word in self.stop_words if len(word) == 1}
@@ -166,7 +166,7 @@ class RequestReader:
                 )
             return neutral
         low, high = self.bounds.get(name, (parameter.low, parameter.high))
-        if low is not None and high is not None and not low <= value <= high:  # also false for NaN
+        if low is not None and high is not None and not low <= value <= high:  # false for NaN, too
             raise RequestError(name, f"{name} is {value}: it must lie between {low} and {high}.")
         return value
 

@@ -19,7 +19,8 @@ def join_words(words: Iterable[Sequence[int]]) -> tuple[list[int], list[int]]:
 
 
 def split_words(flat: Sequence[int], ends: Sequence[int]) -> list[tuple[int, ...]]:
-    """The words of two rows; empty ones are left out. Raises ValueError for ends that do not rise or pass the row's."""
+    """The words of two rows; empty ones are left out. Raises ValueError for ends that do not rise, or that pass the
+    row's end."""
     words = []
     start = 0
     for end in ends:
