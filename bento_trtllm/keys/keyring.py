@@ -17,7 +17,7 @@ LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
-class Version:
+class FileVersion:
     """What tells one state of the file from another: all are 0 where there is none."""
 
     inode: int = 0
@@ -25,7 +25,7 @@ class Version:
     size: int = 0
 
     @classmethod
-    def of(cls, path: Path) -> "Version":
+    def of(cls, path: Path) -> "FileVersion":
         """That of a file, behind links: what mounts a secret changes those."""
         try:
             found = path.stat()
@@ -47,10 +47,10 @@ class Keyring:
         """What is wrong with the file as it is now, as a sentence; the keys are those of the one before."""
         self.reloads = 0
         self._unnamed = [Key(UNNAMED, digest(key.encode())) for key in unnamed]
-        self._read_version = self._seen_version = Version()
+        self._read_version = self._seen_version = FileVersion()
         self._by_digest: dict[bytes, Key] = {}
         if path:
-            self._read_version = self._seen_version = Version.of(path)
+            self._read_version = self._seen_version = FileVersion.of(path)
             self.named = tuple(file.read(path))
         self._index()
 
@@ -75,7 +75,7 @@ class Keyring:
     async def look(self) -> None:
         """Read the file if it has changed, and has been the same since the last look."""
         assert self.path
-        version = Version.of(self.path)
+        version = FileVersion.of(self.path)
         stable, self._seen_version = version == self._seen_version, version
         if version == self._read_version or not stable:
             return

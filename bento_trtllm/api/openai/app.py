@@ -13,7 +13,7 @@ from bento_trtllm.api.event_stream import event_stream
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chat, chat_answer, completions, functions, responses
 from bento_trtllm.api.openai.choices import ResponseHead
-from bento_trtllm.api.openai.extras import Wanted
+from bento_trtllm.api.openai.extras import WantedExtras
 from bento_trtllm.api.openai.framing import BareData
 from bento_trtllm.api.openai.requests import ChatRequest, CommonFields, CompletionRequest
 from bento_trtllm.api.response_body import ResponseBody, new_id
@@ -62,7 +62,7 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> Respons
     events = fan_out(model.generator, requests)
     if body.stream:
         stream = chat_answer.ChatStream(
-            understood, head, model, len(requests), include_usage=_include_usage(body), wanted=Wanted.of(body)
+            understood, head, model, len(requests), include_usage=_include_usage(body), wanted=WantedExtras.of(body)
         )
         groups = stream.render(events)
         return await event_stream(functions.stream_as_asked(groups) if body.functions else groups, BareData())
@@ -81,7 +81,7 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
     events = fan_out(model.generator, understood.requests)
     if body.stream:
         stream = completions.CompletionStream(
-            understood, head, model, include_usage=_include_usage(body), wanted=Wanted.of(body)
+            understood, head, model, include_usage=_include_usage(body), wanted=WantedExtras.of(body)
         )
         return await event_stream(stream.render(events), BareData())
     async with aclosing(events):

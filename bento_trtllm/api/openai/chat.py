@@ -11,7 +11,7 @@ from bento_trtllm.api.dialogue.sampling import require
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import functions, guides, template_fields
-from bento_trtllm.api.openai.extras import Wanted
+from bento_trtllm.api.openai.extras import WantedExtras
 from bento_trtllm.api.openai.requests import (
     AssistantMessage,
     ChatRequest,
@@ -42,7 +42,7 @@ def read(request: ChatRequest, model: ServedModel) -> Chat:
         (request.top_logprobs or 0) if request.logprobs else None,
         continued,
         variables,
-        Wanted.of(request).any,
+        WantedExtras.of(request).any,
     )
     field = "max_completion_tokens" if request.max_completion_tokens else "max_tokens"
     chat = understand(conversation, request, model, Names(max_tokens=field))

@@ -8,7 +8,7 @@ from bento_trtllm.api.dialogue.reader import AnswerReader, Part, Thought
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chunks, responses
 from bento_trtllm.api.openai.choices import ResponseHead, UsageCounter
-from bento_trtllm.api.openai.extras import Extras, Wanted
+from bento_trtllm.api.openai.extras import Extras, WantedExtras
 from bento_trtllm.api.openai.scores import chat_logprobs, prompt_logprobs
 from bento_trtllm.api.response_body import ResponseBody
 from bento_trtllm.api.tools.calls import CallDelta
@@ -21,7 +21,7 @@ class ChatStream:
     """Events of the core as chunks of a stream."""
 
     def __init__(
-        self, chat: Chat, head: ResponseHead, model: ServedModel, n: int, *, include_usage: bool, wanted: Wanted
+        self, chat: Chat, head: ResponseHead, model: ServedModel, n: int, *, include_usage: bool, wanted: WantedExtras
     ) -> None:
         self._chat = chat
         self._head = head
@@ -102,7 +102,7 @@ async def collect(
     chat: Chat, head: ResponseHead, model: ServedModel, n: int, events: AsyncGenerator[ChoiceEvent, None]
 ) -> responses.ChatCompletion:
     """The whole response at once."""
-    answers = [Collected(chat.reader()) for _ in range(n)]
+    answers = [CollectedAnswer(chat.reader()) for _ in range(n)]
     usage = UsageCounter(len(chat.request.input_ids), n)
     async for i, item in events:
         answers[i].add(item)
@@ -126,7 +126,7 @@ async def collect(
     return completion
 
 
-class Collected:
+class CollectedAnswer:
     """One answer in the making."""
 
     def __init__(self, reader: AnswerReader) -> None:

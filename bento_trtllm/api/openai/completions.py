@@ -11,7 +11,7 @@ from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import guides, responses
 from bento_trtllm.api.openai.choices import ResponseHead, UsageCounter
-from bento_trtllm.api.openai.extras import Extras, Wanted
+from bento_trtllm.api.openai.extras import Extras, WantedExtras
 from bento_trtllm.api.openai.requests import CompletionRequest
 from bento_trtllm.api.openai.scores import completion_logprobs, prompt_logprobs, with_prompt
 from bento_trtllm.api.response_body import ResponseBody
@@ -74,7 +74,7 @@ def read(request: CompletionRequest, model: ServedModel) -> Completions:
         if wanted is None:
             wanted = min(MAX_TOKENS, max(context - len(input_ids), 1))
         max_tokens = answer_tokens(wanted, len(input_ids), context, field="max_tokens", prompt_field="prompt")
-        asked = GenerationRequest(input_ids, max_tokens, sampling, Wanted.of(request).any, prompt_scores)
+        asked = GenerationRequest(input_ids, max_tokens, sampling, WantedExtras.of(request).any, prompt_scores)
         requests += repeat(asked, made)
         echoes += [text if request.echo else ""] * made
         prompt_tokens += len(input_ids)
@@ -131,7 +131,13 @@ class CompletionStream:
     """Events of the core as events of a stream."""
 
     def __init__(
-        self, completions: Completions, head: ResponseHead, model: ServedModel, *, include_usage: bool, wanted: Wanted
+        self,
+        completions: Completions,
+        head: ResponseHead,
+        model: ServedModel,
+        *,
+        include_usage: bool,
+        wanted: WantedExtras,
     ) -> None:
         self._completions = completions
         self._head = head

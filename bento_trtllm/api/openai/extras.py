@@ -11,14 +11,14 @@ from bento_trtllm.generation.results import Finish, TextDelta
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedExtras:
     """What was asked for. Counts so far go with include_usage only, as vLLM has it."""
 
     token_ids: bool
     counts: bool
 
     @classmethod
-    def of(cls, request: CommonFields) -> "Wanted":
+    def of(cls, request: CommonFields) -> "WantedExtras":
         """By a request."""
         options = request.stream_options
         counts = bool(request.stream and options and options.include_usage and options.continuous_usage_stats)
@@ -33,7 +33,7 @@ class Wanted:
 class Extras:
     """Adds it to the chunks of one stream. `prompts` are the token ids of each answer's prompt."""
 
-    def __init__(self, wanted: Wanted, prompts: Sequence[list[int]], prompt_tokens: int) -> None:
+    def __init__(self, wanted: WantedExtras, prompts: Sequence[list[int]], prompt_tokens: int) -> None:
         self._wanted = wanted
         self._prompts = prompts
         self._prompt_tokens = prompt_tokens
