@@ -21,6 +21,9 @@ FLAGS = [
 NEEDS_CHROMIUM = pytest.mark.skipif(
     not CHROMIUM, reason="Chromium is missing: as root, scripts/test installs it with apt-get; else install it yourself"
 )
+# For each thing that is waited for, on a machine with much else to do; its coming ends the wait.
+LIMIT_MS = 30_000
+expect.set_options(timeout=LIMIT_MS)
 
 
 def plain(text: str) -> str:
@@ -33,7 +36,7 @@ class Tab:
 
     def __init__(self, context: BrowserContext, origin: str, path: str = "/chat") -> None:
         self.page = context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(LIMIT_MS)
         self.foreign: list[str] = []
         self.complaints: list[str] = []
         self.page.on("console", lambda message: self.complaints.append(message.text))
