@@ -91,7 +91,8 @@ def _guide(
     if not engine.guided:
         raise InvalidRequest(
             "The packed engine has no guided decoding (releases from 25.09 on have it, TensorRT-LLM 1.0.0): "
-            "leave out response_format, and tool_choice if it names or requires a function.",
+            "leave out response_format, structured_outputs and guided_…, and tool_choice if it names or requires a "
+            "function.",
             field="grammar",
         )
     least = tokenizer.count(grammar.shortest(Rule(ROOT)))

@@ -38,18 +38,27 @@ class Mark(NamedTuple):
 
 # The most stacks whose shortest texts are cached; a text has at most MAX_SHORTEST characters.
 MAX_KEPT = 256
+# The most stacks that are open at once, and on the average of a text that is longer than LONG. Grammars for JSON leave
+# few; one of a client's, whose texts can be understood in many ways, may leave more with each character. A text that
+# follows none of those that are kept is ended.
+MAX_OPEN, USUAL = 1024, 128
+LONG = 1024
+# How many stacks are kept before those are forgotten that no open one is made of.
+SWEEP = 20_000
 
 
 class Ending:
     """Follows a text character by character, and knows the shortest text that completes it.
 
-    It keeps a set of stacks, like a nondeterministic pushdown automaton; grammars for JSON leave few of them open.
-    Equal stacks are one object, so that comparing them does not depend on their depth.
+    It keeps a set of stacks, like a nondeterministic pushdown automaton. Equal stacks are one object, so that comparing
+    them does not depend on their depth.
     """
 
     def __init__(self, grammar: Grammar) -> None:
         self._grammar = grammar
         self._made: dict[tuple[Expression | Fence, int], Stack] = {}
+        self._sweep_at = SWEEP
+        self._opened = 0
         # The number of characters fed.
         self._place = 0
         # By the id of a stack: its shortest text is needed after each token, and most of it stays the same.
@@ -71,6 +80,8 @@ class Ending:
                 elif isinstance(top, Characters) and top.has(character):
                     after.append(rest)
             self._stacks = self._open(after)
+            if len(self._made) > self._sweep_at:
+                self._sweep()
         return bool(self._stacks)
 
     def mark(self) -> Mark:
@@ -115,7 +126,8 @@ class Ending:
         """The same stacks, expanded until each has a character or a literal on top."""
         todo = list(stacks)
         ready: dict[int, Stack] = {}
-        while todo:
+        many = self._opened > USUAL * max(self._place, LONG)
+        while todo and len(ready) < (USUAL if many else MAX_OPEN):
             stack = todo.pop()
             if stack is not None and stack[3] < self._place:
                 continue
@@ -141,7 +153,20 @@ class Ending:
                 if top.most != 0:
                     again = top if top.most is None and not top.least else _less(top)
                     todo.append(self._push(top.item, self._push(again, rest)))
+        self._opened += len(ready)
         return list(ready.values())
+
+    def _sweep(self) -> None:
+        """Forget the stacks that no open one is made of."""
+        kept: dict[tuple[Expression | Fence, int], Stack] = {}
+        for open_one in self._stacks:
+            stack = open_one
+            while stack is not None and (key := (stack[0], id(stack[1]))) not in kept:
+                kept[key] = stack
+                stack = stack[1]
+        self._made = kept
+        self._texts.clear()
+        self._sweep_at = max(SWEEP, 2 * len(kept))
 
     def _push(self, top: Expression | Fence, rest: Stack) -> Stack:
         key = (top, id(rest))

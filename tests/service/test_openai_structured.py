@@ -279,6 +279,11 @@ def test_faults_are_named(client: OpenAI, fields: dict[str, Any], param: str) ->
         ({"guided_choice": ["positive", "negative"]}, "positive|negative"),
         ({"structured_outputs": {"regex": r"[A-C]\d{2}(-x)?"}}, r"[A-C]\d{2}(-x)?"),
         ({"guided_regex": r"<(\w{1,8})>[^<]{0,20}</\w{1,8}>"}, r"<(\w{1,8})>[^<]{0,20}</\w{1,8}>"),
+        (
+            # The repetitions lie in each other, and what is repeated may be empty.
+            {"guided_grammar": 'root ::= list "." # é\nlist ::= item "; " list | item\nitem ::= ([^;.]* "é"?)+ "!"'},
+            r"[^;.]*!(; [^;.]*!)*\.",
+        ),
     ],
 )
 def test_forms_as_vllm_names_them(client: OpenAI, fields: dict[str, Any], pattern: str) -> None:

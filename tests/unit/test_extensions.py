@@ -74,6 +74,8 @@ FORMS: dict[str, tuple[dict[str, Any], str]] = {
     "guided_json as text": ({"guided_json": '{"const": 1}'}, "1"),
     "choice": ({"structured_outputs": {"choice": ["a<b", 'c"d']}}, 'a<b|c"d'),
     "regex": ({"structured_outputs": {"regex": "x|yy"}}, "x|yy"),
+    "guided_grammar": ({"guided_grammar": 'root ::= "é"+ n\nn ::= [1-3]'}, "é+[1-3]"),
+    "grammar": ({"structured_outputs": {"grammar": 'root ::= [^a]* "."'}}, r"[^a]*\."),
     "json": ({"structured_outputs": {"json": {"type": "boolean"}}}, "true|false"),
     "json_object": ({"structured_outputs": {"json_object": True}}, r"\{.*\}"),
 }
@@ -92,8 +94,8 @@ async def test_forms_hold_whatever_the_model_says(path: str, name: str) -> None:
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
-    "a grammar": (CHAT, {"guided_grammar": "root ::= x"}, "guided_grammar", "not taken"),
-    "a grammar within": (COMPLETIONS, {"structured_outputs": {"grammar": "x"}}, "structured_outputs.grammar", "not"),
+    "a grammar": (CHAT, {"guided_grammar": "root ::= x"}, "guided_grammar", "line 1, column 10: there is no rule x."),
+    "a grammar within": (COMPLETIONS, {"structured_outputs": {"grammar": "x"}}, "structured_outputs.grammar", "line 1"),
     "a tag": (CHAT, {"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag", "not taken"),
     "two forms": (CHAT, {"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice", "one form"),
     "two ways": (

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import openvino_genai as genai
 import pytest
 
 from bento_trtllm.config import EngineSettings
@@ -87,3 +88,9 @@ def test_the_kv_cache_is_a_part_of_what_is_free(machine: pytest.MonkeyPatch) -> 
     assert read(max_num_sequences="2").num_kv_blocks() == 2 * 4096 // 32 + 1
     assert read(exact="true").num_kv_blocks() == 4096 // 32 + 1  # 2,812 would be a quarter: a context at least
     assert read(max_tokens_in_paged_kv_cache="640").num_kv_blocks() == 21
+
+
+def test_openvino_genai_has_no_logit_bias() -> None:
+    """Nor a place for one: once it has, the engine need not refuse values other than -100 (parameters.py)."""
+    names = {*dir(genai), *dir(genai.GenerationConfig), *dir(genai.ContinuousBatchingPipeline)}
+    assert not {name for name in names if "bias" in name.lower() or "logit" in name.lower()}

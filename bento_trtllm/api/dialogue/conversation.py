@@ -24,11 +24,12 @@ class Names:
 class Form:
     """What an answer must be, and the field that says so.
 
-    By `kind`: JSON that satisfies a schema, a text that a regular expression matches from end to end, or one of texts.
+    By `kind`: JSON that satisfies a schema, a text that a regular expression matches from end to end, one of texts, or
+    a text of a grammar in EBNF.
     """
 
     name: str
-    kind: Literal["schema", "regex", "choice"]
+    kind: Literal["schema", "regex", "choice", "grammar"]
     value: Any
 
 

@@ -10,6 +10,7 @@ from bento_trtllm.api.dialogue.thoughts import Thinking, before
 from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.tools.calls import CallableTool
 from bento_trtllm.api.tools.formats import FORMATS, ToolFormat, WriteCalls
+from bento_trtllm.grammar import ebnf_rules
 from bento_trtllm.grammar.expressions import Expression
 from bento_trtllm.grammar.grammar import Grammar, GrammarError
 from bento_trtllm.grammar.json import Rules
@@ -23,14 +24,20 @@ from bento_trtllm.grammar.texts import one_of
 MAX_FORCED = 32_768
 Written = tuple[tuple[str, str], ...]
 """Names of tools and their parameters in JSON."""
-SHAPES = {"schema": "the schema", "regex": "the regular expression", "choice": "the choice"}
+SHAPES = {
+    "schema": "the schema",
+    "regex": "the regular expression",
+    "choice": "the choice",
+    "grammar": "the grammar",
+}
 
 
 def compile_form(form: Form, answers: int, thinking: Thinking = "no") -> Grammar:
     """The grammar of a form. Raises APIError for what cannot be enforced, or not in so many answers."""
     try:
         # Before anything is done with it: what follows takes time that grows with it.
-        check_size(form.value)
+        if form.kind != "grammar":  # which has its own
+            check_size(form.value)
         grammar = _of_form(form.kind, json.dumps(form.value), thinking)
     except GrammarError as error:
         raise bad_request(f"{form.name}: {SHAPES[form.kind]} cannot be enforced: {error}.", param=form.name) from error
@@ -92,6 +99,8 @@ def _of_form(kind: str, value: str, thinking: Thinking) -> Grammar:
                 return SchemaRules(rules, form).root()
             case "regex":
                 return whole(rules, form)
+            case "grammar":
+                return ebnf_rules.grammar(rules, form)
         return one_of(form)
 
     return make_grammar(lambda rules: before(rules, root(rules), thinking))

@@ -76,7 +76,8 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
     """Continue a text; with `stream`, as server-sent events."""
     model = find(request, body.model)
     _check_stream(body)
-    understood = await off_loop(request, lambda: completions.read(body, model), LONG_BODY)
+    long = LONG_FORM if completions.has_form(body) else LONG_BODY
+    understood = await off_loop(request, lambda: completions.read(body, model), long)
     head = _head("cmpl-", body, model)
     events = fan_out(model.generator, understood.requests)
     if body.stream:

@@ -42,6 +42,11 @@ class Completions:
     prompt_logprobs: int | None = None
 
 
+def has_form(request: CompletionRequest) -> bool:
+    """Whether the answer's form is prescribed, which is more to read than text of that length."""
+    return guides.read(request) is not None
+
+
 def read(request: CompletionRequest, model: ServedModel) -> Completions:
     """Understand a request. Raises APIError."""
     n = request.n or 1

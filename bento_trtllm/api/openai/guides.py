@@ -16,9 +16,10 @@ Choices = Annotated[
 ]
 Regex = Annotated[str, Field(min_length=1)]
 Schema = str | dict[str, Any]
-NoGrammar = Annotated[
+GrammarText = Annotated[str, Field(min_length=1)]
+NoTag = Annotated[
     None,
-    because("grammars of clients are not taken, since no answer could be ended in time by them: give json or a regex"),
+    because("structural tags are not taken: give json, a regex or a grammar"),
 ]
 
 
@@ -29,8 +30,8 @@ class StructuredOutputs(StrictBody):
     regex: Regex | None = None
     choice: Choices | None = None
     json_object: bool | None = None
-    grammar: NoGrammar = None
-    structural_tag: NoGrammar = None
+    grammar: GrammarText | None = None
+    structural_tag: NoTag = None
 
 
 class GuideFields(StrictBody):
@@ -40,8 +41,8 @@ class GuideFields(StrictBody):
     guided_json: Schema | None = None
     guided_regex: Regex | None = None
     guided_choice: Choices | None = None
-    guided_grammar: NoGrammar = None
-    structural_tag: NoGrammar = None
+    guided_grammar: GrammarText | None = None
+    structural_tag: NoTag = None
     guided_decoding_backend: str | None = None
 
 
@@ -53,6 +54,7 @@ def read(request: GuideFields) -> Form | None:
         *_schema("structured_outputs.json", inner.json_schema),
         *(Form(name, "regex", regex) for name, regex in _named("regex", request.guided_regex, inner.regex)),
         *(Form(name, "choice", choice) for name, choice in _named("choice", request.guided_choice, inner.choice)),
+        *(Form(name, "grammar", text) for name, text in _named("grammar", request.guided_grammar, inner.grammar)),
         *([any_object("structured_outputs.json_object")] if inner.json_object else []),
     ]
     if len(found) > 1:

@@ -28,6 +28,8 @@ GPU = ("tensorrt", "pytorch")
 OURS = ("openvino", "pytorch")
 PYTORCH = ("pytorch",)
 CPU = ("openvino",)
+FORMS = ("response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
+"""Fields of the API that say what an answer must be: all of them become a grammar in EBNF."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,13 @@ PARAMETERS = (
     Parameter("frequency_penalty", "FP32", (), "frequency_penalty", ("frequency_penalty",), default=0.0),
     Parameter("seed", "UINT64", (), "seed", ("seed",), before_1="random_seed", default=0),
     # Strings: the kind of guide ("json", "json_schema", "regex", "ebnf_grammar"), and its text.
-    Parameter("guided_decoding_guide_type", "BYTES", (1,), "guide_kind", ("response_format",), since="0.20.0"),
+    Parameter("guided_decoding_guide_type", "BYTES", (1,), "guide_kind", FORMS, since="0.20.0"),
     Parameter(
         "guided_decoding_guide",
         "BYTES",
         (1,),
         "guide_text",
-        ("response_format", "tools", "tool_choice"),
+        (*FORMS, "tools", "tool_choice"),
         since="0.20.0",
     ),
     # How the answer comes.

@@ -1,0 +1,174 @@
+"""A client's grammar as rules of ours, so that it costs an engine as little, and is never cut.
+
+Repetitions of what may be empty are written as repetitions of what is not: the same texts, and no engine or follower
+can go round in them without writing a character.
+"""
+
+from bento_trtllm.grammar.ebnf_checks import can_be_empty, check, named_in, texts_of
+from bento_trtllm.grammar.ebnf_reader import Definitions, read
+from bento_trtllm.grammar.expressions import (
+    EMPTY,
+    Characters,
+    Choice,
+    Concatenation,
+    Expression,
+    Literal,
+    Repeat,
+    Rule,
+    choice,
+    parts,
+    sequence,
+)
+from bento_trtllm.grammar.grammar import ROOT, GrammarError
+from bento_trtllm.grammar.json import Rules
+from bento_trtllm.grammar.texts import one_of
+
+# Of characters that an engine has to check many tokens for, 11 ms each (ebnf.py).
+MAX_WIDE = 128
+# The options of a rule that are repeated as they are.
+MAX_PLAIN = 8
+
+
+def grammar(rules: Rules, text: str, prefix: str = "g") -> Expression:
+    """The texts of a grammar in EBNF; `prefix` keeps the rules of several apart. Raises GrammarError."""
+    found = read(text)
+    return _Writer(rules, found, check(found), prefix).root()
+
+
+class _Writer:
+    """Writes each rule under a name of ours, for the names of clients are any. What was written once is kept."""
+
+    def __init__(self, rules: Rules, found: Definitions, empty: set[str], prefix: str) -> None:
+        self._rules = rules
+        self._found = found
+        self._empty = empty
+        self._prefix = prefix
+        self._names = {name: Rule(f"{prefix}{i}") for i, name in enumerate(found.rules)}
+        self._own: list[str] = []
+        # By the ids of the grammar's own expressions.
+        self._known: dict[int, Expression] = {}
+        self._some: dict[int, list[Expression]] = {}
+        self._wide: dict[Characters, Rule] = {}
+
+    def root(self) -> Expression:
+        for name, rule in self._found.rules.items():
+            self._rule(self._names[name].name, self._written(rule), f"the rule {name[:80]}")
+        self._leave_out()
+        return self._names[ROOT]
+
+    def _leave_out(self) -> None:
+        """Rules that are written where they were referred to."""
+        used, todo = set[str](), [self._names[ROOT].name]
+        while todo:
+            name = todo.pop()
+            if name not in used:
+                used.add(name)
+                todo += named_in(self._rules.rules[name])
+        for name in [name for name in self._own if name not in used]:
+            del self._rules.rules[name]
+
+    def _written(self, expression: Expression) -> Expression:
+        if id(expression) not in self._known:
+            self._known[id(expression)] = self._write(expression)
+        return self._known[id(expression)]
+
+    def _write(self, expression: Expression) -> Expression:
+        if isinstance(expression, Rule):
+            return self._names[expression.name]
+        if isinstance(expression, Choice):
+            options = [self._written(option) for option in expression.options if not isinstance(option, Literal)]
+            # Texts that begin alike are followed as one.
+            return choice(*([one_of(texts)] if (texts := texts_of(expression)) else []), *options)
+        if isinstance(expression, Concatenation):
+            return sequence(*map(self._written, expression.parts))
+        if isinstance(expression, Repeat):
+            return self._repeated(expression)
+        # As a rule of its own it counts once for an engine, however often it occurs.
+        return self._alone(expression) if isinstance(expression, Characters) and expression.wide else expression
+
+    def _alone(self, one: Characters) -> Rule:
+        if one not in self._wide:
+            if len(self._wide) == MAX_WIDE:
+                raise GrammarError(f"it is too large: it has over {MAX_WIDE} classes of many characters")
+            self._wide[one] = self._named(one)
+        return self._wide[one]
+
+    def _named(self, expression: Expression) -> Rule:
+        if isinstance(expression, Rule):
+            return expression
+        return self._rule(f"{self._prefix}_part{len(self._own)}", expression)
+
+    def _rule(self, name: str, expression: Expression, place: str | None = None) -> Rule:
+        self._own.append(name)
+        return self._rules.rule(name, expression, place)
+
+    def _repeated(self, repeat: Repeat) -> Expression:
+        """Within a repetition that may go on, another one is just what it repeats, as (a* b*)* is (a | b)*."""
+        least = 0 if can_be_empty(repeat.item, self._empty) else repeat.least
+        free = repeat.most is None and least < 2
+        options = self._starred(repeat.item) if free else self._not_empty(repeat.item)
+        if not options:
+            return EMPTY
+        if repeat.most == 1:
+            return choice(*options) if least else choice("", *options)
+        options = [one if isinstance(one, Literal | Characters) else self._named(one) for one in options]
+        return Repeat(options[0] if len(options) == 1 else choice(*options), least, repeat.most)
+
+    def _starred(self, expression: Expression) -> list[Expression]:
+        """What is repeated where this is, any number of times: the same texts, and none of it may be empty."""
+        todo, seen, options = [expression], {id(expression)}, list[Expression]()
+        while todo:
+            part = todo.pop()
+            if isinstance(part, Rule) and (part.name in self._empty or _is_plain(self._found.rules[part.name])):
+                inner: tuple[Expression, ...] = (self._found.rules[part.name],)
+            elif not isinstance(part, Rule) and self._is_free(part):
+                inner = parts(part)
+            else:
+                one = part if isinstance(part, Characters) else self._written(part)
+                options += [] if one in options else [one]
+                continue
+            todo += [one for one in inner if id(one) not in seen]
+            seen.update(map(id, inner))
+        for one in options:
+            if isinstance(one, Characters) and one.wide:
+                self._alone(one)
+        texts = [one.text for one in options if isinstance(one, Literal)]
+        if len(texts) <= MAX_PLAIN:
+            return options
+        return [one_of(texts), *(one for one in options if not isinstance(one, Literal))]
+
+    def _is_free(self, expression: Expression) -> bool:
+        """Whether any of its parts may stand alone where it is repeated."""
+        if isinstance(expression, Choice) or (isinstance(expression, Repeat) and expression.least < 2):
+            return True
+        return can_be_empty(expression, self._empty)
+
+    def _not_empty(self, expression: Expression) -> list[Expression]:
+        """All of its texts but the empty one, as options."""
+        if id(expression) not in self._some:
+            self._some[id(expression)] = self._without_empty(expression)
+        return self._some[id(expression)]
+
+    def _without_empty(self, expression: Expression) -> list[Expression]:
+        if isinstance(expression, Characters):
+            return [expression]
+        if not can_be_empty(expression, self._empty):
+            return [self._written(expression)]
+        if isinstance(expression, Rule):
+            some = self._not_empty(self._found.rules[expression.name])
+            return [self._named(choice(*some))] if some else []
+        if isinstance(expression, Repeat):
+            some = self._not_empty(expression.item)
+            return [Repeat(self._named(choice(*some)), 1, expression.most)] if some else []
+        if isinstance(expression, Choice):
+            return [some for option in expression.options for some in self._not_empty(option)]
+        # Each part may be empty: the first that is not, and what comes after it.
+        written = [self._written(part) for part in parts(expression)]
+        firsts = [(self._not_empty(part), i) for i, part in enumerate(parts(expression), 1)]
+        return [sequence(choice(*some), *written[i:]) for some, i in firsts if some]
+
+
+def _is_plain(expression: Expression) -> bool:
+    """Whether a rule is a repetition, or single characters or the like: no more to write than its name."""
+    options = expression.options if isinstance(expression, Choice) else (expression,)
+    return len(options) <= MAX_PLAIN and not any(isinstance(option, Concatenation) for option in options)
