@@ -13,7 +13,6 @@ from bento_trtllm.generation.client import CLIENT
 from bento_trtllm.keys.ledger import ACCOUNT
 from bento_trtllm.metrics import routes
 from bento_trtllm.metrics.inference_pool import PATH as OTHER_PATH
-from bento_trtllm.metrics.prometheus import ROUTE
 
 # nginx's code for it; it is only ever seen in the access log.
 CLIENT_GONE = APIError(499, "client_closed_request", "The client closed the connection.")
@@ -34,7 +33,7 @@ class Guard:
             return
         if scope["path"] == OTHER_PATH:
             scope = {**scope, "path": METRICS, "raw_path": METRICS.encode()}
-        ROUTE.set(routes.label(scope["path"]))
+        routes.ROUTE.set(routes.label(scope["path"]))
         try:
             headers = read_headers(scope)
             if not self._access.keyring:

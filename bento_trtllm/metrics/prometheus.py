@@ -1,9 +1,8 @@
 """Prometheus metrics: requests, tokens and times of this service, its engine's state, and Triton's own metrics.
 
 Names and labels of times are OpenTelemetry's for generative AI servers (gen_ai.server.* in model/gen-ai/metrics.yaml of
-open-telemetry/semantic-conventions-genai, 2026), others are vLLM's with the prefix `trtllm_`. A stream is counted in
-plain Python and enters the metrics once, at its end: an arrival of tokens costs one reading of the clock and one list
-update.
+open-telemetry/semantic-conventions-genai, 2026), others are vLLM's with the prefix `trtllm_`. A stream is
+counted in plain Python (stream_count.py) and enters the metrics once, at its end.
 
 Several workers write files in $PROMETHEUS_MULTIPROC_DIR, which BentoML adds up for /metrics, whichever worker is asked.
 What is the same for all workers (the engine's state, Triton's metrics) is added once, by the worker that is asked.
@@ -11,13 +10,10 @@ What is the same for all workers (the engine's state, Triton's metrics) is added
 
 import asyncio
 import os
-import time
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 from opentelemetry.trace import Tracer
 from prometheus_client import Counter, Gauge, Histogram
@@ -25,27 +21,18 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import mark_process_dead
 
 from bento_trtllm.generation.admission import Admission
-from bento_trtllm.generation.client import CLIENT
 from bento_trtllm.generation.parameters import GenerationRequest
-from bento_trtllm.generation.results import FinishReason
 from bento_trtllm.keys.audit import AuditLog
-from bento_trtllm.keys.ledger import ACCOUNT
 from bento_trtllm.metrics.exposition import MODEL, merge, side_by_side
 from bento_trtllm.metrics.inference_pool import kv_cache
-from bento_trtllm.metrics.routes import operation
+from bento_trtllm.metrics.routes import ROUTE, operation
 from bento_trtllm.metrics.spans import PROVIDER, StreamSpan
+from bento_trtllm.metrics.stream_count import BETWEEN_S, WHOLE, StreamCount
 from bento_trtllm.triton.process.metrics import scrape
 from bento_trtllm.triton.process.run_folder import State, Status
 
-ROUTE: ContextVar[str] = ContextVar("route", default="")
-"""The path of the request being served."""
-
 FIRST_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60)
-# OpenTelemetry begins at 10 ms; small models and large GPUs are faster.
-BETWEEN_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5)
 WHOLE_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
-# Outcomes of streams whose answer is complete.
-WHOLE = get_args(FinishReason)
 Metric = TypeVar("Metric", bound=MetricWrapperBase)
 STATES: tuple[State, ...] = ("starting", "ready", "restarting", "failed", "stopped")
 
@@ -59,66 +46,6 @@ class TokenHistogram(Histogram):
         for bucket, count in zip(self._buckets, counts, strict=True):
             if count:
                 bucket.inc(count)
-
-
-class StreamCount:
-    """One stream, from its request to its end. Times are in seconds."""
-
-    __slots__ = (
-        *("account", "admitted_at", "began", "client", "counts", "ended_at", "first_at", "last_at"),
-        *("outcome", "prompt_tokens", "record", "route", "span", "tokens"),
-    )
-
-    def __init__(
-        self, prompt_tokens: int, record: "Callable[[StreamCount], None]", span: StreamSpan | None = None
-    ) -> None:
-        """`record` is called with this, once, at the end; `span` is told of it then, in a traced request.
-
-        A key's account has the tokens as they arrive.
-        """
-        self.prompt_tokens = prompt_tokens
-        self.record = record
-        self.span = span
-        self.account = ACCOUNT.get()
-        self.client = CLIENT.get().name
-        self.route = ROUTE.get()
-        self.began = time.perf_counter()
-        self.admitted_at = self.first_at = self.last_at = self.ended_at = 0.0
-        self.tokens = 0
-        self.counts = [0] * (len(BETWEEN_S) + 1)
-        self.outcome = ""
-
-    @property
-    def trace(self) -> tuple[tuple[str, str], ...]:
-        """The stream's span, for Triton's to be children of."""
-        return self.span.headers if self.span else ()
-
-    def admitted(self) -> None:
-        """The stream has left the queue."""
-        self.admitted_at = time.perf_counter()
-
-    def arrived(self, tokens: int) -> None:
-        """This many tokens have arrived together: each takes an equal share of the time since the previous arrival."""
-        now = time.perf_counter()
-        if self.tokens:
-            self.counts[bisect_left(BETWEEN_S, (now - self.last_at) / tokens)] += tokens
-        else:
-            self.first_at = now
-            # Tokens that arrive with the first took no extra time.
-            self.counts[0] += tokens - 1
-        self.last_at = now
-        if self.account:
-            self.account.use(0 if self.tokens else self.prompt_tokens, tokens)
-        self.tokens += tokens
-
-    def ended(self, outcome: str) -> None:
-        """The stream is over, with the answer's finish reason or the reason why the answer is not complete."""
-        self.outcome = outcome
-        self.ended_at = time.perf_counter()
-        self.record(self)
-        if self.span:
-            times = (self.began, self.admitted_at, self.first_at, self.ended_at)
-            self.span.end(times, outcome, outcome in WHOLE, self.tokens)
 
 
 class Telemetry:

@@ -3,6 +3,11 @@
 Every new label would be kept, and exported at every scrape, for as long as the service runs.
 """
 
+from contextvars import ContextVar
+
+ROUTE: ContextVar[str] = ContextVar("route", default="")
+"""The label of the request being served."""
+
 OTHER = "other"
 ANSWERS = ("/generate", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 """Where a POST is answered by the engine."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from bento_trtllm.metrics.exposition import merge
-from bento_trtllm.metrics.prometheus import BETWEEN_S, StreamCount
+from bento_trtllm.metrics.stream_count import BETWEEN_S, StreamCount
 
 WORKER = """
 import asyncio, sys
