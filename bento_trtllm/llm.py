@@ -33,6 +33,7 @@ from bento_trtllm.metrics.prometheus import Telemetry
 from bento_trtllm.text.templates import Templates
 from bento_trtllm.text.text import Text
 from bento_trtllm.triton.process.door import Door
+from bento_trtllm.triton.process.log import MODEL
 from bento_trtllm.triton.process.repository import engine_config, place_repository, read_parameters
 from bento_trtllm.triton.process.run_folder import RunFolder, Status
 from bento_trtllm.triton.process.shared_slots import SharedSlots
@@ -56,8 +57,13 @@ def check(packs: Sequence[Path], settings: Settings) -> None:
     engines = [runtime.manifest.engine for runtime in runtimes]
     planned = []
     for packed, runtime in zip(packs, runtimes, strict=True):
-        parameters = runtime.parameters(settings, read_parameters(engine_config(packed)), engines)
-        runtime.check_room(parameters)
+        try:
+            parameters = runtime.parameters(settings, read_parameters(engine_config(packed)), engines)
+            runtime.check_room(parameters)
+        except EngineError as error:
+            if len(packs) == 1:
+                raise
+            raise EngineError(f"{tag_of(packed)}: {error}") from error
         planned.append((packed, runtime, parameters))
     if len(packs) > 1:
         check_names({packed.parent.name: Adapters.read(packed / "engine").numbers for packed in packs})
@@ -180,7 +186,9 @@ class LLM:
     async def start(self) -> None:
         """Launch Triton, or join the one that another worker launched; does not wait for it."""
         self.started = True
+        told = MODEL.set(self.name if self._engines > 1 else "")
         await self.triton.start()
+        MODEL.reset(told)
 
     async def prove(self) -> None:
         """Have the engine answer with a few tokens, which no metric counts. Raises GenerationError if it does not."""

@@ -6,6 +6,7 @@ import textwrap
 import traceback
 
 from bento_trtllm.api import request_id
+from bento_trtllm.triton.process.log import MODEL
 
 # Control characters (C0, DEL, C1), what some programs take for line ends, marks that change the direction of text, and
 # lone surrogates, which cannot be written.
@@ -28,9 +29,11 @@ def escape(text: str) -> str:
 def _one_line(record: logging.LogRecord) -> bool:
     """Keep a message to one line, since a second could pass for another message; indent the lines of a traceback.
 
-    A message about a request ends with the request's id. A record passes here once per handler.
+    A message about a request ends with the request's id, and one of the Triton of one of several models with that
+    model's name. A record passes here once per handler.
     """
     about = f" (request={name})" if (name := request_id.CURRENT.get()) else ""
+    about += f" (model={name})" if (name := MODEL.get()) else ""
     message = escape(record.getMessage().rstrip("\n"))
     record.msg, record.args = message if message.endswith(about) else message + about, None
     if isinstance(record.exc_info, tuple):

@@ -86,6 +86,8 @@ async def test_each_model_has_a_triton_of_its_own(home: Path, slow_model: str, t
             after = {name: each["engine"]["restarts"] for name, each in (await _engines(client)).items()}
             assert after == await restarts(client)
             assert after["slow-llama"] == before["slow-llama"]
+            ready = [line for line in log.read_text().splitlines() if "Triton is ready after" in line]
+            assert {line.rpartition(" (")[2] for line in ready} == {"model=demo-llama)", "model=slow-llama)"}
         assert service.stop() == 0
     assert left_over(marker) == []
 

@@ -13,10 +13,13 @@ import logging
 import re
 import time
 from collections import deque
+from contextvars import ContextVar
 
 from bento_trtllm.triton.wire import engine_errors
 from bento_trtllm.triton_models.shared.faults import INVALID_REQUEST
 
+MODEL: ContextVar[str] = ContextVar("model", default="")
+"""The model whose Triton is supervised here, in a service with several."""
 LINE = re.compile(r"([VIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ([^\s\]]+):\d+\] ?(.*)", re.DOTALL)
 LEVELS = {
     "V": logging.DEBUG,

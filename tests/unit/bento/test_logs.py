@@ -8,6 +8,7 @@ import pytest
 
 from bento_trtllm.api import request_id
 from bento_trtllm.bento import logs
+from bento_trtllm.triton.process.log import MODEL
 
 
 @pytest.fixture
@@ -56,3 +57,12 @@ def test_a_record_of_two_handlers_names_its_request_once(written: io.StringIO) -
         request_id.CURRENT.reset(token)
         logger.removeHandler(other)
     assert written.getvalue() == "It failed (request=req-1)\n[WARNING] It failed (request=req-1)\n"
+
+
+def test_what_the_triton_of_one_of_several_models_writes_names_it(written: io.StringIO) -> None:
+    token = MODEL.set("llama")
+    try:
+        logging.getLogger("x").warning("It failed")
+    finally:
+        MODEL.reset(token)
+    assert written.getvalue() == "[WARNING] It failed (model=llama)\n"
