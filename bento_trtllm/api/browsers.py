@@ -43,8 +43,8 @@ class Browsers:
             raise APIError(
                 403,
                 "host_not_allowed",
-                f"The Host header says {host[:100]!r}, which is no name of this machine: if it should be answered, set "
-                f"the service's allowed_hosts to it, or set an API key.",
+                f"The Host header says {host[:100]!r}, which is not a name of this machine: if it should be answered, "
+                f"set the service's allowed_hosts to it, or set an API key.",
             )
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         if origin and origin.partition("://")[2] != host and not {origin, ALL} & set(self._origins):

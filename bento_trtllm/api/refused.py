@@ -1,6 +1,6 @@
 """Fields for what other servers do and this one does not: refused with a reason."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
@@ -16,3 +16,7 @@ def because(why: str) -> WrapValidator:
             raise PydanticCustomError("unsupported_value", "{why}", {"why": why}) from error
 
     return WrapValidator(check)
+
+
+NotHere = Annotated[None, because("this server does not do that")]
+"""The type of a field that has no reason of its own."""

@@ -50,7 +50,7 @@ def check(tag: str) -> str:
     """Read every byte of a pack, and have its engine prove itself on this machine; returns what was found, a sentence
     each.
 
-    Raises StoreError if it is damaged, or EngineError if the engine computes something else than its checkpoint says.
+    Raises StoreError if it is damaged, or EngineError if the engine computes something other than its checkpoint says.
     """
     model = find_model(tag)
     packed = Path(model.path)

@@ -53,7 +53,7 @@ class Runtime(ABC):
         """What the pack has shown of itself on this machine with these parameters, and shows now if it has not yet.
 
         None where the engine has no such proof. The folder `kept` is where it is remembered, if that can be written.
-        Raises EngineError, in one sentence, where the engine computes something else than its checkpoint says.
+        Raises EngineError, in one sentence, where the engine computes something other than its checkpoint says.
         """
         return None
 

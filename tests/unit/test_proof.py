@@ -68,7 +68,7 @@ def test_one_flipped_sign_is_noticed(precision: str, constant: str, size: int, t
     flip(engine, constant, size)
     with pytest.raises(EngineError, match=f"the packed engine has .* in {DAMAGED} where the checkpoint has"):
         prepared.prove(engine)
-    with pytest.raises(EngineError, match=r"something else than its checkpoint says .* in f32, and the bound is 0\.01"):
+    with pytest.raises(EngineError, match=r"other than its checkpoint says .* in f32, and the bound is 0\.01"):
         prove(engine, precision, EXACT, trial.measure)
 
 
@@ -128,7 +128,7 @@ def test_what_fails_is_not_packed(
     monkeypatch.setattr(proof, "EXACT_BOUND", 0)
     assert pack() == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: the packed engine computes something else") and error.count("\n") == 1
+    assert error.startswith("error: the packed engine computes something other") and error.count("\n") == 1
     assert [path for path in (tmp_path / "bentoml").rglob("*") if path.is_file()] == []
 
 

@@ -8,13 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from bento_trtllm.api.dialogue.fields import MAX_TOOLS
-from bento_trtllm.api.refused import because
+from bento_trtllm.api.refused import NotHere, because
 from bento_trtllm.api.strict import LenientBody, StrictBody
 
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
 CacheControl = dict[str, Any]
 """Taken, and changes nothing: the engine decides what it keeps of prompts."""
-NotHere = Annotated[None, because("this server does not do that")]
 
 
 class TextBlock(LenientBody):

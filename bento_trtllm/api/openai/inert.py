@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bento_trtllm.api.refused import because
+from bento_trtllm.api.refused import NotHere, because
 from bento_trtllm.api.strict import StrictBody
 
 Nothing = Annotated[list[Any], Field(max_length=0)] | None
-NotHere = Annotated[None, because("this server does not do that")]
 
 
 class InertSampling(StrictBody):
@@ -26,7 +25,7 @@ class InertSampling(StrictBody):
     use_beam_search: Annotated[Literal[False] | None, because("there is no beam search here")] = None
     detokenize: Annotated[Literal[True] | None, because("answers are text here")] = None
     return_tokens_as_token_ids: Annotated[Literal[False] | None, because("tokens are text here")] = None
-    logits_processors: Annotated[Nothing, because("no code of a client's is run here")] = None
+    logits_processors: Annotated[Nothing, because("clients' code is not run here")] = None
     truncate_prompt_tokens: Annotated[None, because("a prompt is never cut here")] = None
     bad_words: Annotated[Nothing, because("a logit_bias of -100 keeps tokens out")] = None
     allowed_token_ids: NotHere = None
@@ -49,11 +48,11 @@ class InertChat(InertSampling):
     verbosity: str | None = None
     prediction: dict[str, Any] | None = None
     moderation: NotHere = None
-    modalities: Annotated[list[Literal["text"]] | None, because("text is all that is made here")] = None
-    audio: Annotated[None, because("text is all that is made here")] = None
-    web_search_options: Annotated[None, because("nothing is looked up here")] = None
-    mm_processor_kwargs: Annotated[None, because("text is all that is read here")] = None
-    include_reasoning: Annotated[Literal[True] | None, because("what a model thinks is told here")] = None
+    modalities: Annotated[list[Literal["text"]] | None, because("only text is made here")] = None
+    audio: Annotated[None, because("only text is made here")] = None
+    web_search_options: Annotated[None, because("the web is not searched here")] = None
+    mm_processor_kwargs: Annotated[None, because("only text is read here")] = None
+    include_reasoning: Annotated[Literal[True] | None, because("what a model thinks is always shown here")] = None
     add_special_tokens: Annotated[Literal[False] | None, because("the template writes all special tokens")] = None
-    best_of: Annotated[Literal[1] | None, because("chats have n answers: ask for those")] = None
+    best_of: Annotated[Literal[1] | None, because("a chat has as many answers as n says")] = None
     documents: Annotated[Nothing, because("this server does not do that")] = None

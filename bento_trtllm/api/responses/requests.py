@@ -13,13 +13,12 @@ from bento_trtllm.api.dialogue.fields import (
     ResponseFormatJSONObject,
     ResponseFormatText,
 )
-from bento_trtllm.api.refused import because
+from bento_trtllm.api.refused import NotHere, because
 from bento_trtllm.api.strict import LenientBody, StrictBody
 
 NOTHING_KEPT = "nothing is kept here between requests, so send the whole conversation as input"
 
 NothingKept = Annotated[None, because(NOTHING_KEPT)]
-NotHere = Annotated[None, because("this server does not do that")]
 
 
 class InputText(LenientBody):

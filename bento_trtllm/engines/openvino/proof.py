@@ -44,7 +44,7 @@ def check_error(error: float, precision: str, precisions: Precisions) -> None:
     bound = EXACT_BOUND if precisions == EXACT else BOUNDS[precision]
     if error > bound:
         raise EngineError(
-            f"the packed engine computes something else than its checkpoint says on this machine (log probabilities "
+            f"the packed engine computes something other than its checkpoint says on this machine (log probabilities "
             f"are off by up to {error:.2g} {describe(precisions)}, and the bound is {bound:g})"
         )
 

@@ -54,13 +54,13 @@ class PyTorchEngine(Engine):
         config, options = checkpoint.config, self.options
         if config.architecture not in ARCHITECTURES:
             raise CheckpointError(
-                f"{checkpoint.source} is of the architecture {config.architecture}, which the PyTorch engine was not "
-                "planned to run"
+                f"{checkpoint.source} is of the architecture {config.architecture}, which cannot be packed for the "
+                "PyTorch engine"
             )
         if config.rope_type not in ("default", "llama3"):
             raise CheckpointError(
                 f"{checkpoint.source} scales its rotary embedding by {config.rope_type}: only Llama 3's own scaling "
-                "was planned for"
+                "can be packed"
             )
         quantization = weights.quantization(checkpoint)
         context = min(options.max_seq_len or config.max_position_embeddings, config.max_position_embeddings)

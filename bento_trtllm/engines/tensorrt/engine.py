@@ -69,9 +69,9 @@ class TensorRTEngine(Engine):
     def _fault(self, checkpoint: Checkpoint) -> str | None:
         config = checkpoint.config
         if config.architecture not in MODELS:
-            return f"is of the architecture {config.architecture}, which TensorRT-LLM was not planned to convert"
+            return f"is of the architecture {config.architecture}, which cannot be packed for TensorRT"
         if config.rope_type not in ("default", "llama3"):
-            return f"scales its rotary embedding by {config.rope_type}: only Llama 3's own scaling was planned for"
+            return f"scales its rotary embedding by {config.rope_type}: only Llama 3's own scaling can be packed"
         if config.rope_type == "llama3" and not self.release.version.scaled_rope:
             return (
                 f"scales its rotary embedding as Llama 3.1 and later do, which TensorRT-LLM "
