@@ -16,6 +16,7 @@ from typing import IO
 
 from bento_trtllm.triton.process import reaper
 from bento_trtllm.triton.process.activity import Activity
+from bento_trtllm.triton.process.forsaken import Forsaken
 from bento_trtllm.triton.process.launch import Launch
 
 KILL_LIMIT_S = 2.0
@@ -56,6 +57,10 @@ class ReapedProcess:
     async def activity(self) -> Activity:
         """What the command and all processes below it have done so far."""
         return await asyncio.to_thread(Activity.below, self._process.pid)
+
+    async def is_forsaken(self, watch: Forsaken) -> bool:
+        """Whether the command, a Triton that loads, stands still for a model's process that it has given up."""
+        return await asyncio.to_thread(watch.look, self._process.pid)
 
     def is_ready(self) -> None:
         """Have the reaper watch the stubs from now on."""

@@ -16,6 +16,7 @@ from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
 from bento_trtllm.triton.process import installation, reaper
 from bento_trtllm.triton.process.door import LOOPBACK, Door
+from bento_trtllm.triton.process.forsaken import Forsaken
 from bento_trtllm.triton.process.launch import Launch, Launcher, Ports, Start, tritonserver
 from bento_trtllm.triton.process.log import TritonLog
 from bento_trtllm.triton.process.metrics import iterations, scrape
@@ -29,7 +30,8 @@ POLL_S = 0.02
 ANSWER_S = 1.0
 LOOK_S = 1.0
 """How often a loading Triton is checked for progress."""
-PORT_ATTEMPTS = 5
+ATTEMPTS = 5
+"""How often Triton is started that finds a port taken, or gives up a model's process that was only late."""
 SECRET = "--grpc-restricted-protocol="
 """Arguments that contain a key, and are not logged."""
 
@@ -114,13 +116,13 @@ class TritonServer:
         deadline = time.monotonic() + self.settings.startup_timeout_s
         await asyncio.to_thread(self.verify)
         try:
-            for _ in range(PORT_ATTEMPTS):
+            for _ in range(ATTEMPTS):
                 self._door.check()
                 self._execute(found)
                 if await self._until_ready(deadline):
                     await asyncio.to_thread(self.verify)
                     return
-            raise TritonError(f"Triton found its ports taken {PORT_ATTEMPTS} times: {self._log.reason()}")
+            raise TritonError(f"Triton could not start {ATTEMPTS} times in a row: {self._log.reason()}")
         except BaseException:
             await self.kill()
             raise
@@ -222,10 +224,13 @@ class TritonServer:
         return self.launcher(start)
 
     async def _until_ready(self, deadline: float) -> bool:
-        """True when ready; False when another process took a port; TritonError otherwise."""
+        """True when ready; False when another start may do: another process took a port, or a model's process was late.
+
+        TritonError otherwise.
+        """
         assert self._process
         self._health = Health(self.address, self._door.metadata)  # first, since its imports take a while
-        loading, look_at = LoadWatch(), 0.0
+        loading, forsaken, look_at = LoadWatch(), Forsaken(), 0.0
         # Triton opens its metrics port last, when it already answers, and ends if that port is taken.
         while not await self._is_ready(self._health) or self._log.port_taken:
             if self._log.failure:  # no need to wait: Triton loads the other models first, then gives up
@@ -246,6 +251,10 @@ class TritonServer:
                         "no "
                         f"reading, no log line; {self._log.last()}"
                     )
+                if await self._process.is_forsaken(forsaken):
+                    LOGGER.warning("Triton waits for a model's process that it has given up, and is started again")
+                    await self.kill()
+                    return False
                 look_at = time.monotonic() + LOOK_S
             await asyncio.sleep(POLL_S)
         self._log.settle()
