@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
+import httpx._config as httpx_config
 import httpx._transports.default as httpx_transport
 import pytest
 
@@ -18,6 +19,7 @@ OPENVINO = "openvino"
 PYTORCH = llmapi.ENGINE
 SLOW_STEP_S = 0.02
 TLS = "create_ssl_context"
+LIMIT_S = 60
 OF_PYTORCH = ("ends", "leaving", "generate", "openai_completions", "openai_chat")
 """Files of promises that the PyTorch engine is held to: the others say nothing of it that these do not."""
 
@@ -26,6 +28,9 @@ def pytest_configure() -> None:
     """What tests start hears Ctrl-C, also where a shell started the tests in the background, which has it ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # By default a client waits for 5 s, in which a machine with others on it may not answer.
+    for wait in ("connect", "read", "write", "pool"):
+        setattr(httpx_config.DEFAULT_TIMEOUT_CONFIG, wait, LIMIT_S)
     # A client's TLS context takes 27 ms of CPU to make, and no test speaks TLS: one is enough for all clients.
     setattr(httpx_transport, TLS, cache(getattr(httpx_transport, TLS)))
 

@@ -189,7 +189,7 @@ def test_schemathesis_finds_no_server_error(service: Service) -> None:
                 case.body["max_tokens"] = 2
                 if case.path.startswith("/v1"):
                     case.body["model"] = "demo-llama"
-            response = case.call(base_url=service.url, headers=SSE, timeout=30)
+            response = case.call(base_url=service.url, headers=SSE, timeout=60)
             assert response.status_code < 500, response.text
             assert "Traceback" not in response.text
             cases[case.path] += 1

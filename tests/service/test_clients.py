@@ -40,7 +40,7 @@ async def test_overload_is_told_at_once(slow: Service) -> None:
             return await client.post("/generate", json={"prompt": PROMPT, "max_tokens": 100})
 
         accepted = [asyncio.create_task(ask()) for _ in range(5)]
-        async with timeout(20):
+        async with timeout(60):
             while slow.active() < 3:
                 await asyncio.sleep(0.02)
         began = time.monotonic()
@@ -91,7 +91,7 @@ def test_without_a_key_nothing_is_served(slow: Service, header: str | None) -> N
 @pytest.mark.parametrize("key", ["one", "two words", "of a file", "after a line without"])
 def test_each_key_opens(slow: Service, key: str) -> None:
     headers = {"authorization": f"Bearer {key}"}
-    response = httpx.post(f"{slow.url}/generate", headers=headers, json={"prompt": "hi", "max_tokens": 1}, timeout=30)
+    response = httpx.post(f"{slow.url}/generate", headers=headers, json={"prompt": "hi", "max_tokens": 1}, timeout=60)
     assert response.status_code == 200
     assert httpx.get(f"{slow.url}/v1/models", headers=headers).status_code == 200
 
@@ -110,8 +110,8 @@ def test_prompts_are_in_no_log(slow: Service) -> None:
     bodies = {"/generate": {"prompt": secret, "max_tokens": 1}, "/v1/chat/completions": chat}
     bodies["/v1/completions"] = {"model": "slow-llama", "prompt": secret, "max_tokens": 1}
     for path, body in bodies.items():
-        assert httpx.post(slow.url + path, headers=KEY, json=body, timeout=30).status_code == 200
-        refused = httpx.post(slow.url + path, headers=KEY, json=body | {"temperature": secret}, timeout=30)
+        assert httpx.post(slow.url + path, headers=KEY, json=body, timeout=60).status_code == 200
+        refused = httpx.post(slow.url + path, headers=KEY, json=body | {"temperature": secret}, timeout=60)
         assert refused.status_code == 400
     assert "particular" not in slow.log.read_text()
 
@@ -136,7 +136,7 @@ async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: st
         before = [triton.pid for triton in service.tritons()]
         async with httpx.AsyncClient(base_url=service.url, timeout=60, headers=SSE) as client:
             first = asyncio.create_task(client.post("/generate", json=LONG))
-            async with timeout(5):
+            async with timeout(60):
                 while not service.active():
                     await asyncio.sleep(0.01)
             in_line = await client.post("/generate", json=LONG)
@@ -150,7 +150,7 @@ async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: st
             late = await client.post("/generate", json={"prompt": LONG_PROMPT})
             assert late.status_code == 504
             assert "first token within 2 s" in late.json()["error"]["message"]
-            async with timeout(5):
+            async with timeout(60):
                 while service.active():
                     await asyncio.sleep(0.02)
             assert [triton.pid for triton in service.tritons()] == before, "the engine was slow, and well"
@@ -164,6 +164,6 @@ async def test_time_limits_end_a_stream_with_an_error(home: Path, slow_model: st
                     service.engine().resume()
             assert rest[-2] == "event: error"
             assert "no further token within 1 s" in rest[-1]
-            async with timeout(20):
+            async with timeout(60):
                 while not is_empty(service):
                     await asyncio.sleep(0.02)

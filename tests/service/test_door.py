@@ -172,7 +172,7 @@ def test_a_restart_keeps_the_port(locked: Locked) -> None:
         triton.kill()
         until(lambda: bound(other, locked.port))
         other.listen()
-        until(lambda: "another program listens there" in httpx.get(f"{locked.service.url}/readyz").text, 20)
+        until(lambda: "another program listens there" in httpx.get(f"{locked.service.url}/readyz").text, 60)
     locked.service.wait_ready()
     assert answer(locked.address, HEADER) == ANSWERS[PROMPT]
     assert KEY not in locked.service.log.read_text()

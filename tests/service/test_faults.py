@@ -69,7 +69,7 @@ async def test_fault_in_the_engine(victim: Service, fault: Any, noticed_s: float
     victim.wait_ready()
     before = victim.tritons()[0].pid
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(httpx.AsyncClient(base_url=victim.url, timeout=30))
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=victim.url, timeout=60))
         started: list[str] = []
 
         async def sse(name: str) -> list[tuple[str, Any]]:
@@ -89,7 +89,7 @@ async def test_fault_in_the_engine(victim: Service, fault: Any, noticed_s: float
 
         answers = asyncio.gather(sse("a"), sse("b"), bare("c"), return_exceptions=True)
         stack.callback(answers.cancel)
-        async with timeout(20):
+        async with timeout(60):
             while set(started) != {"a", "b", "c"}:
                 await asyncio.sleep(0.01)
         struck = time.monotonic()
@@ -103,7 +103,7 @@ async def test_fault_in_the_engine(victim: Service, fault: Any, noticed_s: float
         assert int(refused.headers["retry-after"]) > 0
         assert refused.json()["error"]["code"] == "engine_unavailable"
         assert (await client.get("/livez")).status_code == 200
-        results = await asyncio.wait_for(answers, 20)
+        results = await asyncio.wait_for(answers, 60)
         for result in results[:2]:
             assert isinstance(result, list), result
             kind, data = result[-1]

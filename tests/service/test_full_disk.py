@@ -68,14 +68,14 @@ def ask_all(service: Service, times: int) -> None:
     for _ in range(times):
         assert read_events(stream_events(service, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
         for path, body in (("/v1/chat/completions", CHAT), ("/v1/completions", COMPLETION)):
-            assert httpx.post(service.url + path, json=body, timeout=30).status_code == 200
-            assert httpx.post(service.url + path, json={}, timeout=30).status_code == 400
-        assert httpx.get(f"{service.url}/metrics", timeout=30).status_code == 200
+            assert httpx.post(service.url + path, json=body, timeout=60).status_code == 200
+            assert httpx.post(service.url + path, json={}, timeout=60).status_code == 400
+        assert httpx.get(f"{service.url}/metrics", timeout=60).status_code == 200
 
 
 def chats(service: Service) -> int:
     """Answers at /v1/chat/completions, as the metrics have them."""
-    lines = httpx.get(f"{service.url}/metrics", timeout=30).text.splitlines()
+    lines = httpx.get(f"{service.url}/metrics", timeout=60).text.splitlines()
     wanted = [line for line in lines if line.startswith("trtllm_requests_total{") and "/v1/chat/completions" in line]
     return int(sum(float(line.rpartition(" ")[2]) for line in wanted if "invalid" not in line))
 
@@ -128,8 +128,8 @@ def test_run_folder(home: Path, disk: Path, tmp_path: Path) -> None:
         with full(disk):
             ask_all(service, 4)
             service.tritons()[0].kill()
-            until(lambda: "No space left on device" in httpx.get(f"{service.url}/readyz", timeout=10).text)
-            response = httpx.post(f"{service.url}/v1/completions", json=COMPLETION, timeout=10)
+            until(lambda: "No space left on device" in httpx.get(f"{service.url}/readyz", timeout=60).text)
+            response = httpx.post(f"{service.url}/v1/completions", json=COMPLETION, timeout=60)
             assert response.status_code == 503
             assert int(response.headers["retry-after"]) >= 1
             time.sleep(3)
@@ -144,7 +144,7 @@ def test_run_folder(home: Path, disk: Path, tmp_path: Path) -> None:
         with full(disk):
             owner(service).kill()
             until(lambda: len(workers(service) & before) == 1)
-            until(lambda: httpx.get(f"{service.url}/readyz", timeout=10).status_code == 503)
+            until(lambda: httpx.get(f"{service.url}/readyz", timeout=60).status_code == 503)
         service.wait_ready()
         until(lambda: len(workers(service)) == COUNT)
         until(lambda: all(httpx.get(f"{service.url}/readyz").status_code == 200 for _ in range(20)))

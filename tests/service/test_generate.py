@@ -142,7 +142,7 @@ def test_next_to_no_temperature_is_none(service: Service) -> None:
         texts = set()
         for temperature in (0, 1e-40, 1e-38, 9e-6):
             body = {**fields, "max_tokens": 40, "seed": 7, "temperature": temperature}
-            response = httpx.post(f"{service.url}{route}", json=body, timeout=30)
+            response = httpx.post(f"{service.url}{route}", json=body, timeout=60)
             assert response.status_code == 200, response.text
             answer = response.text if route == "/generate" else response.json()["choices"][0]
             texts.add(answer if isinstance(answer, str) else (answer.get("text") or answer["message"]["content"]))
@@ -150,7 +150,7 @@ def test_next_to_no_temperature_is_none(service: Service) -> None:
 
 
 def test_prompt_over_the_context_length_is_refused(service: Service) -> None:
-    response = httpx.post(f"{service.url}/generate", json={"prompt": "word " * 6000}, headers=SSE, timeout=30)
+    response = httpx.post(f"{service.url}/generate", json={"prompt": "word " * 6000}, headers=SSE, timeout=60)
     assert response.status_code == 400
     assert response.headers["content-type"] == "application/json"
     # How many more is not counted: a text is read no further than the context reaches.
@@ -184,7 +184,7 @@ def test_answer_is_cut_to_the_context(service: Service) -> None:
     ],
 )
 def test_wrong_values_are_a_400_that_names_them(service: Service, body: dict[str, Any]) -> None:
-    response = httpx.post(f"{service.url}/generate", json={"prompt": "hi", **body}, headers=SSE, timeout=30)
+    response = httpx.post(f"{service.url}/generate", json={"prompt": "hi", **body}, headers=SSE, timeout=60)
     assert response.status_code == 400
     assert response.json()["error"]["param"] == next(iter(body))
     assert "Traceback" not in response.text

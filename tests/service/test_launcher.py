@@ -32,4 +32,4 @@ def test_a_service_ends_when_its_tests_are_killed(home: Path, tmp_path: Path) ->
         assert tests.stdout.readline() == "ready\n", (tmp_path / "log.txt").read_text()
         assert {process.name() for process in left_over(str(tmp_path))} >= {"sleep", "tritonserver"}
         tests.kill()
-    until(lambda: not left_over(str(tmp_path)), 20)
+    until(lambda: not left_over(str(tmp_path)), 60)

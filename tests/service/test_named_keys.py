@@ -62,7 +62,7 @@ def keyed(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keye
 
 async def ask(keyed: Keyed, name: str, **body: Any) -> httpx.Response:
     """On a connection of its own, so that it may meet any worker."""
-    async with httpx.AsyncClient(base_url=keyed.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=keyed.url, timeout=60) as client:
         body = {"model": "demo-llama", "prompt": PROMPT, "max_tokens": 5, **body}
         headers = {"authorization": f"Bearer sk-{name}-0123456789"}
         return await client.post("/v1/completions", json=body, headers=headers)
@@ -105,13 +105,13 @@ async def test_a_limit_is_one_for_all_workers(keyed: Keyed) -> None:
 
 async def test_keys_are_reloaded_and_a_wrong_file_leaves_them(keyed: Keyed) -> None:
     write_keys(keyed.keys, counted="weight: 3", fresh="max_running: 1")
-    async with timeout(20):
+    async with timeout(60):
         served = 0
         while served < 6:  # in a row, whichever worker is asked
             served = served + 1 if (await ask(keyed, "fresh")).status_code == 200 else 0
     assert keyed.key("counted")["weight"] == 3
     keyed.keys.write_text("keys: [")
-    async with timeout(20):
+    async with timeout(60):
         while "is not YAML" not in str(keyed.admin()["keys_file_fault"]):
             await asyncio.sleep(0.05)
     assert (await ask(keyed, "fresh")).status_code == 200

@@ -132,7 +132,7 @@ def running(store: Path, tmp_path: Path) -> Iterator[Service]:
 
 def why_not_ready(service: Service) -> str:
     try:
-        response = httpx.get(f"{service.url}/readyz", timeout=30)
+        response = httpx.get(f"{service.url}/readyz", timeout=60)
     except httpx.TransportError:
         return ""
     return response.text if response.status_code == 503 else ""
@@ -144,8 +144,8 @@ def test_an_engine_damaged_under_a_service_is_not_started_again(running: Service
     # What is loaded is not touched.
     assert read_events(stream_events(running, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
     running.tritons()[0].kill()
-    until(lambda: "engine/openvino_model.bin has other content than was packed" in why_not_ready(running), 30)
-    assert httpx.post(f"{running.url}/generate", json={}, timeout=30).status_code == 503
+    until(lambda: "engine/openvino_model.bin has other content than was packed" in why_not_ready(running), 60)
+    assert httpx.post(f"{running.url}/generate", json={}, timeout=60).status_code == 503
     assert running.tritons() == []
     shutil.copy(whole, packed / "engine/openvino_model.bin")
     running.wait_ready()
@@ -157,7 +157,7 @@ def test_an_engine_packed_anew_under_a_service_is_not_its_engine(running: Servic
     pack(store, "demo-llama:test", write_checkpoint(tmp_path / "other"), "--force")
     assert read_events(stream_events(running, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
     running.tritons()[0].kill()
-    until(lambda: "demo-llama:test was packed again after the service was started" in why_not_ready(running), 30)
+    until(lambda: "demo-llama:test was packed again after the service was started" in why_not_ready(running), 60)
     assert running.tritons() == []
 
 
@@ -171,7 +171,7 @@ def test_a_worker_that_cannot_come_back_ends_the_service(
     log = tmp_path / "log.txt"
     with serve(store, log, "--arg", f"model={slow_model}", "--arg", "workers=2") as service:
         service.wait_ready(2 * LIMIT_S)
-        until(lambda: len(workers(service)) == 2, 30)
+        until(lambda: len(workers(service)) == 2, 60)
         (triton,) = service.tritons()
         owner = triton.parents()[1].pid
         (packed / "tokenizer/tokenizer.json").unlink()

@@ -91,7 +91,7 @@ async def test_leaving_ends_the_answer(service: Service) -> None:
             if event.type == "response.output_text.delta":
                 break
         await stream.close()
-        async with timeout(10):
+        async with timeout(60):
             while service.active():
                 await asyncio.sleep(0.02)
 

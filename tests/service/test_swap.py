@@ -127,7 +127,7 @@ async def test_another_model_takes_over_under_load(home: Path, slow_model: str, 
             # One that dies serves what the others serve when it comes back.
             victim = next(p for p in service.process.children() if any("worker.service" in a for a in p.cmdline()))
             victim.kill()
-            victim.wait(20)
+            victim.wait(60)
             service.wait_ready()
             async with timeout(60):
                 while len(service.process.children()) < 2:

@@ -28,7 +28,7 @@ def test_an_engine_of_another_machine_is_refused(tmp_path: Path) -> None:
 
         def refused() -> bool:
             try:
-                answer = httpx.post(f"{service.url}/generate", json={"prompt": "Hello"}, timeout=30)
+                answer = httpx.post(f"{service.url}/generate", json={"prompt": "Hello"}, timeout=60)
             except httpx.TransportError:
                 return False
             return answer.status_code == 503 and REASON in answer.json()["error"]["message"]

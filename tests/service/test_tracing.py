@@ -35,7 +35,7 @@ def traced(home: Path, collector: Collector, tmp_path_factory: pytest.TempPathFa
 
 def ask(service: Service, trace: str, sampled: str = "01", **fields: object) -> dict[str, int]:
     headers = {"traceparent": f"00-{trace}-{CALLER}-{sampled}"}
-    answer = httpx.post(f"{service.url}/v1/chat/completions", json={**CHAT, **fields}, headers=headers, timeout=30)
+    answer = httpx.post(f"{service.url}/v1/chat/completions", json={**CHAT, **fields}, headers=headers, timeout=60)
     usage: dict[str, int] = answer.raise_for_status().json()["usage"]
     return usage
 

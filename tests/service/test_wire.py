@@ -47,7 +47,7 @@ def pour(url: str, head: bytes, piece: bytes) -> tuple[Answer, int]:
                 sent += connection.send(piece)
         except (TimeoutError, ConnectionError):
             pass
-        connection.settimeout(10)
+        connection.settimeout(60)
         data = b""
         try:
             while chunk := connection.recv(65536):

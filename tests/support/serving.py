@@ -29,7 +29,7 @@ __all__ = [
     "serve",
 ]
 
-READY_LIMIT_S = 60
+READY_LIMIT_S = 120
 STEP = "                self._pipeline.step()\n"
 SSE = {"accept": "text/event-stream"}
 MACHINES: dict[Path, Standin] = {}
@@ -45,7 +45,7 @@ class Service(Launched):
     def active(self) -> int:
         """Requests in the engine of the first Triton, by the engine's own count. It takes 0.1 ms, so poll it."""
         if self._metrics is None:
-            self._metrics = http.client.HTTPConnection("127.0.0.1", self.triton_port("metrics"), timeout=10)
+            self._metrics = http.client.HTTPConnection("127.0.0.1", self.triton_port("metrics"), timeout=60)
         try:
             self._metrics.request("GET", "/metrics")
             text = self._metrics.getresponse().read().decode()
@@ -73,8 +73,7 @@ def is_engine(process: psutil.Process) -> bool:
 def environment(home: Path, **extra: str) -> dict[str, str]:
     """The environment of a command that uses the model store at `home`, on its machine."""
     machine = MACHINES[home].environment if home in MACHINES else {}
-    # Once in some hundred starts Triton stands still while it loads, for a reason that is not known. The service then
-    # starts it anew: no test is to wait two minutes for that.
+    # No test is to wait two minutes until a Triton that stands still while it loads is started anew.
     return launcher.environment(home, **{"TRTLLM_LOAD_STALL_LIMIT_S": "15", **machine, **extra})
 
 

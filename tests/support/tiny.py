@@ -10,6 +10,8 @@ import numpy as np
 import psutil
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+LIMIT_S = 60.0
+"""Only what never happens passes it."""
 CONFIG = """backend: "python"
 model_transaction_policy { decoupled: true }
 input { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] }
@@ -80,7 +82,7 @@ def echo(
     address: str,
     numbers: list[int],
     model: str = "echo",
-    timeout_s: float = 20,
+    timeout_s: float = LIMIT_S,
     metadata: tuple[tuple[str, str], ...] = (),
 ) -> Iterator[int]:
     """One request as one stream, item for item. Raises RuntimeError for an error that Triton reports."""
@@ -143,7 +145,7 @@ def cmdline_of(process: psutil.Process) -> list[str]:
         return []
 
 
-def until(condition: Callable[[], object], limit_s: float = 5.0) -> float:
+def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> float:
     """Wait for the condition; returns how many seconds that took."""
     began = time.monotonic()
     while not condition():
@@ -152,7 +154,7 @@ def until(condition: Callable[[], object], limit_s: float = 5.0) -> float:
     return time.monotonic() - began
 
 
-def assert_gone(folder: Path, limit_s: float = 2.0) -> None:
+def assert_gone(folder: Path, limit_s: float = LIMIT_S) -> None:
     """Nothing is left of the Triton that ran in this folder: no process, no file, no shared memory."""
 
     def gone() -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 @dataclass

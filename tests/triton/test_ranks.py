@@ -108,7 +108,7 @@ async def test_the_death_of_one_ends_all(repository: Path, folder: Path, victim:
     mpirun = first.parent()
     assert mpirun
     {"first": first, "second": second, "mpirun": mpirun}[victim].kill()
-    await asyncio.wait_for(server.wait(), 10)
+    await asyncio.wait_for(server.wait(), 60)
     tiny.assert_gone(server.folder)
     assert list(folder.iterdir()) == []
 

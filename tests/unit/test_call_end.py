@@ -17,7 +17,7 @@ from bento_trtllm.triton.wire import token_stream
 from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.probe import Health
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 DEADLINES = Deadlines(LIMIT_S, LIMIT_S, LIMIT_S)
 
 

@@ -16,7 +16,7 @@ SCRIPT = ROOT / "scripts" / "in_container"
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ["PATH"], "HOME": "/home/somebody", **environment}
-    return subprocess.run([SCRIPT, *arguments], env=env, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run([SCRIPT, *arguments], env=env, capture_output=True, text=True, check=False, timeout=60)
 
 
 def printed(*arguments: str, **environment: str) -> list[str]:
@@ -156,7 +156,7 @@ def test_releases_are_told_by_a_python_without_packages() -> None:
     """-S: without site-packages, as on a machine that has Docker and nothing of ours."""
     argv = ["python3", "-S", "-m", "bento_trtllm.engines.tensorrt.releases"]
     for arguments, tag in (([], DEFAULT), (["24.06"], "24.06")):
-        done = subprocess.run([*argv, *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+        done = subprocess.run([*argv, *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout == f"{tag} {RELEASES[tag].image}\n"
 
 

@@ -138,7 +138,7 @@ async def worker(**settings: Any) -> AsyncIterator[tuple[Seat, Orders]]:
 
 
 async def until_stage(orders: Orders, *stages: str) -> Progress:
-    async with timeout(5):
+    async with timeout(60):
         while not (progress := orders.read(Progress)) or progress.stage not in stages:
             await asyncio.sleep(0.001)
     return progress
@@ -254,7 +254,7 @@ async def test_a_swap_that_has_begun_ends_with_the_service(monkeypatch: pytest.M
             waiting = asyncio.create_task(_path(seat))
             await asyncio.sleep(0)
             seat.drain()
-            async with timeout(5):
+            async with timeout(60):
                 assert await waiting == OLD  # which refuses it, since it drains
             assert (await until_stage(orders, "failed", "loading")).reason == "the service is stopping"
         assert {(each.path, each.draining, each.started) for each in Model.all} == {

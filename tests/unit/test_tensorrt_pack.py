@@ -290,7 +290,7 @@ def test_an_interrupted_build_leaves_nothing_running(desk: Desk, tiny: Path) -> 
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 143
+    assert process.wait(60) == 143
     running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not any(str(desk.container.folder).encode() in line for line in running)
     assert not list(desk.home.glob("tensorrt/*.draft")) and not list(desk.home.glob("tmp/*"))

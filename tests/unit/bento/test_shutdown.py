@@ -23,5 +23,5 @@ asyncio.run(main())
 
 def test_a_worker_whose_parent_died_before_it_listened_ends() -> None:
     """The kernel tells of a parent's death only who asked before it."""
-    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "begins\nends\n"
