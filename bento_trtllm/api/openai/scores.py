@@ -47,7 +47,7 @@ def with_prompt(
 def prompt_logprobs(
     ids: Sequence[int], scores: Sequence[PromptScore], top: int, tokenizer: PromptTokenizer
 ) -> PromptLogprobs:
-    """A prompt's scores, the token's own after the likeliest if it is none of them."""
+    """A prompt's scores; a token's own comes after the likeliest if it is not among them."""
     found: PromptLogprobs = [None]
     for token, score in zip(ids[1:], scores, strict=True):
         ranked = {other: (value, rank) for rank, (other, value) in enumerate(score.top[:top], 1)}

@@ -30,7 +30,7 @@ def calls(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expr
 
 
 def auto(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
-    """Any text, but a line that begins as a call is one. Raises as `calls`."""
+    """Any text, in which a line that begins as a call is one. Raises as `calls`."""
     return within_lines(rules, beginnings(rules, tools), several=several)
 
 

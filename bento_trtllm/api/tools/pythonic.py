@@ -40,7 +40,7 @@ def calls(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expr
 
 
 def auto(rules: Rules, tools: Sequence[CallableTool], *, several: bool) -> Expression:
-    """Any text, but a line that begins as a list of calls, or as Llama 3's JSON, is one. Raises as `calls`."""
+    """Any text, in which a line that begins as a list of calls, or as Llama 3's JSON, is one. Raises as `calls`."""
     written = _arguments(rules, tools)
     begun = llama3.beginnings(rules, tools)
     if written:
@@ -153,7 +153,7 @@ def _with_json(text: str) -> Found:
 
 
 def _dumps(values: object) -> str:
-    """As JSON. Raises ValueError for what is none: half of a surrogate pair, a number that is too large."""
+    """As JSON. Raises ValueError for what JSON cannot hold: half of a surrogate pair, a number that is too large."""
     text = json.dumps(values, ensure_ascii=False, allow_nan=False)
     text.encode()
     return text

@@ -21,7 +21,7 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         directory = Path(parameters["tokenizer_dir"]["string_value"])
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        # What a checkpoint was trained with may stand in there; prompts are read whole.
+        # The file may hold the truncation and padding of training; prompts are read whole.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._add_special_tokens = parameters["add_special_tokens"]["string_value"] == "true"

@@ -1,4 +1,4 @@
-"""A request in TensorRT-LLM's hands: its sequences, and what of them is still to be sent."""
+"""A request in TensorRT-LLM's hands: its sequences, and what is still to be sent of them."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Sequence:
         return fresh, scores
 
     def abort(self) -> None:
-        """Have the engine give it up."""
+        """Have the engine abandon it."""
         if self.result is not None:
             self.result.abort()
 
 
 @dataclass(eq=False)
 class Active:
-    """Each is itself alone. `name` is the id that `stop` knows it by, "" for none."""
+    """Each equals only itself. `name` is the id that `stop` knows it by, "" for none."""
 
     request: EngineRequest
     reply: Reply
