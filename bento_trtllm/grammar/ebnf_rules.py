@@ -44,7 +44,7 @@ class _Writer:
         self._empty = empty
         self._prefix = prefix
         self._names = {name: Rule(f"{prefix}{i}") for i, name in enumerate(found.rules)}
-        self._own: list[str] = []
+        self._own = Rules()
         # By the ids of the grammar's own expressions.
         self._known: dict[int, Expression] = {}
         self._some: dict[int, list[Expression]] = {}
@@ -52,20 +52,16 @@ class _Writer:
 
     def root(self) -> Expression:
         for name, rule in self._found.rules.items():
-            self._rule(self._names[name].name, self._written(rule), f"the rule {name[:80]}")
-        self._leave_out()
-        return self._names[ROOT]
-
-    def _leave_out(self) -> None:
-        """Rules that are written where they were referred to."""
+            self._own.rule(self._names[name].name, self._written(rule), f"the rule {name[:80]}")
+        # Without those that are written where they were referred to.
         used, todo = set[str](), [self._names[ROOT].name]
         while todo:
             name = todo.pop()
             if name not in used:
                 used.add(name)
-                todo += named_in(self._rules.rules[name])
-        for name in [name for name in self._own if name not in used]:
-            del self._rules.rules[name]
+                todo += named_in(self._own.rules[name])
+                self._rules.rule(name, self._own.rules[name], self._own.places.get(name))
+        return self._names[ROOT]
 
     def _written(self, expression: Expression) -> Expression:
         if id(expression) not in self._known:
@@ -96,11 +92,7 @@ class _Writer:
     def _named(self, expression: Expression) -> Rule:
         if isinstance(expression, Rule):
             return expression
-        return self._rule(f"{self._prefix}_part{len(self._own)}", expression)
-
-    def _rule(self, name: str, expression: Expression, place: str | None = None) -> Rule:
-        self._own.append(name)
-        return self._rules.rule(name, expression, place)
+        return self._own.rule(f"{self._prefix}_part{len(self._own.rules)}", expression)
 
     def _repeated(self, repeat: Repeat) -> Expression:
         """Within a repetition that may go on, another one is just what it repeats, as (a* b*)* is (a | b)*."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Mapping
 
+from bento_trtllm.grammar.charset import CharacterSet
 from bento_trtllm.grammar.expressions import Characters, Expression, Rule, characters, choice, sequence
+from bento_trtllm.grammar.grammar import GrammarError
 from bento_trtllm.grammar.json import Rules
 
 
@@ -62,3 +64,42 @@ def _told_apart(texts: Collection[str]) -> int:
     while length > 1 and len({text[:end] for text in texts for end in range(min(len(text), length))}) > MAX_BEGINNINGS:
         length -= 1
     return length
+
+
+# The most places in texts that are looked for in any text: each is one of any character.
+MAX_STATES = 64
+
+
+def until_any(
+    rules: Rules, name: str, marks: Mapping[str, Expression], *, may_end: bool = False, never: Collection[str] = ()
+) -> Rule:
+    """Any text up to the first of several marks, the mark, and what comes after it; of two in one place the longer.
+
+    With `may_end` also text without any. None of the texts of `never` is in it. Raises GrammarError.
+    """
+    texts = {*marks, *never}
+    begun = {text[:end] for text in texts for end in range(len(text))} | {""}
+    # A place behind which a text is already whole cannot be reached.
+    states = sorted(state for state in begun if not any(text in state for text in texts))
+    if len(states) > MAX_STATES:
+        raise GrammarError(
+            f"it is too large: {sorted(texts)[0][:40]!r} and what else is looked for in text is too long"
+        )
+    letters = sorted({letter for text in texts for letter in text})
+    for state in states:
+        options: list[Expression | str] = [""] if may_end else []
+        known = []
+        for letter in letters:
+            ends = [(state + letter)[i:] for i in range(len(state) + 1)]
+            whole = [end for end in ends if end in texts]
+            on = next((end for end in ends if end in begun), "")
+            if any(end in never for end in whole):
+                known.append(letter)
+            elif whole or on:
+                known.append(letter)
+                after = marks[whole[0]] if whole else Rule(f"{name}{states.index(on)}")
+                options.append(sequence(letter, after))
+        others = (~CharacterSet.of((ord(letter), ord(letter)) for letter in known)).bare()
+        assert others
+        rules.rule(f"{name}{states.index(state)}", choice(*options, sequence(others, Rule(f"{name}0"))))
+    return Rule(f"{name}0")

@@ -44,6 +44,13 @@ WEATHER: Any = {
 }
 TIME: Any = {"type": "function", "function": {"name": "get_time"}}
 Check = Callable[..., None]
+FLAG = {"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}
+TAG = {
+    "type": "triggered_tags",
+    "triggers": ["<a"],
+    "tags": [{"begin": "<a>", "content": {"type": "json_schema", "json_schema": FLAG}, "end": "</a>"}],
+    "at_least_one": True,
+}
 
 
 @pytest.fixture
@@ -284,6 +291,7 @@ def test_faults_are_named(client: OpenAI, fields: dict[str, Any], param: str) ->
             {"guided_grammar": 'root ::= list "." # é\nlist ::= item "; " list | item\nitem ::= ([^;.]* "é"?)+ "!"'},
             r"[^;.]*!(; [^;.]*!)*\.",
         ),
+        ({"structural_tag": {"format": TAG}}, r"(?s:.*)<a>\{\"n\": (true|false)\}</a>(?s:.*)"),
     ],
 )
 def test_forms_as_vllm_names_them(client: OpenAI, fields: dict[str, Any], pattern: str) -> None:

@@ -18,6 +18,14 @@ from tests.support.scripted_app import ScriptedApp
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer", "maximum": 9}}, "required": ["a"]}
 FUNCTION = {"name": "f", "description": "d", "parameters": SCHEMA}
+TAG = {
+    "type": "sequence",
+    "elements": [
+        {"type": "regex", "pattern": "a+"},
+        {"type": "grammar", "grammar": 'root ::= "b"'},
+        {"type": "tag", "begin": "<", "content": {"type": "any_text", "excludes": ["x"]}, "end": [">"]},
+    ],
+}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 WHOLE: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
@@ -43,7 +51,7 @@ WHOLE: dict[str, dict[str, Any]] = {
         "chat_template_kwargs": {"k": 1},
     },
     "/v1/completions": {"model": MODEL, "prompt": [[1, 2], [3]], "max_tokens": 2, "n": 1, "logprobs": 0, "echo": False,
-                        "guided_regex": "a+", "stop": "x"},
+                        "structured_outputs": {"structural_tag": {"format": TAG}}, "stop": "x"},
     "/v1/responses": {
         "model": MODEL,
         "input": [

@@ -67,6 +67,12 @@ async def test_counts_so_far(path: str) -> None:
     assert streamed[-1]["choices"] == []
 
 
+TAG = {
+    "type": "tag",
+    "begin": "<a>",
+    "content": {"type": "json_schema", "json_schema": {"type": "object"}},
+    "end": "</a>",
+}
 FORMS: dict[str, tuple[dict[str, Any], str]] = {
     "guided_choice": ({"guided_choice": ["yes", "no"]}, "yes|no"),
     "guided_regex": ({"guided_regex": r"\d{3}-[a-f]+"}, r"\d{3}-[a-f]+"),
@@ -76,6 +82,8 @@ FORMS: dict[str, tuple[dict[str, Any], str]] = {
     "regex": ({"structured_outputs": {"regex": "x|yy"}}, "x|yy"),
     "guided_grammar": ({"guided_grammar": 'root ::= "é"+ n\nn ::= [1-3]'}, "é+[1-3]"),
     "grammar": ({"structured_outputs": {"grammar": 'root ::= [^a]* "."'}}, r"[^a]*\."),
+    "a tag": ({"structured_outputs": {"structural_tag": {"format": TAG}}}, r"<a>[^¿]*</a>"),
+    "a tag as text": ({"structural_tag": json.dumps({"type": "structural_tag", "format": TAG})}, r"<a>[^¿]*</a>"),
     "json": ({"structured_outputs": {"json": {"type": "boolean"}}}, "true|false"),
     "json_object": ({"structured_outputs": {"json_object": True}}, r"\{.*\}"),
 }
@@ -93,10 +101,30 @@ async def test_forms_hold_whatever_the_model_says(path: str, name: str) -> None:
     assert guide and guide[0] == "ebnf_grammar"
 
 
+OLDER = {"structures": [{"begin": "<a>", "schema": {"const": 1}, "end": "</a>"}], "triggers": ["<"]}
+
+
+@pytest.mark.parametrize("form", [{"format": {"type": "sequence", "elements": [TAG, {"type": "any_text"}]}}, OLDER])
+@pytest.mark.parametrize("max_tokens", [20, 60])
+async def test_structural_tags_as_response_format(form: dict[str, Any], max_tokens: int) -> None:
+    """What is said is kept as far as it follows, and a tag that is begun has its end."""
+    app = ScriptedApp("<a>{} and more and more and more and more and more and more and more and more")
+    body = {**ASKED[CHAT], "response_format": {"type": "structural_tag", **form}, "max_tokens": max_tokens}
+    content = (await app.post(CHAT, body)).json()["choices"][0]["message"]["content"]
+    assert content in ("<a>{}</a>", "<a>1</a>")
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "a grammar": (CHAT, {"guided_grammar": "root ::= x"}, "guided_grammar", "line 1, column 10: there is no rule x."),
     "a grammar within": (COMPLETIONS, {"structured_outputs": {"grammar": "x"}}, "structured_outputs.grammar", "line 1"),
-    "a tag": (CHAT, {"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag", "not taken"),
+    "a tag": (CHAT, {"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag", "a format"),
+    "no tag": (COMPLETIONS, {"structural_tag": "[]"}, "structural_tag", "must be a structural tag"),
+    "a tag's part": (
+        CHAT,
+        {"response_format": {"type": "structural_tag", "format": {"type": "token", "token": 1}}},
+        "response_format",
+        "/format/type is 'token'",
+    ),
     "two forms": (CHAT, {"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice", "one form"),
     "two ways": (
         CHAT,

@@ -24,12 +24,12 @@ class Names:
 class Form:
     """What an answer must be, and the field that says so.
 
-    By `kind`: JSON that satisfies a schema, a text that a regular expression matches from end to end, one of texts, or
-    a text of a grammar in EBNF.
+    By `kind`: JSON that satisfies a schema, a text that a regular expression matches from end to end, one of texts, a
+    text of a grammar in EBNF, or what a structural tag allows.
     """
 
     name: str
-    kind: Literal["schema", "regex", "choice", "grammar"]
+    kind: Literal["schema", "regex", "choice", "grammar", "structural_tag"]
     value: Any
 
 

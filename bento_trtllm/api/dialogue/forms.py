@@ -17,6 +17,7 @@ from bento_trtllm.grammar.json import Rules
 from bento_trtllm.grammar.patterns import whole
 from bento_trtllm.grammar.schema import SchemaRules, compile_schema, make_grammar
 from bento_trtllm.grammar.schema_limits import check_size
+from bento_trtllm.grammar.structural_tags import structural_tag
 from bento_trtllm.grammar.texts import one_of
 
 # Characters that the answers of one request can be forced to have, all together: towards their ends they are counted in
@@ -29,6 +30,7 @@ SHAPES = {
     "regex": "the regular expression",
     "choice": "the choice",
     "grammar": "the grammar",
+    "structural_tag": "the structural tag",
 }
 
 
@@ -101,6 +103,8 @@ def _of_form(kind: str, value: str, thinking: Thinking) -> Grammar:
                 return whole(rules, form)
             case "grammar":
                 return ebnf_rules.grammar(rules, form)
+            case "structural_tag":
+                return structural_tag(rules, form)
         return one_of(form)
 
     return make_grammar(lambda rules: before(rules, root(rules), thinking))

@@ -21,6 +21,7 @@ from bento_trtllm.api.openai.requests import (
     Message,
     NamedToolChoice,
     ResponseFormatJSONSchema,
+    ResponseFormatStructuralTag,
 )
 from bento_trtllm.generation.parameters import GenerationRequest
 
@@ -117,4 +118,6 @@ def _form(request: ChatRequest) -> Form | None:
         raise bad_request(f"Give response_format or {guided.name}, not both.", param=guided.name)
     if isinstance(form, ResponseFormatJSONSchema):
         return Form("response_format", "schema", form.json_schema.json_schema)
+    if isinstance(form, ResponseFormatStructuralTag):
+        return Form("response_format", "structural_tag", form.model_dump(exclude_none=True))
     return any_object("response_format") if isinstance(form, ResponseFormatJSONObject) else guided

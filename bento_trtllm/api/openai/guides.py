@@ -7,7 +7,6 @@ from pydantic import Field
 from bento_trtllm.api import json_body
 from bento_trtllm.api.dialogue.conversation import Form, any_object
 from bento_trtllm.api.errors import bad_request
-from bento_trtllm.api.refused import because
 from bento_trtllm.api.strict import StrictBody
 
 MAX_CHOICES = 1000
@@ -16,11 +15,8 @@ Choices = Annotated[
 ]
 Regex = Annotated[str, Field(min_length=1)]
 Schema = str | dict[str, Any]
+"""An object, which may be written as text."""
 GrammarText = Annotated[str, Field(min_length=1)]
-NoTag = Annotated[
-    None,
-    because("structural tags are not taken: give json, a regex or a grammar"),
-]
 
 
 class StructuredOutputs(StrictBody):
@@ -31,7 +27,7 @@ class StructuredOutputs(StrictBody):
     choice: Choices | None = None
     json_object: bool | None = None
     grammar: GrammarText | None = None
-    structural_tag: NoTag = None
+    structural_tag: Schema | None = None
 
 
 class GuideFields(StrictBody):
@@ -42,7 +38,7 @@ class GuideFields(StrictBody):
     guided_regex: Regex | None = None
     guided_choice: Choices | None = None
     guided_grammar: GrammarText | None = None
-    structural_tag: NoTag = None
+    structural_tag: Schema | None = None
     guided_decoding_backend: str | None = None
 
 
@@ -55,6 +51,8 @@ def read(request: GuideFields) -> Form | None:
         *(Form(name, "regex", regex) for name, regex in _named("regex", request.guided_regex, inner.regex)),
         *(Form(name, "choice", choice) for name, choice in _named("choice", request.guided_choice, inner.choice)),
         *(Form(name, "grammar", text) for name, text in _named("grammar", request.guided_grammar, inner.grammar)),
+        *_tag("structural_tag", request.structural_tag),
+        *_tag("structured_outputs.structural_tag", inner.structural_tag),
         *([any_object("structured_outputs.json_object")] if inner.json_object else []),
     ]
     if len(found) > 1:
@@ -69,14 +67,20 @@ def _named(kind: str, guided: Any, inner: Any) -> list[tuple[str, Any]]:
 
 
 def _schema(name: str, schema: Schema | None) -> list[Form]:
-    """A schema, which may be written as text."""
-    if schema is None:
-        return []
-    if isinstance(schema, str):
-        try:
-            schema = json_body.decode(schema.encode())
-        except ValueError as error:
-            raise bad_request(f"{name} is not JSON: {error}.", param=name) from error
-        if not isinstance(schema, dict | bool):
-            raise bad_request(f"{name} must be a JSON Schema, which is an object.", param=name)
-    return [Form(name, "schema", schema)]
+    return [] if schema is None else [Form(name, "schema", _decoded(name, schema, "JSON Schema"))]
+
+
+def _tag(name: str, tag: Schema | None) -> list[Form]:
+    return [] if tag is None else [Form(name, "structural_tag", _decoded(name, tag, "structural tag"))]
+
+
+def _decoded(name: str, value: Schema, what: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        decoded = json_body.decode(value.encode())
+    except ValueError as error:
+        raise bad_request(f"{name} is not JSON: {error}.", param=name) from error
+    if not isinstance(decoded, dict) and not (what == "JSON Schema" and isinstance(decoded, bool)):
+        raise bad_request(f"{name} must be a {what}, which is an object.", param=name)
+    return decoded

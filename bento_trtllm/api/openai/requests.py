@@ -148,8 +148,18 @@ class ResponseFormatJSONSchema(StrictBody):
     json_schema: JSONSchema
 
 
+class ResponseFormatStructuralTag(StrictBody):
+    """vLLM's: a format of xgrammar's, or in the older form structures and triggers."""
+
+    type: Literal["structural_tag"]
+    format: dict[str, Any] | None = None
+    structures: list[dict[str, Any]] | None = None
+    triggers: list[str] | None = None
+
+
 ResponseFormat = Annotated[
-    ResponseFormatText | ResponseFormatJSONObject | ResponseFormatJSONSchema, Field(discriminator="type")
+    ResponseFormatText | ResponseFormatJSONObject | ResponseFormatJSONSchema | ResponseFormatStructuralTag,
+    Field(discriminator="type"),
 ]
 
 

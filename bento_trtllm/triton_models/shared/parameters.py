@@ -28,7 +28,10 @@ GPU = ("tensorrt", "pytorch")
 OURS = ("openvino", "pytorch")
 PYTORCH = ("pytorch",)
 CPU = ("openvino",)
-FORMS = ("response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
+FORMS = (
+    *("response_format", "structured_outputs", "structural_tag"),
+    *("guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+)
 """Fields of the API that say what an answer must be: all of them become a grammar in EBNF."""
 
 
