@@ -303,7 +303,7 @@ def idle(triton: psutil.Process) -> bool:
         times = [process.cpu_times() for process in (triton, *triton.children(recursive=True))]
         return sum(time.user + time.system for time in times)
 
-    for _ in range(20):
+    for _ in range(120):
         before = spent()
         time.sleep(0.5)
         if spent() - before < 0.1:

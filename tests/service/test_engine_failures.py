@@ -95,7 +95,7 @@ async def test_a_hung_engine_is_found(victim: Service, standin: Standin, engine:
                     await asyncio.sleep(0.01)
             standin.wish(hang=True)
         struck = time.monotonic()
-        async with timeout(STALL_S + 10):
+        async with timeout(60):
             while (await client.get("/readyz")).status_code == 200:
                 await asyncio.sleep(0.05)
         assert time.monotonic() - struck >= STALL_S / 2
@@ -202,9 +202,9 @@ async def test_what_a_client_did_wrong_is_told_and_counts_for_nothing(victim: Se
 
 
 def test_a_stop_does_not_wait_for_what_the_backend_keeps(home: Path, standin: Standin, tmp_path: Path) -> None:
-    """It keeps something of each refused request, and Triton would wait for that until its exit timeout of 19 s."""
+    """It keeps something of each refused request, and Triton would wait for that until its exit timeout of 199 s."""
     standin.wish()
-    with serve(home, tmp_path / "log.txt", "--arg", "stop_timeout_s=20") as service:
+    with serve(home, tmp_path / "log.txt", "--arg", "stop_timeout_s=200") as service:
         service.wait_ready()
         inputs: dict[str, Any] = {
             "input_ids": np.array([[5]], np.int32),
@@ -213,6 +213,4 @@ def test_a_stop_does_not_wait_for_what_the_backend_keeps(home: Path, standin: St
             "stop": np.array([[True]]),
         }
         assert infer(service.grpc_address(), "tensorrt_llm", inputs, ["output_ids", "sequence_length"]).error is None
-        began = time.monotonic()
-        service.stop()
-        assert time.monotonic() - began < 10
+        assert service.stop() == 0, "and within STOP_LIMIT_S"

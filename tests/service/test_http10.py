@@ -1,14 +1,16 @@
 """Clients that speak HTTP/1.0 and know no chunks: a whole answer ends the connection, a cut one resets it."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.demo import PROMPT
 from tests.support.serving import SSE, Service, serve
+from tests.support.tiny import until
 from tests.support.wire import ask, connect, parse, post, receive
 
 LONG = json.dumps({"prompt": PROMPT, "max_tokens": 1024}).encode()
@@ -57,6 +59,12 @@ def kill_worker(service: Service) -> None:
     worker.kill()
 
 
+def has_another_engine(service: Service, before: int) -> bool:
+    with suppress(ValueError, psutil.Error):  # there is none
+        return service.engine().pid != before
+    return False
+
+
 def begin(service: Service, *lines: str) -> Iterator[bytes]:
     """What is received of a long answer: its beginning, then all that comes until the end."""
     with connect(service.url) as connection:
@@ -70,21 +78,23 @@ def begin(service: Service, *lines: str) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("fault", [kill_engine, kill_worker])
 def test_a_cut_answer_is_no_whole_one(slow: Service, fault: Callable[[Service], None]) -> None:
+    before = slow.engine().pid
     stream = begin(slow)
     assert parse(next(stream)).status == 200
     fault(slow)
     with pytest.raises(ConnectionResetError):
         next(stream)
-    time.sleep(1.5)
+    until(lambda: has_another_engine(slow, before))
     slow.wait_ready()
 
 
 def test_an_event_of_an_error_is_the_end_of_a_whole_response(slow: Service) -> None:
+    before = slow.engine().pid
     stream = begin(slow, ACCEPT)
     next(stream)
     kill_engine(slow)
     *_, kind, data = next(stream).decode().strip().split("\n")
     assert kind == "event: error"
     assert json.loads(data.removeprefix("data: "))["error"]["code"] == "engine_unavailable"
-    time.sleep(1.5)
+    until(lambda: has_another_engine(slow, before))
     slow.wait_ready()

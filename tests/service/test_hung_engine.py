@@ -79,7 +79,7 @@ async def test_a_loop_that_stands_still_is_found(victim: Victim) -> None:
         victim.flag.write_text("sleep")
         answer = asyncio.create_task(ask(client, 20))
         struck = time.monotonic()
-        async with timeout(STALL_S + 10):
+        async with timeout(60):
             while (await client.get("/readyz")).status_code == 200:
                 await asyncio.sleep(0.05)
         assert time.monotonic() - struck >= STALL_S

@@ -20,7 +20,7 @@ from bento_trtllm.triton.process.launch import Ports, Start, tritonserver
 from bento_trtllm.triton.process.server import TritonServer
 from tests.support import tiny
 
-SETTINGS = TritonSettings(startup_timeout_s=40, stop_timeout_s=6)
+SETTINGS = TritonSettings(startup_timeout_s=tiny.LIMIT_S, stop_timeout_s=6)
 IN = Path("/opt/tritonserver/bin/tritonserver")
 
 

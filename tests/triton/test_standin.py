@@ -380,12 +380,10 @@ def test_hang(service: Service, standin: Standin, ask: Ask) -> None:
         stream.send("tensorrt_llm", request(PROMPT, 1000, end_id=one(-1)), "long", MUST)
         until(lambda: service.active() == 1)
         standin.wish(hang=True)
-        time.sleep(0.3)
-        still = counter(service)
-        time.sleep(0.5)
-        assert counter(service) == still and service.active() == 1
+        still = settled(service)
+        assert service.active() == 1
     # The client has left: it is noticed when the step ends, and no sooner.
-    time.sleep(0.3)
+    time.sleep(0.5)
     assert counter(service) == still and service.active() == 1
     standin.wish()
     until(lambda: service.active() == 0)
@@ -404,6 +402,19 @@ def counter(service: Service) -> float:
         if sample.labels["general_type"] == "iteration_counter"
     )
     return float(value)
+
+
+def settled(service: Service) -> float:
+    """The counter, once it has stayed as it is for a second: a step takes 20 ms, and it is told ten times a second."""
+    seen: list[float] = []
+
+    def stays() -> bool:
+        seen.append(counter(service))
+        time.sleep(0.25)
+        return len(seen) > 4 and len(set(seen[-5:])) == 1
+
+    until(stays)
+    return seen[-1]
 
 
 def reached(service: Service, goal: float) -> bool:
