@@ -46,6 +46,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine", engines, scope="session", indirect=True)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Two processes share the tests out (scripts/test): a file each, but all of one of the other engines to one.
+
+    Its machine is made, its models are packed and its service is started in one of them only.
+    """
+    engine = (
+        item.callspec.params.get("engine") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
+    )
+    of_another = engine in (*ENGINES, PYTORCH) and "homes" in getattr(item, "fixturenames", ())
+    item.add_marker(pytest.mark.xdist_group(engine if of_another else item.location[0]))
+
+
 @pytest.fixture(scope="session")
 def engine(request: pytest.FixtureRequest) -> str:
     """OPENVINO, PYTORCH, or one of the stand-in's."""

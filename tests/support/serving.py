@@ -3,7 +3,7 @@
 import http.client
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
@@ -98,7 +98,19 @@ def serve(
         options = (*options, "--arg", "model=demo-llama:test")
     variables = environment(home, **env)
     with launch(Service, log, variables, *options, target=target, cwd=cwd, python=python) as service:
-        yield service
+        try:
+            yield service
+        finally:
+            hurry(service)
+
+
+def hurry(service: Service) -> None:
+    """Where a test has not ended its service itself, nobody wants to see how it ends: Triton takes 2 s for that."""
+    if service.process.poll() is None:
+        service.process.terminate()
+        for triton in service.tritons():
+            with suppress(psutil.NoSuchProcess):
+                triton.kill()
 
 
 def pack(home: Path, tag: str = "demo-llama:test", checkpoint: Path = DEMO, *options: str) -> str:
