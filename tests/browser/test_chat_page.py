@@ -3,21 +3,19 @@
 import os
 import re
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.chat_tab import NEEDS_CHROMIUM, Tab, plain
-from tests.support.checkpoints import write_slow
 from tests.support.demo import ANSWERS
-from tests.support.serving import ROOT, Service, pack, serve
+from tests.support.serving import ROOT, Service, serve
+from tests.support.tiny import until
 
 EMOJI = "Show me some emoji"
 
@@ -269,9 +267,8 @@ def contrast(page: Page, selector: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_stop_cancels_the_engine(browser: Browser, home: Path, tmp_path: Path) -> None:
-    busy_model = pack(home, "busy-llama:test", write_slow(tmp_path / "busy"))
-    options = ("--arg", f"model={busy_model}", "--arg", "max_running_requests=1", "--arg", "max_waiting_requests=0")
+def test_stop_cancels_the_engine(browser: Browser, home: Path, slow_model: str, tmp_path: Path) -> None:
+    options = ("--arg", f"model={slow_model}", "--arg", "max_running_requests=1", "--arg", "max_waiting_requests=0")
     with serve(home, tmp_path / "log.txt", *options) as service:
         service.wait_ready()
         model = httpx.get(f"{service.url}/v1/models").json()["data"][0]["id"]
@@ -290,25 +287,9 @@ def test_stop_cancels_the_engine(browser: Browser, home: Path, tmp_path: Path) -
             tab.answers()
             expect(tab.page.locator("footer .note").last).to_contain_text("stopped")
             expect(tab.page.get_by_label("Your message")).to_be_focused()
-            (triton,) = service.tritons()
-            assert idle(triton)
+            until(lambda: service.active() == 0)
             assert httpx.post(f"{service.url}/v1/chat/completions", json=one, timeout=60).status_code == 200
         context.close()
-
-
-def idle(triton: psutil.Process) -> bool:
-    """Whether the engine comes to rest: it computes on all cores while it answers."""
-
-    def spent() -> float:
-        times = [process.cpu_times() for process in (triton, *triton.children(recursive=True))]
-        return sum(time.user + time.system for time in times)
-
-    for _ in range(120):
-        before = spent()
-        time.sleep(0.5)
-        if spent() - before < 0.1:
-            return True
-    return False
 
 
 def test_screenshot(browser: Browser, service: Service) -> None:

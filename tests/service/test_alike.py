@@ -13,7 +13,7 @@ from soak.margin import Margin
 from soak.questions import ROUTES
 from tests.support.serving import DEMO, serve
 
-ANSWERS, STREAMS, RESTARTS = 1500, 64, 2
+ANSWERS, STREAMS, RESTARTS = 600, 64, 2
 
 
 @pytest.mark.engines("openvino", "tensorrt-1.x")  # 0.10.0 has no guided decoding

@@ -37,8 +37,7 @@ def models(address: str) -> set[str]:
         return {name for name in MODELS if client.is_model_ready(name)}
 
 
-@pytest.mark.engines
-def test_without_a_door_the_engine_is_the_only_model(service: Service, engine: str) -> None:
+def test_without_a_door_the_engine_is_the_only_model(service: Service) -> None:
     assert models(service.grpc_address()) == {"tensorrt_llm"}
     assert [is_engine(stub) for stub in stubs(service)] == [True]
 

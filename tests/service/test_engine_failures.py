@@ -109,6 +109,7 @@ async def test_a_hung_engine_is_found(victim: Service, standin: Standin, engine:
         await started_anew(client, victim, before)
 
 
+@pytest.mark.engines("tensorrt-1.x")
 async def test_an_engine_that_is_slow_or_idle_is_left_alone(victim: Service, standin: Standin) -> None:
     """Steps of nearly half the limit, and then nothing at all for twice as long."""
     before = victim.tritons()[0].pid
@@ -201,6 +202,7 @@ async def test_what_a_client_did_wrong_is_told_and_counts_for_nothing(victim: Se
     assert [t.pid for t in victim.tritons()] == [before]
 
 
+@pytest.mark.engines("tensorrt-1.x")
 def test_a_stop_does_not_wait_for_what_the_backend_keeps(home: Path, standin: Standin, tmp_path: Path) -> None:
     """It keeps something of each refused request, and Triton would wait for that until its exit timeout of 199 s."""
     standin.wish()

@@ -113,6 +113,7 @@ async def test_fault_in_the_engine(victim: Service, fault: Any) -> None:
     assert victim.tritons()[0].pid != before
 
 
+@pytest.mark.engines("tensorrt-1.x")
 async def test_what_is_stopped_for_a_while_ends_no_stream(home: Path, slow_model: str, tmp_path: Path) -> None:
     """The engine, twice, and Triton, three seconds each: with streams open, new ones coming in, clients that leave."""
     await stop_for_a_while(home, slow_model, tmp_path, workers=1)
@@ -122,7 +123,7 @@ async def test_what_is_stopped_for_a_while_ends_no_stream(home: Path, slow_model
 async def test_what_is_stopped_for_a_while_ends_no_stream_of_another_worker(
     home: Path, slow_model: str, tmp_path: Path
 ) -> None:
-    """Whether it is stopped is for the owner to see, whatever engine it is."""
+    """Whether it is stopped is for the owner to see."""
     await stop_for_a_while(home, slow_model, tmp_path, workers=2)
 
 

@@ -75,6 +75,7 @@ def test_no_system_prompt_is_the_default_one(service: Service) -> None:
     assert read_events(stream_events(service, {"prompt": PROMPT, "system_prompt": None})) == default
 
 
+@pytest.mark.engines("openvino")
 @pytest.mark.parametrize("prompt", SCRIPTS.values(), ids=SCRIPTS.keys())
 def test_every_script_arrives_whole(service: Service, prompt: str) -> None:
     data = stream_events(service, {"prompt": prompt})
@@ -87,14 +88,13 @@ def test_every_script_arrives_whole(service: Service, prompt: str) -> None:
 
 
 async def test_many_streams_at_once_equal_one_alone(service: Service) -> None:
-    """32 streams, half of them sampled with a seed, whose text equals that of the same request alone."""
-    prompts = [*SCRIPTS.values(), PROMPT, "What is Triton?"]
-    bodies: list[dict[str, Any]] = []
-    for i in range(32):
-        if i % 2:
-            bodies.append({"prompt": PROMPT, "temperature": 1, "seed": i, "max_tokens": 150})
-        else:
-            bodies.append({"prompt": prompts[i % len(prompts)], "max_tokens": 150})
+    """32 streams, some of them sampled with a seed, whose text equals that of the same request alone.
+
+    Greedy ones answer in every script: what the text is on one engine, it is on all.
+    """
+    greedy: list[dict[str, Any]] = [{"prompt": prompt, "max_tokens": 100} for prompt in SCRIPTS.values()]
+    sampled = [{"prompt": PROMPT, "temperature": 1, "seed": i % 4, "max_tokens": 100} for i in range(14)]
+    bodies = [*greedy, *sampled]
 
     async with httpx.AsyncClient(base_url=service.url, timeout=120) as client:
 
@@ -103,9 +103,12 @@ async def test_many_streams_at_once_equal_one_alone(service: Service) -> None:
                 text, _ = read_events([event.data async for event in source.aiter_sse()])
                 return text
 
-        alone = [await run(body) for body in bodies]
+        alone = {str(body): "" for body in bodies}
+        for body in bodies:
+            alone[str(body)] = alone[str(body)] or await run(body)
         together = await asyncio.gather(*map(run, bodies))
-    assert together == alone
+    assert together == [alone[str(body)] for body in bodies]
+    assert all(ANSWERS[body["prompt"]].startswith(alone[str(body)]) for body in greedy)
 
 
 def test_length_ends_an_answer(service: Service) -> None:
@@ -149,6 +152,7 @@ def test_next_to_no_temperature_is_none(service: Service) -> None:
         assert len(texts) == 1, route
 
 
+@pytest.mark.engines("openvino")
 def test_prompt_over_the_context_length_is_refused(service: Service) -> None:
     response = httpx.post(f"{service.url}/generate", json={"prompt": "word " * 6000}, headers=SSE, timeout=60)
     assert response.status_code == 400
@@ -169,6 +173,7 @@ def test_answer_is_cut_to_the_context(service: Service) -> None:
     assert finish["usage"]["total_tokens"] <= 4096
 
 
+@pytest.mark.engines("openvino")
 @pytest.mark.parametrize(
     "body",
     [
@@ -190,6 +195,7 @@ def test_wrong_values_are_a_400_that_names_them(service: Service, body: dict[str
     assert "Traceback" not in response.text
 
 
+@pytest.mark.engines("openvino")
 def test_page_at_the_root_lists_generate_with_its_defaults(service: Service) -> None:
     page = httpx.get(f"{service.url}/")
     assert page.status_code == 200

@@ -95,6 +95,7 @@ def test_logprobs(client: OpenAI) -> None:
     assert offsets == scores.text_offset
 
 
+@pytest.mark.engines("openvino")
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

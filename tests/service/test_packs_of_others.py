@@ -57,14 +57,13 @@ def store(home: Path, public: Path) -> Path:
 
 
 @mounting
-@pytest.mark.parametrize("where", ["", "models/demo-llama/test"], ids=["whole home", "model"])
-def test_a_read_only_mount(store: Path, tmp_path: Path, where: str) -> None:
-    mount = store / where
-    read_only = f"mount --bind {mount} {mount}; mount -o remount,bind,ro {mount}"
+def test_a_read_only_mount(store: Path, tmp_path: Path) -> None:
+    """Of the whole store, and so of what is in it."""
+    read_only = f"mount --bind {store} {store}; mount -o remount,bind,ro {store}"
     python = program(
         tmp_path / "python",
         read_only,
-        f"if touch {mount}/file 2> /dev/null; then exit 9; fi",
+        f"if touch {store}/file 2> /dev/null; then exit 9; fi",
         f'exec {sys.executable} "$@"',
     )
     (temporary := tmp_path / "tmp").mkdir()
@@ -100,10 +99,9 @@ def test_a_pack_of_another_user(store: Path, public: Path, tmp_path: Path) -> No
         assert service.engine().uids().real == NOBODY
 
 
-@pytest.mark.parametrize("name", ["with space", "Zoë", "a'b\"c$d", "日本"])
-def test_folders_of_any_name(home: Path, tmp_path: Path, name: str) -> None:
+def test_folders_of_any_name(home: Path, tmp_path: Path) -> None:
     """HOME, TMPDIR and the model store at once."""
-    (folder := tmp_path / name).mkdir()
+    (folder := tmp_path / 'Zoë\'s "c$d" 日本').mkdir()
     shutil.copytree(home / "models", folder / "bentoml" / "models")
     (folder / "tmp").mkdir()
     kept: dict[str, Any] = {"HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache"), "TMPDIR": str(folder / "tmp")}

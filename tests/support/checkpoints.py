@@ -252,13 +252,6 @@ def write_llama3_8b(directory: Path, *, hidden: int = 256, layers: int = 2) -> P
     )  # fmt: skip
 
 
-def write_slow(directory: Path) -> Path:
-    """Large enough to compute for some milliseconds a token, on all cores; never ends by itself."""
-    return write_checkpoint(
-        directory, hidden=768, inner=2048, layers=20, heads=12, kv_heads=4, context=8192, endless=True
-    )
-
-
 def write_steady(directory: Path) -> Path:
     """A step of some 2 ms alone and 20 ms for 64 sequences, so that 1024 tokens take seconds; never ends by itself."""
     return write_checkpoint(directory, hidden=256, inner=768, layers=6, context=4096, endless=True)

@@ -3,10 +3,14 @@
 import inspect
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
+import pytest
 from circus.arbiter import Arbiter
 from circus.controller import Controller
 
+from bento_trtllm.bento.arbiter import LONGEST_SOCKET, _socket_folder
 from tests.support.canary import expect, takes
 
 MAKE = """
@@ -37,3 +41,17 @@ def test_bentoml_makes_its_arbiter_through_ours() -> None:
         assert commands == bound
         assert commands.rpartition("/")[0] == events.rpartition("/")[0]
     assert len({line[0] for line in lines}) == 4
+
+
+@pytest.mark.parametrize(("name", "fits"), [("tmp", True), ("t" * 100, False)], ids=["short", "long"])
+def test_sockets_have_a_folder_whose_name_fits(monkeypatch: pytest.MonkeyPatch, name: str, fits: bool) -> None:
+    """A socket's name has at most 107 bytes, and a temporary folder may have more."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as parent:
+        (temporary := Path(parent) / name).mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        folder = Path(_socket_folder())
+        assert len(str(folder / "commands")) <= LONGEST_SOCKET
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert folder.parent == (temporary if fits else Path("/tmp"))
+        folder.rmdir()
+        assert list(temporary.iterdir()) == []
