@@ -30,11 +30,12 @@ from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.support.heavy import ABUSE
 from tests.support.served import Served
+from tests.support.verdict import best_within
 
 pytestmark = pytest.mark.slow
 
 DEMO = Path(__file__).parents[2] / "assets" / "demo-llama"
-LIMIT_S = 0.05
+LIMIT_S, ROUNDS = 0.05, 10
 # As long as Llama 3.1's, so that texts are read and not refused by their length.
 CONTEXT = 131_072
 
@@ -118,11 +119,13 @@ async def longest_hold(app: DecodedBodies, body: bytes) -> tuple[int, float]:
 @pytest.mark.parametrize("name", ABUSE)
 def test_no_body_holds_the_loop(app: DecodedBodies, name: str) -> None:
     body, statuses = ABUSE[name]
-    holds = []
-    # A hold of the code's own is there each time; the least leaves out when a thread beside it got the loop's core.
-    for _ in range(3):
-        status, hold = asyncio.run(longest_hold(app, body()))
+
+    def hold() -> float:
+        status, longest = asyncio.run(longest_hold(app, body()))
         # Without an engine, what would be answered is a 503; and this context is longer than the demo model's.
         assert status in statuses | {503}
-        holds.append(hold)
-    assert min(holds) < LIMIT_S, [f"{hold * 1e3:.0f} ms" for hold in holds]
+        return longest
+
+    # A hold of the code's own is there each time; the least leaves out when a thread beside it got the loop's core.
+    free, holds = best_within(LIMIT_S, hold, ROUNDS)
+    assert free, [f"{each * 1e3:.0f} ms" for each in holds]
