@@ -45,13 +45,14 @@ class Launched:
         return [self.process, *self.process.children(recursive=True)]
 
     def tritons(self) -> list[psutil.Process]:
-        """The tritonservers that this service started."""
-        found = []
-        for process in self.processes():
+        """The tritonservers that this service started, without what one has forked and is not a stub yet."""
+        found: dict[int, int] = {}
+        processes = {process.pid: process for process in self.processes()}
+        for pid, process in processes.items():
             with suppress(psutil.Error):  # gone since
                 if process.name() == "tritonserver":
-                    found.append(process)
-        return found
+                    found[pid] = process.ppid()
+        return [processes[pid] for pid, parent in found.items() if parent not in found]
 
     def grpc_address(self) -> str:
         """Where the service's Triton takes gRPC."""

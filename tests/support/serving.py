@@ -67,7 +67,10 @@ class Service(Launched):
 
 
 def is_engine(process: psutil.Process) -> bool:
-    return process.name().startswith("triton_python") and any("tensorrt_llm" in arg for arg in process.cmdline())
+    try:
+        return process.name().startswith("triton_python") and any("tensorrt_llm" in arg for arg in process.cmdline())
+    except psutil.Error:  # it has ended since
+        return False
 
 
 def environment(home: Path, **extra: str) -> dict[str, str]:

@@ -101,6 +101,11 @@ class Metrics:
         )
         self._set("nv_trt_llm_general_metrics", timestamp=time.time() * 1e6, iteration_counter=stats.iteration)
 
+    def close(self) -> None:
+        """Give all of them back while Triton listens."""
+        self._metrics.clear()
+        self._families.clear()
+
     def _set(self, family: str, **values: float) -> None:
         metrics: Mapping[str, pb_utils.Metric] = self._metrics[family]
         for label, value in values.items():

@@ -74,8 +74,11 @@ class TritonPythonModel:
             respond=self._respond,
             log_error=pb_utils.Logger.log_error,
         )
-        for target in (self._wait_for_cancel, self._wait_for_stats):
-            threading.Thread(target=target, daemon=True).start()
+        self._waiting = [
+            threading.Thread(target=wait, daemon=True) for wait in (self._wait_for_cancel, self._wait_for_stats)
+        ]
+        for thread in self._waiting:
+            thread.start()
 
     def execute(self, calls: list[Any]) -> None:
         """enqueue: an exception here is the request's answer."""
@@ -89,6 +92,10 @@ class TritonPythonModel:
     def finalize(self) -> None:
         self._closing.set()
         self._executor.close()
+        # What they tell Triton goes by way of memory that is gone when the interpreter ends.
+        for thread in self._waiting:
+            thread.join()
+        self._metrics.close()
         # A response factory that nobody deletes holds Triton's model: it ends after its exit timeout, not before.
         limit = time.monotonic() + LEAK_LIMIT_S
         parent = os.getppid()
