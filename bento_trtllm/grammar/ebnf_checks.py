@@ -12,15 +12,17 @@ from bento_trtllm.grammar.expressions import (
     Concatenation,
     Expression,
     Literal,
-    Repeat,
     Rule,
     parts,
+    rules_in,
 )
 from bento_trtllm.grammar.grammar import ROOT, GrammarError
 from bento_trtllm.grammar.lengths import ShortestLengths
+from bento_trtllm.grammar.nesting import MAX_NESTED, can_be_empty, nested
 
 # In how many ways a rule may begin: all are followed at once.
 MAX_BEGINNINGS = 256
+BETWEEN = "nothing between them that must come"
 
 
 def check(found: Definitions) -> set[str]:
@@ -28,6 +30,7 @@ def check(found: Definitions) -> set[str]:
     _check_references(found)
     empty = _check_ends(found)
     _check_heads(found, empty)
+    _check_nesting(found, empty)
     return empty
 
 
@@ -42,21 +45,13 @@ def _check_references(found: Definitions) -> None:
         name = todo.pop()
         if name not in reached:
             reached.add(name)
-            todo += named_in(found.rules[name])
+            todo += rules_in(found.rules[name])
             letters = letters or has_letters(found.rules[name])
     for name, place in found.places.items():
         if name not in reached:
             found.refuse(place, f"nothing in {ROOT} leads to the rule {name[:80]}: leave it out or refer to it")
     if not letters:
         raise GrammarError("it allows nothing but the empty text")
-
-
-def named_in(expression: Expression) -> Iterator[str]:
-    """The rules that an expression refers to."""
-    if isinstance(expression, Rule):
-        yield expression.name
-    for part in parts(expression):
-        yield from named_in(part)
 
 
 def has_letters(expression: Expression) -> bool:
@@ -93,6 +88,13 @@ def _check_heads(found: Definitions, empty: set[str]) -> None:
                 path[following] = _heads(found.rules[following], empty)
 
 
+def _check_nesting(found: Definitions, empty: set[str]) -> None:
+    for name, count in nested(found.rules, empty).items():
+        if count > MAX_NESTED:
+            message = f"the rule {name[:80]} has over {MAX_NESTED} repetitions in each other, with {BETWEEN}"
+            found.refuse(found.places[name], message)
+
+
 def _heads(expression: Expression, empty: set[str]) -> Iterator[str]:
     """The rules that a text may begin with, as often as it may."""
     if isinstance(expression, Rule):
@@ -116,17 +118,6 @@ def _ways(expression: Expression, ways: Mapping[str, int], empty: set[str]) -> i
         others = [option for option in expression.options if not isinstance(option, Literal)]
         return len({text[0] for text in texts}) + sum(_ways(option, ways, empty) for option in others)
     return max(1, sum(_ways(part, ways, empty) for part in _first(expression, empty)))
-
-
-def can_be_empty(expression: Expression, empty: set[str]) -> bool:
-    """Whether the empty text is one of its texts, `empty` being the rules that have it."""
-    if isinstance(expression, Rule):
-        return expression.name in empty
-    if isinstance(expression, Repeat):
-        return not expression.least or can_be_empty(expression.item, empty)
-    if isinstance(expression, Choice):
-        return any(can_be_empty(option, empty) for option in expression.options)
-    return isinstance(expression, Concatenation) and all(can_be_empty(part, empty) for part in expression.parts)
 
 
 def texts_of(expression: Choice) -> list[str]:

@@ -4,7 +4,7 @@ Repetitions of what may be empty are written as repetitions of what is not: the 
 can go round in them without writing a character.
 """
 
-from bento_trtllm.grammar.ebnf_checks import can_be_empty, check, named_in, texts_of
+from bento_trtllm.grammar.ebnf_checks import check, texts_of
 from bento_trtllm.grammar.ebnf_reader import Definitions, read
 from bento_trtllm.grammar.expressions import (
     EMPTY,
@@ -17,10 +17,12 @@ from bento_trtllm.grammar.expressions import (
     Rule,
     choice,
     parts,
+    rules_in,
     sequence,
 )
 from bento_trtllm.grammar.grammar import ROOT, GrammarError
 from bento_trtllm.grammar.json import Rules
+from bento_trtllm.grammar.nesting import can_be_empty
 from bento_trtllm.grammar.texts import one_of
 
 # Of characters that an engine has to check many tokens for, 11 ms each (ebnf.py).
@@ -32,7 +34,10 @@ MAX_PLAIN = 8
 def grammar(rules: Rules, text: str, prefix: str = "g") -> Expression:
     """The texts of a grammar in EBNF; `prefix` keeps the rules of several apart. Raises GrammarError."""
     found = read(text)
-    return _Writer(rules, found, check(found), prefix).root()
+    try:
+        return _Writer(rules, found, check(found), prefix).root()
+    except RecursionError as error:
+        raise GrammarError("a chain of its rules that may be empty is too long") from error
 
 
 class _Writer:
@@ -59,7 +64,7 @@ class _Writer:
             name = todo.pop()
             if name not in used:
                 used.add(name)
-                todo += named_in(self._own.rules[name])
+                todo += rules_in(self._own.rules[name])
                 self._rules.rule(name, self._own.rules[name], self._own.places.get(name))
         return self._names[ROOT]
 

@@ -127,8 +127,12 @@ class Ending:
         todo = list(stacks)
         ready: dict[int, Stack] = {}
         many = self._opened > USUAL * max(self._place, LONG)
+        seen = set[int]()
         while todo and len(ready) < (USUAL if many else MAX_OPEN):
             stack = todo.pop()
+            if id(stack) in seen:
+                continue
+            seen.add(id(stack))
             if stack is not None and stack[3] < self._place:
                 continue
             if stack is None or isinstance(stack[0], Literal | Characters):

@@ -1,5 +1,6 @@
 """The expressions that a grammar's rules are made of."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
@@ -106,3 +107,11 @@ def parts(expression: Expression) -> "tuple[Expression, ...]":
     if isinstance(expression, Choice):
         return expression.options
     return (expression.item,) if isinstance(expression, Repeat | Within) else ()
+
+
+def rules_in(expression: "Expression") -> Iterator[str]:
+    """The names of the rules that it refers to, as often as it does."""
+    if isinstance(expression, Rule):
+        yield expression.name
+    for part in parts(expression):
+        yield from rules_in(part)

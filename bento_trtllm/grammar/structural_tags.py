@@ -12,10 +12,11 @@ from bento_trtllm.grammar import ebnf_rules
 from bento_trtllm.grammar.charset import CharacterSet
 from bento_trtllm.grammar.ebnf import MAX_GUIDED_COUNT
 from bento_trtllm.grammar.expressions import EMPTY, Expression, Repeat, Rule, choice, sequence
-from bento_trtllm.grammar.grammar import GrammarError
+from bento_trtllm.grammar.grammar import ROOT, GrammarError
 from bento_trtllm.grammar.json import Rules
-from bento_trtllm.grammar.lengths import can_be_empty
+from bento_trtllm.grammar.lengths import ShortestLengths, can_be_empty
 from bento_trtllm.grammar.limits import MAX_COUNT
+from bento_trtllm.grammar.nesting import MAX_NESTED, nested
 from bento_trtllm.grammar.patterns import whole
 from bento_trtllm.grammar.schema import SchemaRules
 from bento_trtllm.grammar.until import until_any
@@ -30,11 +31,26 @@ def structural_tag(rules: Rules, tag: Format) -> Expression:
     """The answers that a structural tag allows. Raises GrammarError, which names the place."""
     reader = _Reader(rules)
     fields = tag.keys() - {"type"}
-    if fields == {"format"}:
-        return reader.write(tag["format"], "/format", ())
-    if fields == {"structures", "triggers"}:
-        return reader.older(tag)
-    raise GrammarError("it must have a format, or else structures and triggers")
+    try:
+        if fields == {"format"}:
+            root = reader.write(tag["format"], "/format", ())
+        elif fields == {"structures", "triggers"}:
+            root = reader.older(tag)
+        else:
+            raise GrammarError("it must have a format, or else structures and triggers")
+    except RecursionError as error:
+        raise GrammarError("a chain of its rules is too long") from error
+    _check_nesting({**rules.rules, ROOT: root})
+    return root
+
+
+def _check_nesting(written: Mapping[str, Expression]) -> None:
+    sizes = ShortestLengths(written)
+    empty = {name for name in written if sizes.of(Rule(name)) == 0}
+    if max(nested(written, empty).values()) > MAX_NESTED:
+        raise GrammarError(
+            f"it has over {MAX_NESTED} repetitions in each other, with nothing between them that must come"
+        )
 
 
 class _Reader:

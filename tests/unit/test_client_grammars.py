@@ -151,7 +151,11 @@ def _quoted(text: str) -> str:
 def test_both_ways(one: Drawn, apart: bool) -> None:
     """Against Python's regular expressions."""
     text = f'root ::= "." part "."\npart ::= {one.ebnf}' if apart else f'root ::= "." ({one.ebnf}) "."'
-    grammar = compiled(text)
+    try:
+        grammar = compiled(text)
+    except GrammarError as error:
+        assert "over 2 repetitions in each other" in str(error)
+        return
     rng = random.Random(0)
     for _ in range(5):
         ours = write(grammar, rng, 60)
@@ -203,6 +207,10 @@ REFUSED = {
         "\n".join(["root ::= r0", *(f"r{i} ::= r{i + 1} r{i + 1}" for i in range(14)), 'r14 ::= "x"']),
         "too large: the shortest text of the rule r0 has 16384 characters",
     ),
+    "repetitions of repetitions": (
+        'root ::= "x" b*\na ::= [^x]+ "y"?\nb ::= "z"? a{1,9}',
+        "line 1, column 1: the rule root has over 2 repetitions in each other, with nothing between",
+    ),
     "ways": ("root ::= " + " | ".join(f"[{chr(0x4e00 + i)}]" for i in range(300)), "root begins in 300 ways"),
     "classes": ("root ::= " + classes(200), "over 128 classes of many characters"),
     "counted classes": ("root ::= " + classes(100, "{9}"), "lengths of strings add up to over 256"),
@@ -216,15 +224,25 @@ def test_what_is_refused_says_why_and_where(name: str) -> None:
         compiled(text)
 
 
+def chain(body: str) -> str:
+    return "\n".join(f"r{i} ::= {body.format(i + 1)}" for i in range(2500)) + '\nr2500 ::= "x"'
+
+
 HOSTILE = {
     "comments": "root ::= x " + "# " * 30_000,
     "a comment behind a name": "root" + "# " * 30_000,
     "a long name": "a" * 65_000,
     "names": "root ::= " + "a " * 9_000,
     "open groups": "root ::= " + "(" * 60_000,
-    "nested stars": "root ::= " + "(" * 60 + '"a"' + '* "b"?)*' * 60,
-    "nested counts": "root ::= " + "(" * 20 + '"a"' + "?){0,5}" * 20,
+    "nested stars": "root ::= " + "(" * 60 + '"a"' + '* "b"?)' * 60,
+    "nested counts": "root ::= " + "(" * 20 + '"a"' + ' "b"?){0,5}' * 20,
+    "nested counts of what may be empty": "root ::= " + "(" * 20 + '"a"?' + ' "b"?){0,5}' * 20,
+    "nested wide counts": "root ::= " + "(" * 20 + '[^a]' + ' "b"?){0,5}' * 20,
+    "nested pluses": "root ::= " + "(" * 60 + '[^a]+' + ' "b"?)+' * 60,
     "doubling": "\n".join(f"r{i} ::= r{i + 1}? r{i + 1}?" for i in range(60)).replace("r0", "root") + '\nr60 ::= "x"',
+    "a long chain": "root ::= r0\n" + chain('r{} "a"'),
+    "a long chain of nothing": "root ::= r0\n" + chain("r{}?"),
+    "a counted chain of nothing": "root ::= (r0){2}\n" + chain("r{}?"),
     "doubled beginnings": "root ::= r0+\n"
     + "\n".join(f'r{i} ::= r{i + 1} "a" | r{i + 1} "b"' for i in range(60)) + '\nr60 ::= "x"',
     "many that may be empty": "root ::= (" + '"a"? ' * 250 + ")*",

@@ -245,6 +245,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a structure": ({**OLDER, "structures": [{"begin": "<"}]}, "/structures/0 must have begin, schema and end"),
     "counts": ({"format": made("repeat", YES, min=3, max=2)}, "/format/min and max must be integers"),
     "large counts": ({"format": made("repeat", YES, min=300, max=-1)}, "at most 128 may be required"),
+    "repetitions of repetitions": (
+        {"format": made("plus", made("repeat", made("plus", YES), min=1, max=9))},
+        "it has over 2 repetitions in each other",
+    ),
     "a flag": ({"format": {**TRIGGERED, "at_least_one": 1}}, "/format/at_least_one must be true or false"),
     "an end that begins": (
         {"format": {**THINK, "content": TRIGGERED, "end": "<function="}},

@@ -1,0 +1,55 @@
+"""How many repetitions stand in each other with nothing between them that must come.
+
+Each lets a text be divided in more ways, all of which an engine follows: with many such, of any character, as in
+`(([^a]b?){1,5}b?){1,5}…`, a token takes xgrammar minutes (OpenVINO GenAI 2026.4.1), for all of its requests.
+"""
+
+from collections.abc import Mapping
+
+from bento_trtllm.grammar.expressions import Choice, Concatenation, Expression, Repeat, Rule, parts, rules_in
+
+MAX_NESTED = 2
+
+
+def nested(rules: Mapping[str, Expression], empty: set[str]) -> dict[str, int]:
+    """The most in one another of each rule, up to one more than MAX_NESTED; `empty` are the rules that may be empty."""
+    users: dict[str, set[str]] = {}
+    for name, rule in rules.items():
+        for one in rules_in(rule):
+            users.setdefault(one, set()).add(name)
+    alone, most = dict.fromkeys(rules, 0), dict.fromkeys(rules, 0)
+
+    def of(part: Expression) -> tuple[int, int]:
+        """Those that may stand alone in a text of this part, and the most in one another anywhere in it."""
+        if isinstance(part, Rule):
+            return alone[part.name], 0
+        inside = [of(one) for one in parts(part)]
+        deepest = max((count for _, count in inside), default=0)
+        counts = [count for count, _ in inside]
+        if isinstance(part, Concatenation):
+            needed = [count for one, count in zip(part.parts, counts, strict=True) if not can_be_empty(one, empty)]
+            return max(needed or counts, default=0) if len(needed) < 2 else 0, deepest
+        count = max(counts, default=0) + (isinstance(part, Repeat) and part.most != 1)
+        return count, max(count, deepest)
+
+    todo = list(rules)
+    while todo:
+        name = todo.pop()
+        count, deepest = of(rules[name])
+        most[name] = min(max(most[name], deepest), MAX_NESTED + 1)
+        if count > alone[name] and alone[name] <= MAX_NESTED:
+            alone[name] = min(count, MAX_NESTED + 1)
+            todo += users.get(name, ())
+    return most
+
+
+def can_be_empty(expression: Expression, empty: set[str]) -> bool:
+    """Whether the empty text is one of its texts, `empty` being the rules that have it."""
+    if isinstance(expression, Rule):
+        return expression.name in empty
+    if isinstance(expression, Repeat):
+        return not expression.least or can_be_empty(expression.item, empty)
+    if isinstance(expression, Choice):
+        return any(can_be_empty(option, empty) for option in expression.options)
+    inner = parts(expression)
+    return isinstance(expression, Concatenation) and all(can_be_empty(part, empty) for part in inner)
