@@ -79,7 +79,8 @@ class Launched:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; returns the exit code."""
         if self.process.poll() is None:
-            self.process.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # it has ended just now
+                self.process.send_signal(number)
         return int(self.process.wait(STOP_LIMIT_S))
 
 
@@ -136,12 +137,14 @@ def launch(
     try:
         yield service
     finally:
-        family = service.processes() if process.is_running() else []
+        family: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            family = service.processes()
         try:
             service.stop()
         finally:
             for each in family:
-                if each.is_running():
+                with suppress(psutil.NoSuchProcess):
                     each.kill()
 
 

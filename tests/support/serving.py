@@ -110,9 +110,9 @@ def serve(
 def hurry(service: Service) -> None:
     """Where a test has not ended its service itself, nobody wants to see how it ends: Triton takes 2 s for that."""
     if service.process.poll() is None:
-        service.process.terminate()
-        for triton in service.tritons():
-            with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess):  # one that has ended just now
+            service.process.terminate()
+            for triton in service.tritons():
                 triton.kill()
 
 
