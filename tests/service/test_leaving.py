@@ -108,13 +108,14 @@ def used(computing: psutil.Process) -> float:
 def test_engine_is_free_when_its_clients_have_left(steady: Service, engine: str, call: str, count: int) -> None:
     """The median of a round counts: where others use the machine too, a process may wait for its turn for longer than
     all of this takes. Where they use it all, so may every process in a round: then there is another. A service that
-    is too slow by itself is so in each, and each single time is bounded, in time_to_free.
+    is too slow by itself is so in each, and each single time is bounded, in time_to_free. Where the engine is a
+    stand-in, which computes nothing, a round is one.
     """
-    limit_s = FREE_LIMIT_S + (0 if engine == "openvino" else TOLD_S)
+    limit_s, repeats = (FREE_LIMIT_S, REPEATS) if engine == "openvino" else (FREE_LIMIT_S + TOLD_S, 1)
     rounds: list[list[float]] = []
     free = False
     while not free and len(rounds) < ROUNDS:
-        free, times = mostly_within(limit_s, lambda: time_to_free(steady, call, count), REPEATS)
+        free, times = mostly_within(limit_s, lambda: time_to_free(steady, call, count), repeats)
         rounds.append(times)
     assert free, rounds
     # A batch that is computed for nobody would keep at least one core busy, whenever one looks.
@@ -127,10 +128,19 @@ def test_engine_is_free_when_its_clients_have_left(steady: Service, engine: str,
 @pytest.mark.measured
 def test_engine_is_free_when_a_client_leaves_before_the_first_token(steady: Service) -> None:
     """A long prompt is still being read; nothing has been written that could fail."""
-    connection = connect(steady, "/generate", {"prompt": LONG_PROMPT, "max_tokens": 1000}, "text/event-stream")
-    wait_active(steady, 1, 10)
+    assert any(leaves_before_the_first_token(steady) for _ in range(ROUNDS))
+
+
+def leaves_before_the_first_token(service: Service) -> bool:
+    """Whether the client came to that: it may have to wait for its turn for longer than the prompt takes."""
+    connection = connect(service, "/generate", {"prompt": LONG_PROMPT, "max_tokens": 1000}, "text/event-stream")
+    wait_active(service, 1, WORST_S)
     connection.setblocking(False)
-    with pytest.raises(BlockingIOError):
+    try:
         connection.recv(1)
+        before = False
+    except BlockingIOError:
+        before = True
     connection.close()
-    wait_active(steady, 0, WORST_S)
+    wait_active(service, 0, WORST_S)
+    return before
