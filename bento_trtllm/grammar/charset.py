@@ -40,6 +40,11 @@ class CharacterSet:
     def __contains__(self, character: str) -> bool:
         return any(low <= ord(character) <= high for low, high in self.ranges)
 
+    @property
+    def size(self) -> int:
+        """How many characters it has."""
+        return sum(high - low + 1 for low, high in self.ranges)
+
     def bare(self) -> Expression | None:
         """One of them unescaped, for a text outside JSON; None if the set has no character that a text can contain."""
         return _one(~(~self | CharacterSet(SURROGATES)))

@@ -40,6 +40,10 @@ class Rules:
         """Where in a schema a rule comes from, if it comes from a single place."""
         self.multiples = 0
         """How many numbers were listed one by one, since there is no other way to write them."""
+        self.states = self.wide_states = 0
+        """How many states the automata of its patterns have, and those in which many characters may come."""
+        self.automata: set[str] = set()
+        """The rules with which those begin."""
         self._made: dict[Hashable, Expression] = {}
 
     def rule(self, name: str, expression: Expression, place: str | None = None) -> Rule:

@@ -14,6 +14,7 @@ from bento_trtllm.grammar.expressions import (
     Rule,
     Within,
     parts,
+    rules_in,
 )
 
 
@@ -105,14 +106,17 @@ def can_be_empty(expression: Expression, rules: Mapping[str, Expression]) -> boo
 
 
 def longest(expression: Expression, rules: Mapping[str, Expression]) -> float:
-    """The length of its longest text, math.inf if there is none. The expression must not be recursive."""
+    """The length of its longest text, math.inf if there is none. What is recursive must have longer and longer texts.
+
+    A chain of rules may be longer than Python's recursion is deep.
+    """
     known: dict[str, float] = {}
+    begun: set[str] = set()
+    todo = list(rules_in(expression))
 
     def of(part: Expression) -> float:
         if isinstance(part, Rule):
-            if part.name not in known:
-                known[part.name] = of(rules[part.name])
-            return known[part.name]
+            return known.get(part.name, inf)
         if isinstance(part, Literal):
             return len(part.text)
         if isinstance(part, Characters):
@@ -124,6 +128,15 @@ def longest(expression: Expression, rules: Mapping[str, Expression]) -> float:
         sizes = map(of, parts(part))
         return max(sizes, default=0) if isinstance(part, Choice) else sum(sizes)
 
+    while todo:
+        name = todo[-1]
+        if name in begun:
+            todo.pop()
+            if name not in known:
+                known[name] = of(rules[name])
+        else:
+            begun.add(name)
+            todo += [one for one in rules_in(rules[name]) if one not in begun]
     return of(expression)
 
 

@@ -4,20 +4,23 @@ Each lets a text be divided in more ways, all of which an engine follows: with m
 `(([^a]b?){1,5}b?){1,5}…`, a token takes xgrammar minutes (OpenVINO GenAI 2026.4.1), for all of its requests.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bento_trtllm.grammar.expressions import Choice, Concatenation, Expression, Repeat, Rule, parts, rules_in
 
 MAX_NESTED = 2
 
 
-def nested(rules: Mapping[str, Expression], empty: set[str]) -> dict[str, int]:
-    """The most in one another of each rule, up to one more than MAX_NESTED; `empty` are the rules that may be empty."""
+def nested(rules: Mapping[str, Expression], empty: set[str], automata: Collection[str] = ()) -> dict[str, int]:
+    """The most in one another of each rule, up to one more than MAX_NESTED.
+
+    `empty` are the rules that may be empty, and `automata` those that are a repetition written as rules.
+    """
     users: dict[str, set[str]] = {}
     for name, rule in rules.items():
         for one in rules_in(rule):
             users.setdefault(one, set()).add(name)
-    alone, most = dict.fromkeys(rules, 0), dict.fromkeys(rules, 0)
+    alone, most = {name: int(name in automata) for name in rules}, dict.fromkeys(rules, 0)
 
     def of(part: Expression) -> tuple[int, int]:
         """Those that may stand alone in a text of this part, and the most in one another anywhere in it."""

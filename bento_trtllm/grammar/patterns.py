@@ -8,15 +8,28 @@ name.
 import re
 from typing import NamedTuple
 
+from bento_trtllm.grammar.automaton import automaton, has_repeated_group, unambiguous
 from bento_trtllm.grammar.charset import LINE_ENDS, CharacterSet
 from bento_trtllm.grammar.ebnf import MAX_GUIDED_COUNT
-from bento_trtllm.grammar.expressions import EMPTY, Concatenation, Expression, Literal, Repeat, Rule, choice, sequence
+from bento_trtllm.grammar.expressions import (
+    EMPTY,
+    Characters,
+    Concatenation,
+    Expression,
+    Literal,
+    Repeat,
+    Rule,
+    choice,
+    sequence,
+)
 from bento_trtllm.grammar.json import CHARACTER, Rules
 from bento_trtllm.grammar.lengths import can_be_empty
 from bento_trtllm.grammar.limits import MAX_COUNT
+from bento_trtllm.grammar.paths import AutomatonTooLarge
 from bento_trtllm.grammar.pattern_reader import PatternReader, single
 
 MAX_DEPTH = 32
+ANY = Characters((), negated=True)
 QUANTIFIER = re.compile(r"\{([0-9]{1,9})(?:(,)([0-9]{1,9})?)?\}")
 # Openings of plain groups, and of what is not supported. (?P<name> is Python's form of (?<name>.
 PLAIN_GROUP = re.compile(r"\(\?:|\(\?P?<[A-Za-z_$][\w$]*>|\((?!\?)")
@@ -45,33 +58,58 @@ class _Branch(NamedTuple):
 
 def parse(rules: Rules, pattern: str, at: str) -> Pattern:
     """The strings that contain a match. Raises GrammarError, naming what is not supported."""
+    if found := _automaton(rules, pattern, at, bare=False):
+        return Pattern(found, False)
     parser = _Parser(rules, pattern, at)
-    branches = parser.alternatives(0)
-    if parser.rest:
-        parser.refuse("an unmatched )")
+    branches = parser.branches()
     if len(branches) == 1 and branches[0].begins and branches[0].ends:
         expression = branches[0].expression
         return Pattern(expression, isinstance(expression, Repeat) and id(expression) in parser.runs)
     rules.escape()
-    around = Repeat(CHARACTER, 0, None)
-    return Pattern(
-        choice(
-            *(
-                sequence("" if branch.begins else around, branch.expression, "" if branch.ends else around)
-                for branch in branches
-            )
-        ),
-        False,
-    )
+    return Pattern(_around(branches, CHARACTER), False)
 
 
 def whole(rules: Rules, pattern: str) -> Expression:
     """The texts that a pattern matches as a whole, unescaped. Raises GrammarError like `parse`."""
-    parser = _Parser(rules, pattern, "", bare=True)
-    branches = parser.alternatives(0)
-    if parser.rest:
-        parser.refuse("an unmatched )")
-    return choice(*(branch.expression for branch in branches))
+    if found := _automaton(rules, pattern, "", bare=True):
+        return found
+    return choice(*(branch.expression for branch in _Parser(rules, pattern, "", bare=True).branches()))
+
+
+def _around(branches: list[_Branch], character: Expression) -> Expression:
+    """What contains one of the branches, beside any of these characters."""
+    around = Repeat(character, 0, None)
+    return choice(
+        *(
+            sequence("" if branch.begins else around, branch.expression, "" if branch.ends else around)
+            for branch in branches
+        )
+    )
+
+
+def _automaton(rules: Rules, pattern: str, at: str, *, bare: bool) -> Expression | None:
+    """The texts of a pattern with a group that is repeated, as an automaton; None for others.
+
+    One that is too large is taken as others are if no text can be divided in several ways.
+    """
+    if "(" not in pattern:
+        return None
+    logical = Rules()
+    parser = _Parser(logical, pattern, at, bare=True)
+    branches = parser.branches()
+    matching = choice(*(branch.expression for branch in branches))
+    if not has_repeated_group(matching, logical.rules):
+        return None
+    texts = matching if bare else _around(branches, ANY)
+    try:
+        return rules.once(("automaton", pattern, bare), lambda: automaton(texts, logical.rules).write(rules, bare=bare))
+    except AutomatonTooLarge:
+        if unambiguous(matching, logical.rules):
+            return None
+        parser.refuse(
+            "a repeated group that leaves too many ways to divide a text (fewer or smaller counts within repetitions "
+            "leave fewer)"
+        )
 
 
 class _Parser(PatternReader):
@@ -81,6 +119,13 @@ class _Parser(PatternReader):
         self._bare = bare
         # Repeats of one set of characters, by id.
         self.runs: dict[int, Repeat] = {}
+
+    def branches(self) -> list[_Branch]:
+        """The whole pattern."""
+        branches = self.alternatives(0)
+        if self.rest:
+            self.refuse("an unmatched )")
+        return branches
 
     def alternatives(self, depth: int) -> list[_Branch]:
         """Up to a closing parenthesis or the end."""

@@ -51,7 +51,7 @@ def _of_length(rules: Rules, inside: Expression, least: int, most: int | None, r
         return inside
     shortest = ShortestLengths({**rules.rules, "": inside}).of(inside)
     assert shortest is not None  # formats and patterns have finite texts
-    plain = not _escapes(inside, rules.rules, set())
+    plain = not _escapes(inside, rules.rules)
     # A character may be written with up to six characters.
     if least and (shortest if plain else -(-shortest // 6)) < least:
         raise GrammarError(refusal.format("minLength"))
@@ -62,13 +62,15 @@ def _of_length(rules: Rules, inside: Expression, least: int, most: int | None, r
     return Within(inside, most)
 
 
-def _escapes(expression: Expression, rules: Mapping[str, Expression], seen: set[str]) -> bool:
+def _escapes(expression: Expression, rules: Mapping[str, Expression]) -> bool:
     """Whether a text of it may have a character that is written with several."""
-    if isinstance(expression, Rule):
-        if expression.name in seen:
-            return False
-        seen.add(expression.name)
-        return _escapes(rules[expression.name], rules, seen)
-    if isinstance(expression, Literal):
-        return "\\" in expression.text
-    return any(_escapes(part, rules, seen) for part in parts(expression))
+    todo, seen = [expression], set[str]()
+    while todo:
+        part = todo.pop()
+        if isinstance(part, Literal) and "\\" in part.text:
+            return True
+        if isinstance(part, Rule) and part.name not in seen:
+            seen.add(part.name)
+            todo.append(rules[part.name])
+        todo += parts(part)
+    return False

@@ -40,14 +40,14 @@ def structural_tag(rules: Rules, tag: Format) -> Expression:
             raise GrammarError("it must have a format, or else structures and triggers")
     except RecursionError as error:
         raise GrammarError("a chain of its rules is too long") from error
-    _check_nesting({**rules.rules, ROOT: root})
+    _check_nesting({**rules.rules, ROOT: root}, rules.automata)
     return root
 
 
-def _check_nesting(written: Mapping[str, Expression]) -> None:
+def _check_nesting(written: Mapping[str, Expression], automata: set[str]) -> None:
     sizes = ShortestLengths(written)
     empty = {name for name in written if sizes.of(Rule(name)) == 0}
-    if max(nested(written, empty).values()) > MAX_NESTED:
+    if max(nested(written, empty, automata).values()) > MAX_NESTED:
         raise GrammarError(
             f"it has over {MAX_NESTED} repetitions in each other, with nothing between them that must come"
         )

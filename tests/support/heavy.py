@@ -57,5 +57,7 @@ ABUSE: dict[str, tuple[Callable[[], bytes], set[int]]] = {
     "long strings": (fresh(lambda i: many(lambda k: {"type": "string", "maxLength": 10_000 - i - k}, 4)), {200}),
     "128 lengths": (fresh(lambda i: {"properties": {f"x{i}": ADMITTED["different lengths"]}}), {200}),
     "200 optional properties": (fresh(lambda i: {"properties": {f"x{i}": OPTIONAL}}), {200}),
+    "a repeated group": (fresh(lambda i: {"type": "string", "pattern": f"^([^{chr(0x4E00 + i)}]+b?)+$"}), {200}),
+    "many ways to divide a text": (always(chat(guided_regex="([^a]{1,100}b?){1,100}")), {400}),
     "many names": (fresh(lambda i: {"enum": [f"{k * 7919 % 1009} words {i} {k}" for k in range(1000)]}), {200}),
 }

@@ -249,6 +249,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         {"format": made("plus", made("repeat", made("plus", YES), min=1, max=9))},
         "it has over 2 repetitions in each other",
     ),
+    "repetitions of a pattern's": (
+        {"format": made("plus", made("plus", {"type": "regex", "pattern": "([^a]b?)+"}))},
+        "it has over 2 repetitions in each other",
+    ),
     "a flag": ({"format": {**TRIGGERED, "at_least_one": 1}}, "/format/at_least_one must be true or false"),
     "an end that begins": (
         {"format": {**THINK, "content": TRIGGERED, "end": "<function="}},
