@@ -91,7 +91,7 @@ def _check_heads(found: Definitions, empty: set[str]) -> None:
 def _check_nesting(found: Definitions, empty: set[str]) -> None:
     for name, count in nested(found.rules, empty).items():
         if count > MAX_NESTED:
-            message = f"the rule {name[:80]} has over {MAX_NESTED} repetitions in each other, with {BETWEEN}"
+            message = f"the rule {name[:80]} has a repetition in a repetition, with {BETWEEN}"
             found.refuse(found.places[name], message)
 
 

@@ -48,9 +48,7 @@ def _check_nesting(written: Mapping[str, Expression], automata: set[str]) -> Non
     sizes = ShortestLengths(written)
     empty = {name for name in written if sizes.of(Rule(name)) == 0}
     if max(nested(written, empty, automata).values()) > MAX_NESTED:
-        raise GrammarError(
-            f"it has over {MAX_NESTED} repetitions in each other, with nothing between them that must come"
-        )
+        raise GrammarError("it has a repetition in a repetition, with nothing between them that must come")
 
 
 class _Reader:

@@ -75,7 +75,7 @@ KNOWN: dict[str, tuple[str, list[str], list[str]]] = {
     ),
     "dots and hyphens": ('root ::= a-b.c\n a-b.c ::= \n "x" # a comment ::=\n | "y"', ["x", "y"], [""]),
     "what may be empty, again and again": (
-        'root ::= (a* b?)* (c){2,3}\na ::= "a"\nb ::= "" | "b" b\nc ::= ("c" d?)?\nd ::= ("d"*)*',
+        'root ::= (a? b?)* (c){2,3}\na ::= "a"\nb ::= "" | "b" b\nc ::= ("c" d?)?\nd ::= "d"*',
         ["", "aabba", "ccdd", "bcd"],
         ["d", "cccc"],
     ),
@@ -154,7 +154,7 @@ def test_both_ways(one: Drawn, apart: bool) -> None:
     try:
         grammar = compiled(text)
     except GrammarError as error:
-        assert "over 2 repetitions in each other" in str(error)
+        assert "has a repetition in a repetition" in str(error)
         return
     rng = random.Random(0)
     for _ in range(5):
@@ -208,8 +208,8 @@ REFUSED = {
         "too large: the shortest text of the rule r0 has 16384 characters",
     ),
     "repetitions of repetitions": (
-        'root ::= "x" b*\na ::= [^x]+ "y"?\nb ::= "z"? a{1,9}',
-        "line 1, column 1: the rule root has over 2 repetitions in each other, with nothing between",
+        'root ::= "x" b\na ::= [^x]+ "y"?\nb ::= "z"? a{1,9}',
+        "line 3, column 1: the rule b has a repetition in a repetition, with nothing between",
     ),
     "ways": ("root ::= " + " | ".join(f"[{chr(0x4e00 + i)}]" for i in range(300)), "root begins in 300 ways"),
     "classes": ("root ::= " + classes(200), "over 128 classes of many characters"),

@@ -247,11 +247,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "large counts": ({"format": made("repeat", YES, min=300, max=-1)}, "at most 128 may be required"),
     "repetitions of repetitions": (
         {"format": made("plus", made("repeat", made("plus", YES), min=1, max=9))},
-        "it has over 2 repetitions in each other",
+        "it has a repetition in a repetition",
     ),
     "repetitions of a pattern's": (
         {"format": made("plus", made("plus", {"type": "regex", "pattern": "([^a]b?)+"}))},
-        "it has over 2 repetitions in each other",
+        "it has a repetition in a repetition",
     ),
     "a flag": ({"format": {**TRIGGERED, "at_least_one": 1}}, "/format/at_least_one must be true or false"),
     "an end that begins": (
