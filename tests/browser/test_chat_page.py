@@ -151,7 +151,8 @@ def test_a_narrow_screen_has_all_of_it(tab: Tab) -> None:
         assert box and box["x"] >= 0 and box["x"] + box["width"] <= 320
 
 
-def test_text_comes_in_pieces(tab: Tab) -> None:
+def test_text_only_grows(tab: Tab) -> None:
+    """That it comes in pieces is seen in test_stop_cancels_the_engine, whose engine waits for whoever looks."""
     seen: list[int] = []
 
     def note(length: int) -> None:
@@ -162,11 +163,10 @@ def test_text_comes_in_pieces(tab: Tab) -> None:
         """new MutationObserver(() => seen(document.querySelector("article.assistant .text")?.textContent.length ?? 0))
         .observe(document.querySelector("#log"), { childList: true, subtree: true })"""
     )
-    tab.ask("Tell me a long story")  # long enough for a browser that is kept waiting to see some of it
+    tab.ask("Tell me a long story")
     assert tab.answers() == [plain(ANSWERS["Tell me a long story"])]
     growing = [length for length in seen if length]
-    assert growing == sorted(growing)
-    assert len(set(growing)) > 3
+    assert growing and growing == sorted(growing)
 
 
 def test_settings_are_sent_and_kept(tab: Tab) -> None:
@@ -281,7 +281,10 @@ def test_stop_cancels_the_engine(browser: Browser, home: Path, slow_model: str, 
         ]
         for stop in stops:
             tab.ask("Go on and on")
-            expect(tab.page.locator("article.streaming .text")).not_to_be_empty()
+            text = tab.page.locator("article.streaming .text")
+            expect(text).not_to_be_empty()
+            begun = text.text_content() or ""
+            expect(text).not_to_have_text(begun)
             assert httpx.post(f"{service.url}/v1/chat/completions", json=one).status_code == 429
             stop()
             tab.answers()
