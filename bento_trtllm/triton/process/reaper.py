@@ -54,6 +54,8 @@ STUB = b"triton_python_b"
 """triton_python_backend_stub, as the kernel truncates it."""
 TMP, ENVIRONMENT = "/tmp", "python_env_"
 """Both as in the Python backend (pb_env.cc)."""
+NOTED_S = 1.0
+"""By then whoever watches a Triton has noted its folder."""
 
 
 def look_at(pid: int) -> tuple[int, bytes, bytes] | None:
@@ -175,6 +177,8 @@ def remove_environment(path: str) -> None:
     except OSError:
         return  # Triton has removed it itself
     try:
+        # Another Triton may just have made it, and nobody have noted that yet.
+        time.sleep(min(NOTED_S, max(0.0, os.fstat(lock).st_ctime + NOTED_S - time.time())))
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rmdir(path)  # it is empty: no model here brings an environment of its own
     except OSError:
