@@ -165,7 +165,9 @@ class Environments:
                 continue  # gone, being removed, or the disk is full
 
     def release(self) -> None:
-        """Leave them to `sweep`."""
+        """Leave them to `sweep`, once other reapers have noted those that their Tritons have just made."""
+        youngest = max((os.fstat(lock).st_ctime for lock in self._held.values()), default=0.0)
+        time.sleep(min(NOTED_S, max(0.0, youngest + NOTED_S - time.time())))
         for lock in self._held.values():
             os.close(lock)
 
@@ -177,8 +179,6 @@ def remove_environment(path: str) -> None:
     except OSError:
         return  # Triton has removed it itself
     try:
-        # Another Triton may just have made it, and nobody have noted that yet.
-        time.sleep(min(NOTED_S, max(0.0, os.fstat(lock).st_ctime + NOTED_S - time.time())))
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rmdir(path)  # it is empty: no model here brings an environment of its own
     except OSError:
