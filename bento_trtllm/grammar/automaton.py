@@ -13,6 +13,7 @@ from itertools import pairwise
 from bento_trtllm.grammar.charset import CharacterSet
 from bento_trtllm.grammar.expressions import (
     EMPTY,
+    FEW,
     Characters,
     Choice,
     Expression,
@@ -40,7 +41,7 @@ class Automaton:
 
     def write(self, rules: Rules, *, bare: bool) -> Expression:
         """The texts that it accepts, or without `bare`, such contents of JSON strings. Raises AutomatonTooLarge."""
-        wide = sum(any(one.size > 24 for one in edges.values()) for edges in self.edges)
+        wide = sum(any(one.size > FEW for one in edges.values()) for edges in self.edges)
         if rules.states + len(self.edges) > MAX_STATES or rules.wide_states + wide > MAX_WIDE:
             raise AutomatonTooLarge
         rules.states += len(self.edges)
@@ -102,7 +103,8 @@ def automaton(expression: Expression, rules: Mapping[str, Expression]) -> Automa
                 if len(todo) > 4 * MAX_STATES:
                     raise AutomatonTooLarge
             moves[-1][letter] = target
-    alike = _alike(moves, [paths.end in nodes for nodes in todo], paths)
+    may_end = [paths.end in nodes for nodes in todo]
+    alike = _alike(moves, may_end, paths)
     edges: list[dict[int, CharacterSet]] = []
     ends: list[bool] = []
     for state, of in enumerate(moves):
@@ -112,7 +114,7 @@ def automaton(expression: Expression, rules: Mapping[str, Expression]) -> Automa
         for letter, target in of.items():
             joined.setdefault(alike[target], []).append(letter)
         edges.append({target: alphabet.characters(letters) for target, letters in joined.items()})
-        ends.append(paths.end in todo[state])
+        ends.append(may_end[state])
     return Automaton(edges, ends)
 
 

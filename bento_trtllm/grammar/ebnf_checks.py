@@ -17,12 +17,11 @@ from bento_trtllm.grammar.expressions import (
     rules_in,
 )
 from bento_trtllm.grammar.grammar import ROOT, GrammarError
-from bento_trtllm.grammar.lengths import ShortestLengths
-from bento_trtllm.grammar.nesting import MAX_NESTED, can_be_empty, nested
+from bento_trtllm.grammar.lengths import ShortestLengths, can_be_empty
+from bento_trtllm.grammar.nesting import MAX_NESTED, NESTED, nested
 
 # In how many ways a rule may begin: all are followed at once.
 MAX_BEGINNINGS = 256
-BETWEEN = "nothing between them that must come"
 
 
 def check(found: Definitions) -> set[str]:
@@ -64,7 +63,7 @@ def _check_ends(found: Definitions) -> set[str]:
     for name, place in found.places.items():
         if sizes.of(Rule(name)) is None:
             found.refuse(place, f"the rule {name[:80]} never ends: it has no text without another of itself in it")
-    return {name for name in found.rules if sizes.of(Rule(name)) == 0}
+    return sizes.empty()
 
 
 def _check_heads(found: Definitions, empty: set[str]) -> None:
@@ -91,8 +90,7 @@ def _check_heads(found: Definitions, empty: set[str]) -> None:
 def _check_nesting(found: Definitions, empty: set[str]) -> None:
     for name, count in nested(found.rules, empty).items():
         if count > MAX_NESTED:
-            message = f"the rule {name[:80]} has a repetition in a repetition, with {BETWEEN}"
-            found.refuse(found.places[name], message)
+            found.refuse(found.places[name], f"the rule {name[:80]} has {NESTED}")
 
 
 def _heads(expression: Expression, empty: set[str]) -> Iterator[str]:
@@ -107,7 +105,7 @@ def _first(expression: Expression, empty: set[str]) -> Iterator[Expression]:
     """The parts with which a text may begin."""
     for part in parts(expression):
         yield part
-        if isinstance(expression, Concatenation) and not can_be_empty(part, empty):
+        if isinstance(expression, Concatenation) and not can_be_empty(part, empty.__contains__):
             return
 
 

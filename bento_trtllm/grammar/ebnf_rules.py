@@ -22,7 +22,7 @@ from bento_trtllm.grammar.expressions import (
 )
 from bento_trtllm.grammar.grammar import ROOT, GrammarError
 from bento_trtllm.grammar.json import Rules
-from bento_trtllm.grammar.nesting import can_be_empty
+from bento_trtllm.grammar.lengths import can_be_empty
 from bento_trtllm.grammar.texts import one_of
 
 # Of characters that an engine has to check many tokens for, 11 ms each (ebnf.py).
@@ -46,7 +46,7 @@ class _Writer:
     def __init__(self, rules: Rules, found: Definitions, empty: set[str], prefix: str) -> None:
         self._rules = rules
         self._found = found
-        self._empty = empty
+        self._is_empty = empty.__contains__
         self._prefix = prefix
         self._names = {name: Rule(f"{prefix}{i}") for i, name in enumerate(found.rules)}
         self._own = Rules()
@@ -100,8 +100,8 @@ class _Writer:
         return self._own.rule(f"{self._prefix}_part{len(self._own.rules)}", expression)
 
     def _repeated(self, repeat: Repeat) -> Expression:
-        """Within a repetition that may go on, another one is just what it repeats, as (a* b*)* is (a | b)*."""
-        least = 0 if can_be_empty(repeat.item, self._empty) else repeat.least
+        """Within a repetition that may go on, another one is just what it repeats, as (a? b?)* is (a | b)*."""
+        least = 0 if can_be_empty(repeat.item, self._is_empty) else repeat.least
         free = repeat.most is None and least < 2
         options = self._starred(repeat.item) if free else self._not_empty(repeat.item)
         if not options:
@@ -116,7 +116,7 @@ class _Writer:
         todo, seen, options = [expression], {id(expression)}, list[Expression]()
         while todo:
             part = todo.pop()
-            if isinstance(part, Rule) and (part.name in self._empty or _is_plain(self._found.rules[part.name])):
+            if isinstance(part, Rule) and (self._is_empty(part.name) or _is_plain(self._found.rules[part.name])):
                 inner: tuple[Expression, ...] = (self._found.rules[part.name],)
             elif not isinstance(part, Rule) and self._is_free(part):
                 inner = parts(part)
@@ -138,7 +138,7 @@ class _Writer:
         """Whether any of its parts may stand alone where it is repeated."""
         if isinstance(expression, Choice) or (isinstance(expression, Repeat) and expression.least < 2):
             return True
-        return can_be_empty(expression, self._empty)
+        return can_be_empty(expression, self._is_empty)
 
     def _not_empty(self, expression: Expression) -> list[Expression]:
         """All of its texts but the empty one, as options."""
@@ -149,7 +149,7 @@ class _Writer:
     def _without_empty(self, expression: Expression) -> list[Expression]:
         if isinstance(expression, Characters):
             return [expression]
-        if not can_be_empty(expression, self._empty):
+        if not can_be_empty(expression, self._is_empty):
             return [self._written(expression)]
         if isinstance(expression, Rule):
             some = self._not_empty(self._found.rules[expression.name])

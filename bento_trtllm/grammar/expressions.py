@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
 
+FEW = 24
+"""At most so many characters, such as all hexadecimal digits, cost an engine little: it has to check few tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Literal:
@@ -26,8 +29,8 @@ class Characters:
 
     @property
     def wide(self) -> bool:
-        """Whether there are more than hexadecimal digits: so many that an engine has to check many tokens."""
-        return self.negated or sum(ord(high) - ord(low) + 1 for low, high in self.ranges) > 24
+        """Whether there are so many that an engine has to check many tokens."""
+        return self.negated or sum(ord(high) - ord(low) + 1 for low, high in self.ranges) > FEW
 
     @property
     def example(self) -> str:

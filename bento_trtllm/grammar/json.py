@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Hashable
 
+from bento_trtllm.grammar import lengths
 from bento_trtllm.grammar.expressions import Expression, Repeat, Rule, characters, choice, sequence
 
 # A double represents all integers of up to this many digits.
@@ -58,6 +59,10 @@ class Rules:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
+
+    def can_be_empty(self, expression: Expression) -> bool:
+        """Whether the empty text is one of its texts. The rules that it refers to are written, and not recursive."""
+        return lengths.can_be_empty(expression, lambda name: self.can_be_empty(self.rules[name]))
 
     def escape(self) -> None:
         """Write the rules that CHARACTER refers to."""

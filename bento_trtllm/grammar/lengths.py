@@ -1,6 +1,6 @@
 """The length of the shortest text of each part of a grammar."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
 from math import inf
 
@@ -45,6 +45,10 @@ class ShortestLengths:
     def of(self, expression: Expression) -> int | None:
         """The length for one expression of the rules; None if it has no finite text."""
         return self._settled.get(_key(expression))
+
+    def empty(self) -> set[str]:
+        """The rules that have the empty text."""
+        return {name for name in self._rules if self._settled.get(name) == 0}
 
     def _enter(self, expression: Expression, seen: set[int]) -> None:
         """Record the dependencies below an expression, and the expressions without any."""
@@ -93,16 +97,16 @@ class ShortestLengths:
                     self._push(sum(self._settled[_key(item)] for item in user.parts), user)
 
 
-def can_be_empty(expression: Expression, rules: Mapping[str, Expression]) -> bool:
-    """Whether the empty text is one of its texts. The expression must not be recursive."""
+def can_be_empty(expression: Expression, empty: Callable[[str], bool]) -> bool:
+    """Whether the empty text is one of its texts; `empty` says so of a rule."""
     if isinstance(expression, Rule):
-        return can_be_empty(rules[expression.name], rules)
+        return empty(expression.name)
     if isinstance(expression, Choice):
-        return any(can_be_empty(option, rules) for option in expression.options)
+        return any(can_be_empty(option, empty) for option in expression.options)
     if isinstance(expression, Repeat) and not expression.least:
         return True
     inner = parts(expression)
-    return not isinstance(expression, Literal | Characters) and all(can_be_empty(part, rules) for part in inner)
+    return not isinstance(expression, Literal | Characters) and all(can_be_empty(part, empty) for part in inner)
 
 
 def longest(expression: Expression, rules: Mapping[str, Expression]) -> float:

@@ -7,9 +7,11 @@ for all of its requests.
 
 from collections.abc import Collection, Mapping
 
-from bento_trtllm.grammar.expressions import Choice, Concatenation, Expression, Repeat, Rule, parts, rules_in
+from bento_trtllm.grammar.expressions import Concatenation, Expression, Repeat, Rule, parts, rules_in
+from bento_trtllm.grammar.lengths import can_be_empty
 
 MAX_NESTED = 1
+NESTED = "a repetition in a repetition, with nothing between them that must come"
 
 
 def nested(rules: Mapping[str, Expression], empty: set[str], automata: Collection[str] = ()) -> dict[str, int]:
@@ -31,7 +33,11 @@ def nested(rules: Mapping[str, Expression], empty: set[str], automata: Collectio
         deepest = max((count for _, count in inside), default=0)
         counts = [count for count, _ in inside]
         if isinstance(part, Concatenation):
-            needed = [count for one, count in zip(part.parts, counts, strict=True) if not can_be_empty(one, empty)]
+            needed = [
+                count
+                for one, count in zip(part.parts, counts, strict=True)
+                if not can_be_empty(one, empty.__contains__)
+            ]
             return max(needed or counts, default=0) if len(needed) < 2 else 0, deepest
         count = max(counts, default=0) + (isinstance(part, Repeat) and part.most != 1)
         return count, max(count, deepest)
@@ -45,15 +51,3 @@ def nested(rules: Mapping[str, Expression], empty: set[str], automata: Collectio
             alone[name] = min(count, MAX_NESTED + 1)
             todo += users.get(name, ())
     return most
-
-
-def can_be_empty(expression: Expression, empty: set[str]) -> bool:
-    """Whether the empty text is one of its texts, `empty` being the rules that have it."""
-    if isinstance(expression, Rule):
-        return expression.name in empty
-    if isinstance(expression, Repeat):
-        return not expression.least or can_be_empty(expression.item, empty)
-    if isinstance(expression, Choice):
-        return any(can_be_empty(option, empty) for option in expression.options)
-    inner = parts(expression)
-    return isinstance(expression, Concatenation) and all(can_be_empty(part, empty) for part in inner)

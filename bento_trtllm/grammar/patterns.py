@@ -23,7 +23,6 @@ from bento_trtllm.grammar.expressions import (
     sequence,
 )
 from bento_trtllm.grammar.json import CHARACTER, Rules
-from bento_trtllm.grammar.lengths import can_be_empty
 from bento_trtllm.grammar.limits import MAX_COUNT
 from bento_trtllm.grammar.paths import AutomatonTooLarge
 from bento_trtllm.grammar.pattern_reader import PatternReader, single
@@ -221,7 +220,7 @@ class _Parser(PatternReader):
             self.refuse(f"a count over {MAX_GUIDED_COUNT if least > MAX_GUIDED_COUNT else MAX_COUNT}")
         if most == 0 or item == EMPTY:
             return EMPTY
-        if can_be_empty(item, self._rules.rules):
+        if self._rules.can_be_empty(item):
             if most == 1:
                 return item if least else choice("", item)
             self.refuse("a repetition of what may be empty")

@@ -14,9 +14,9 @@ from bento_trtllm.grammar.ebnf import MAX_GUIDED_COUNT
 from bento_trtllm.grammar.expressions import EMPTY, Expression, Repeat, Rule, choice, sequence
 from bento_trtllm.grammar.grammar import ROOT, GrammarError
 from bento_trtllm.grammar.json import Rules
-from bento_trtllm.grammar.lengths import ShortestLengths, can_be_empty
+from bento_trtllm.grammar.lengths import ShortestLengths
 from bento_trtllm.grammar.limits import MAX_COUNT
-from bento_trtllm.grammar.nesting import MAX_NESTED, nested
+from bento_trtllm.grammar.nesting import MAX_NESTED, NESTED, nested
 from bento_trtllm.grammar.patterns import whole
 from bento_trtllm.grammar.schema import SchemaRules
 from bento_trtllm.grammar.until import until_any
@@ -40,15 +40,10 @@ def structural_tag(rules: Rules, tag: Format) -> Expression:
             raise GrammarError("it must have a format, or else structures and triggers")
     except RecursionError as error:
         raise GrammarError("a chain of its rules is too long") from error
-    _check_nesting({**rules.rules, ROOT: root}, rules.automata)
+    written = {**rules.rules, ROOT: root}
+    if max(nested(written, ShortestLengths(written).empty(), rules.automata).values()) > MAX_NESTED:
+        raise GrammarError(f"it has {NESTED}")
     return root
-
-
-def _check_nesting(written: Mapping[str, Expression], automata: set[str]) -> None:
-    sizes = ShortestLengths(written)
-    empty = {name for name in written if sizes.of(Rule(name)) == 0}
-    if max(nested(written, empty, automata).values()) > MAX_NESTED:
-        raise GrammarError("it has a repetition in a repetition, with nothing between them that must come")
 
 
 class _Reader:
@@ -145,7 +140,7 @@ class _Reader:
 
     def _repeated(self, part: Format, at: str, ends: Ends, least: int, most: int | None) -> Expression:
         item = self.write(part.get("content"), f"{at}/content", None)
-        if can_be_empty(item, self._rules.rules):
+        if self._rules.can_be_empty(item):
             raise GrammarError(f"{at}/content may be empty, and what is repeated must not be")
         return _ended(EMPTY if most == 0 else Repeat(self._named(item), least, most), ends)
 
