@@ -111,10 +111,18 @@ def test_the_librarys_prefix_cache_still_mixes_prompts_up(
     """And the same requests without it are answered as alone."""
     folder = home / "models" / "demo-llama" / "test" / "engine"
     alone = Engine(folder, cached=False, step_tokens=256)
-    found = {}
+    found: dict[bool, float] = {}
     for cached in (False, True):
         engine = Engine(folder, cached=cached, step_tokens=step_tokens)
-        results = [case(engine, seed) for seed in range(4)]
-        found[cached] = max(abs(np.subtract(alone.scores(prompt), got)).max() for prompt, got in results)
+        try:
+            results = [case(engine, seed) for seed in range(4)]
+        except RuntimeError as error:
+            # Before its first use a block holds whatever the memory did: no numbers, maybe, and the library says so.
+            # With MALLOC_PERTURB_=1 it does each time, and without its prefix cache never.
+            if not cached or "isnan" not in str(error):
+                raise
+            found[cached] = np.inf
+        else:
+            found[cached] = max(abs(np.subtract(alone.scores(prompt), got)).max() for prompt, got in results)
     assert found[False] < ROUNDING
     assert found[True] > OTHER_WORDS, f"OpenVINO GenAI {genai.__version__} may be mended: see above"
