@@ -1,7 +1,8 @@
 """Reads what TensorRT-LLM's LLM API takes and gives out of its source: `python -m tests.contract.read_llm_api TREE`.
 
 TREE is a checkout of TensorRT-LLM. Names, annotations, defaults and how errors begin go into llm-api-VERSION.json
-beside this file; the source is read, not run, and none of it is kept.
+beside this file; the source is read, not run, and none of it is kept. Two of those files were written by hand: "read"
+in them says from what, and what of it is there.
 """
 
 import ast

@@ -1,9 +1,12 @@
 """What our Triton model gives to TensorRT-LLM's LLM API, against the names, types and defaults in upstream's source.
 
-Its classes here are made of the data alone (tests/support/llmapi/module/contract.py): a field that is not in it fails.
+Its classes here are made of the data alone (tests/support/llmapi/module/contract.py), at each version that was read: a
+field that is not in it fails.
 """
 
 import importlib
+import json
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,9 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bento_trtllm.engines.pytorch import releases
+from tests.support.llmapi.api import VERSIONS, api
+
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "bento_trtllm/triton_models"
-FOLDERS = [MODELS / "pytorch", MODELS / "shared", ROOT / "tests/support/llmapi/module"]
+FOLDERS = [MODELS / "pytorch", MODELS / "shared"]
+CONTRACT = ROOT / "tests/support/llmapi/module/contract.py"
 NAMES = (
     *("contract", "settings", "arguments", "sampling", "active", "outbox", "pacing", "guide", "faults", "request"),
     *("adapters", "lora"),
@@ -27,11 +34,14 @@ RECORDS = (
 )
 
 
-@pytest.fixture(scope="module")
-def ours() -> Iterator[SimpleNamespace]:
+@pytest.fixture(scope="module", params=VERSIONS)
+def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """The modules of our Triton model, beside classes that have upstream's fields."""
-    before = dict(sys.modules)
-    sys.path[:0] = map(str, FOLDERS)
+    folder = tmp_path_factory.mktemp("contract")
+    shutil.copy(CONTRACT, folder)
+    (folder / "api.json").write_text(json.dumps(api(request.param)))
+    before, path = dict(sys.modules), sys.path[:]
+    sys.path[:0] = map(str, (*FOLDERS, folder))
     for name in (*NAMES, "words", "parameters"):
         sys.modules.pop(name, None)
     try:
@@ -50,7 +60,7 @@ def ours() -> Iterator[SimpleNamespace]:
         sys.modules["tensorrt_llm.lora_helper"] = lora
         yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
     finally:
-        del sys.path[: len(FOLDERS)]
+        sys.path[:] = path
         for name in set(sys.modules) - set(before):
             del sys.modules[name]
         sys.modules |= before
@@ -85,8 +95,9 @@ def test_the_llm_is_started_with_what_it_takes(ours: SimpleNamespace, settings: 
     assert values["sampler_type"] in ours.contract.enumeration("SamplerType").__members__
     assert "cuda_graph_config" not in values and "speculative_config" not in values
     cache = values["kv_cache_config"]
-    # What is left open has TensorRT-LLM's own default.
-    assert cache.enable_block_reuse is True and cache.max_tokens is None and cache.free_gpu_memory_fraction == 0.9
+    assert cache.enable_block_reuse is True and cache.max_tokens is None
+    # What is left open has TensorRT-LLM's own default, which is None in 1.1.0: as 0.9, it says.
+    assert cache.free_gpu_memory_fraction in (0.9, None)
     assert values["scheduler_config"].capacity_scheduler_policy.value == "GUARANTEED_NO_EVICT"
 
 
@@ -109,7 +120,9 @@ def test_speculation(ours: SimpleNamespace, settings: Any) -> None:
     ngram = arguments(ours, replace(settings, speculative="ngram"))
     assert ngram["speculative_config"].max_draft_len == 4 and ngram["disable_overlap_scheduler"]
     eagle = arguments(ours, replace(settings, speculative="eagle3", draft_dir=Path("/pack/engine/draft")))
-    assert eagle["speculative_config"].speculative_model == "/pack/engine/draft"
+    guess = vars(eagle["speculative_config"])
+    (draft,) = {"speculative_model", "speculative_model_dir"} & guess.keys()  # the older is an alias of the newer
+    assert guess[draft] == "/pack/engine/draft"
     # validate_feature_combination refuses it beside a draft model.
     assert "sampler_type" not in ngram and "sampler_type" not in eagle
 
@@ -218,6 +231,24 @@ def test_what_cannot_be_done_is_refused_by_name(
     with pytest.raises(ours.faults.RequestError) as caught:
         ours.sampling.Sampling(speculative, guide_end).check(request(ours, **values))
     assert caught.value.fault.tensor == tensor and tensor in caught.value.fault.message
+
+
+def test_each_version_of_a_container_was_read() -> None:
+    """1.2.0 lies between two that have all our model asks for; the newest is the oldest that none of them has."""
+    served = {release.tensorrt_llm for release in releases.SERVING.values()}
+    assert served - {"1.2.0"} == set(VERSIONS[:-1])
+
+
+def test_what_our_model_imports_is_documented_at_each_version(ours: SimpleNamespace) -> None:
+    documented = ours.contract.DATA.get("documented") or ours.contract.DATA["exported"]["llmapi"]
+    assert {*RECORDS, "CapacitySchedulerPolicy", "RequestError"} <= set(documented)
+
+
+def test_what_a_version_does_not_have_yet_is_not_taken_from_the_newest() -> None:
+    fields = {version: api(version)["classes"]["SamplingParams"]["fields"] for version in VERSIONS}
+    assert ["prompt_ignore_length" in each for each in fields.values()] == [False, True, True]
+    asked = [api(version)["classes"]["BaseLLM"]["methods"]["generate_async"] for version in VERSIONS]
+    assert ["trace_headers" in each for each in asked] == [False, True, True]
 
 
 def test_a_field_that_upstream_does_not_have_fails(ours: SimpleNamespace) -> None:

@@ -1,9 +1,8 @@
 """Which of NVIDIA's containers run a PyTorch engine: those of the TensorRT engine's table from 25.12 on.
 
 TensorRT-LLM 1.1.0 is the first that has all that our Triton model asks for (sampler_type came with 1.1.0rc2, NVIDIA's
-pull request 6831), and the containers' last is 1.2.1. tests/contract/llm-api-1.3.0rc3.json says what 1.3.0rc3 has, and
-docs/gpu.md what of it was looked up in 1.1.0 and 1.2.1; from 1.3.0rc26 on TRTLLMSampler, without which penalties and
-seeds are not heeded up to there, is refused.
+pull request 6831), and the containers' last is 1.2.1. tests/contract/llm-api-*.json say what 1.1.0, 1.2.1 and 1.3.0rc3
+have; from 1.3.0rc26 on TRTLLMSampler, without which penalties and seeds are not heeded up to there, is refused.
 """
 
 from bento_trtllm.engines.tensorrt.releases import RELEASES, Release, find_release, same_version

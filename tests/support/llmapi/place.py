@@ -16,22 +16,22 @@ from bento_trtllm.checkpoint.merge import merge, read_mergeable
 from bento_trtllm.engines import make_engine
 from bento_trtllm.triton.process import installation
 from tests.support.fakes.container import Container
+from tests.support.llmapi.api import api
 from tests.support.packing import pack_model
 from tests.support.standin import place
-from tests.support.standin.place import ROOT, Standin
+from tests.support.standin.place import Standin
 
 HERE = Path(__file__).parent
 ENGINE = "pytorch"
 """What tests call it."""
 STANDIN = ("checks", "door", "executor", "source", "tensors", "upstream")
-DATA = ROOT / "tests/contract/llm-api-1.3.0rc3.json"
 
 
 class LLMAPI(Standin):
     """One such machine in a folder."""
 
     def __init__(self, folder: Path, version: str = "1.2.1") -> None:
-        self.folder = folder
+        self.folder, self._version = folder, version
         folder.mkdir(parents=True, exist_ok=True)
         self.container = Container(folder / "container", version)
         self._door = folder / "triton/door.json"
@@ -47,7 +47,7 @@ class LLMAPI(Standin):
         for name in STANDIN:
             shutil.copy(place.HERE / "backend" / f"{name}.py", self.module)
         shutil.copy(place.MODELS / "openvino/sequence.py", self.module)
-        shutil.copy(DATA, self.module)
+        (self.module / "api.json").write_text(json.dumps(api(self._version)))
         (self.backends / "python").symlink_to(found.backends / "python")
         python = self.folder / "python"
         shutil.copytree(found.python.parent, python, symlinks=True)

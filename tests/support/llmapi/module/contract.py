@@ -1,4 +1,7 @@
-"""The classes of TensorRT-LLM's LLM API as its source has them: fields, defaults, types, and how errors begin."""
+"""The classes of TensorRT-LLM's LLM API as its source has them: fields, defaults, types, and how errors begin.
+
+`api.json` beside this file says it, at one version (tests/support/llmapi/api.py).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-FOLDERS = (HERE, *(folder / "contract" for folder in HERE.parents))
-"""Beside it, where it was copied to; or that of the tests."""
-DATA = json.loads(next(file for each in FOLDERS for file in each.glob("llm-api-*.json")).read_text("utf-8"))
+DATA = json.loads((Path(__file__).parent / "api.json").read_text("utf-8"))
 CLASSES = DATA["classes"]
 PLAIN: dict[str, Any] = {
     "int": int,
