@@ -119,7 +119,8 @@ class LLM:
         self._door = Door.of(settings)
         self._runtime = make_runtime(self.manifest)
         config = engine_config(packed)
-        inputs = {tensor.name for tensor in config.input}
+        inputs, outputs = ({tensor.name for tensor in tensors} for tensors in (config.input, config.output))
+        self._outputs = (*self._runtime.requested, *(name for name in self._runtime.told if name in outputs))
         self._parameters = self._runtime.parameters(settings, read_parameters(config), beside)
         self._engines = 1 + len(beside)
         self._profile = EngineProfile(
@@ -264,7 +265,7 @@ class LLM:
             self._closing = asyncio.ensure_future(old.close(f"The engine stopped: {status.reason}"))
 
     def _connect(self, address: str, generation: int) -> TritonClient:
-        names, outputs = self._runtime.renamed, self._runtime.requested
+        names, outputs = self._runtime.renamed, self._outputs
         # A channel belongs to one Triton: failures on it say nothing about the next.
         failures = Failures(self._failure_limit, partial(self.triton.condemn, generation))
         supervisor, metadata = self.triton, self._door.metadata

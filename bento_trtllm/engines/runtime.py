@@ -20,6 +20,8 @@ class Runtime(ABC):
     """Whether it computes on GPUs."""
     requested: ClassVar[tuple[str, ...]]
     """Outputs that every request must ask for."""
+    told: ClassVar[tuple[str, ...]] = ()
+    """Further ones, which it asks for where the pack has them."""
     bans_first_end_only: ClassVar[bool] = False
     """Whether `min_tokens` bans only the first end token from an answer's first tokens, rather than all of them."""
 

@@ -75,6 +75,7 @@ class Generator:
             asked = replace(asked, trace=observing.trace)
         # GeneratorExit and CancelledError leave this as it is: the client has left.
         outcome = CANCELLED
+        cached: int | None = None
         try:
             async with (
                 self._admission.slot(self._deadlines.first_token_s),
@@ -87,6 +88,7 @@ class Generator:
                     if not tokens.ids:
                         continue
                     observing.arrived(len(tokens.ids))
+                    cached = tokens.cached if cached is None else cached
                     if delta := output.feed(tokens):
                         yield delta
                     if output.done:
@@ -102,7 +104,8 @@ class Generator:
             observing.ended(outcome)
         if last:
             yield last
-        yield Finish(output.reason, TokenCounts(prompt_tokens, output.generated), output.stop_reason, output.take_ids())
+        counts = TokenCounts(prompt_tokens, output.generated, cached)
+        yield Finish(output.reason, counts, output.stop_reason, output.take_ids())
 
     def _ask(self, request: GenerationRequest) -> TokenRequest:
         try:

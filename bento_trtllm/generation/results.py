@@ -32,10 +32,14 @@ class TextDelta(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Tokens, counted and not estimated. The end token counts: the engine generated it."""
+    """Tokens, counted and not estimated. The end token counts: the engine generated it.
+
+    `cached_tokens` are those of the prompt's that the engine had computed before; None: it does not tell.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True)

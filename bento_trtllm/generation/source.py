@@ -60,12 +60,14 @@ class TokenBatch(NamedTuple):
     """Tokens that arrived together; their log probabilities and the likeliest tokens if the request asked for them.
 
     `prompt` has scores of the prompt's tokens, of each but the first, in their order; they come before the answer.
+    `cached` is how many of the prompt's tokens the engine had computed before, where it tells.
     """
 
     ids: Sequence[int]
     log_probs: Sequence[float] = ()
     tops: Sequence[Top] = ()
     prompt: Sequence[PromptScore] = ()
+    cached: int | None = None
 
 
 class TokenSource(Protocol):

@@ -58,11 +58,12 @@ def version(tree: Path) -> str:
 def _class(classes: Mapping[str, ast.ClassDef], name: str) -> dict[str, Any]:
     """A class with what it has from those of the same file."""
     node = classes[name]
-    whole: dict[str, Any] = {"fields": {}, "methods": {}, "properties": [], "errors": []}
+    whole: dict[str, Any] = {"fields": {}, "attributes": [], "methods": {}, "properties": [], "errors": []}
     for base in map(ast.unparse, node.bases):
         if base in classes:
             inherited = _class(classes, base)
             whole["fields"] |= inherited["fields"]
+            whole["attributes"] += inherited["attributes"]
             whole["methods"] |= inherited["methods"]
             whole["properties"] += inherited["properties"]
             whole["errors"] += inherited["errors"]
@@ -71,6 +72,7 @@ def _class(classes: Mapping[str, ast.ClassDef], name: str) -> dict[str, Any]:
         if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
             marks = [ast.unparse(mark) for mark in method.decorator_list]
             whole["errors"] += _errors(method)
+            whole["attributes"] += _attributes(method) if method.name == "__init__" else []
             if "property" in marks:
                 whole["properties"].append(method.name)
             elif not method.name.startswith("_") or method.name in ("__init__", "__aiter__", "__anext__"):
@@ -117,6 +119,12 @@ def _parameters(method: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, str
     pairs = [*zip(asked, values, strict=True), *zip(method.args.kwonlyargs, method.args.kw_defaults, strict=True)]
     found = {argument.arg: None if value is None else ast.unparse(value) for argument, value in pairs}
     return found | ({f"**{method.args.kwarg.arg}": None} if method.args.kwarg else {})
+
+
+def _attributes(method: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """The public ones that it sets."""
+    targets = [target for node in ast.walk(method) if isinstance(node, ast.Assign) for target in node.targets]
+    return sorted({node.attr for node in targets if isinstance(node, ast.Attribute) and not node.attr.startswith("_")})
 
 
 def _errors(method: ast.FunctionDef | ast.AsyncFunctionDef) -> list[list[str]]:

@@ -278,6 +278,16 @@ def test_stop_words_of_several_tokens_are_ours(ours: SimpleNamespace) -> None:
     assert sequence.finished and ended == [True] and sequence.log_prob == -1.5
 
 
+def test_cached_tokens_are_told_where_upstream_has_them(ours: SimpleNamespace) -> None:
+    output = SimpleNamespace(token_ids_diff=[5], logprobs_diff=[], finish_reason=None)
+    for told, expected in (({ours.contract.attribute("GenerationResult", "cached_tokens"): 1}, 1), ({}, -1)):
+        active = ours.active.Active.of(request(ours), SimpleNamespace(), "")
+        assert active.take(0, SimpleNamespace(outputs=[output], **told))
+        assert active.outgoing.pieces[0].cached_tokens == expected
+    with pytest.raises(ours.contract.NotUpstream):
+        ours.contract.attribute("GenerationResult", "cached")
+
+
 def test_requests_are_told_apart_however_alike(ours: SimpleNamespace) -> None:
     """A list of them is searched for one: prompts are arrays, which compare as arrays."""
     both = [ours.active.Active.of(request(ours), SimpleNamespace(), "") for _ in range(2)]

@@ -14,6 +14,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from tests.support.asking import ask
 from tests.support.demo import ANSWERS, MODEL, PROMPT, SCRIPTS, TEMPLATE, TOKENIZER
+from tests.support.llmapi.place import ENGINE as PYTORCH
 from tests.support.serving import Service
 
 pytestmark = pytest.mark.engines
@@ -64,11 +65,14 @@ def test_usage_of_a_stream(client: OpenAI) -> None:
     last = chunks[-1]
     assert last.choices == []
     whole = client.chat.completions.create(**ask(PROMPT))
-    assert last.usage == whole.usage
+    assert last.usage and whole.usage
+    # How many were cached is another matter for the second.
+    usages = [usage.model_dump(exclude={"prompt_tokens_details"}) for usage in (last.usage, whole.usage)]
+    assert usages[0] == usages[1]
     assert all(chunk.usage is None for chunk in chunks[:-1])
 
 
-def test_frames_byte_for_byte(service: Service) -> None:
+def test_frames_byte_for_byte(service: Service, engine: str) -> None:
     body = ask("Say hello in Japanese", stream=True, max_tokens=2, stream_options={"include_usage": True})
     response = httpx.post(f"{service.url}/v1/chat/completions", json=body)
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -91,8 +95,11 @@ def test_frames_byte_for_byte(service: Service) -> None:
     assert frames[1] == prefix + delta % (f'{{"content":"{first}"}}'.encode(), b"null")
     assert frames[-3] == prefix + delta % (b"{}", b'"length","stop_reason":null')
     prompt = len(TEMPLATE.chat([{"role": "user", "content": "Say hello in Japanese"}]))
-    usage = f'],"usage":{{"prompt_tokens":{prompt},"completion_tokens":2,"total_tokens":{prompt + 2}}}}}'
-    assert frames[-2] == prefix + usage.encode()
+    usage = f'],"usage":{{"prompt_tokens":{prompt},"completion_tokens":2,"total_tokens":{prompt + 2}'
+    if engine == PYTORCH:
+        cached = json.loads(frames[-2].removeprefix(b"data: "))["usage"]["prompt_tokens_details"]["cached_tokens"]
+        usage += f',"prompt_tokens_details":{{"cached_tokens":{cached}}}'
+    assert frames[-2] == prefix + usage.encode() + b"}}"
     assert frames[-1] == b"data: [DONE]"
 
 
@@ -248,3 +255,17 @@ def test_penalties_and_extensions_reach_the_engine(client: OpenAI) -> None:
     assert response.usage
     assert response.usage.completion_tokens == 100
     assert response.choices[0].finish_reason == "length"
+
+
+def test_cached_tokens_are_told_where_the_engine_tells(client: OpenAI, engine: str) -> None:
+    """PyTorch's does. The end of a prompt is always computed: its last token gives the first of the answer."""
+    question = "A question that nobody asked this service before"
+    first, second = (client.chat.completions.create(**ask(question), max_tokens=1).usage for _ in range(2))
+    assert first and second
+    if engine != PYTORCH:
+        assert first.prompt_tokens_details is None and second.prompt_tokens_details is None
+        return
+    assert first.prompt_tokens_details and second.prompt_tokens_details
+    begun, known = first.prompt_tokens_details.cached_tokens, second.prompt_tokens_details.cached_tokens
+    assert begun is not None and known is not None
+    assert begun < known == second.prompt_tokens - 1

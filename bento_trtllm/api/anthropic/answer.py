@@ -94,7 +94,9 @@ class Answer:
             return self._take(self._reader.feed(item.text))
         parts, reason = self._reader.finish(item.reason)
         told = [*self._take(parts), *self._close()]
-        self.message.usage.output_tokens = item.usage.completion_tokens
+        usage, cached = self.message.usage, item.usage.cached_tokens or 0
+        usage.output_tokens = item.usage.completion_tokens
+        usage.input_tokens, usage.cache_read_input_tokens = item.usage.prompt_tokens - cached, cached
         self.message.stop_sequence = item.stop if reason == "stop" and isinstance(item.stop, str) else None
         if reason == "length":
             self.message.stop_reason = "model_context_window_exceeded" if self._cut_short else "max_tokens"

@@ -44,7 +44,7 @@ Block = TextBlock | ThinkingBlock | ToolUseBlock
 
 
 class Usage(Said):
-    """Tokens, counted. An engine does not tell what it had kept of a prompt."""
+    """Tokens, counted. Those that the engine had computed before, where it tells, are not among `input_tokens`."""
 
     input_tokens: int
     output_tokens: int

@@ -28,7 +28,7 @@ class ChatStream:
         self._model = model
         self._readers = [chat.reader() for _ in range(n)]
         self._begun = [False] * n
-        self._usage = UsageCounter(len(chat.request.input_ids), n)
+        self._usage = UsageCounter(len(chat.request.input_ids), n, n)
         self._include_usage = include_usage
         asked = chat.request.input_ids
         self._extras = Extras(wanted, [asked] * n, len(asked))
@@ -49,7 +49,7 @@ class ChatStream:
                     yield group
 
     def _finish(self, i: int, finish: Finish) -> list[ResponseBody]:
-        self._usage.add(finish)
+        self._usage.add(i, finish)
         parts, reason = self._readers[i].finish(finish.reason)
         group: list[ResponseBody] = [self._chunk(i, chunks.delta(part)) for part in parts]
         last = chunks.ChunkChoice(
@@ -103,11 +103,11 @@ async def collect(
 ) -> responses.ChatCompletion:
     """The whole response at once."""
     answers = [CollectedAnswer(chat.reader()) for _ in range(n)]
-    usage = UsageCounter(len(chat.request.input_ids), n)
+    usage = UsageCounter(len(chat.request.input_ids), n, n)
     async for i, item in events:
         answers[i].add(item)
         if not isinstance(item, TextDelta):
-            usage.add(item)
+            usage.add(i, item)
     completion = responses.ChatCompletion(
         id=head.id,
         object="chat.completion",

@@ -18,25 +18,37 @@ class ResponseHead:
 
 
 class UsageCounter:
-    """Tokens of a request: each prompt once, each answer as it ends. `complete` says that all have."""
+    """Tokens of a request: each prompt once, each answer as it ends. `complete` says that all have.
 
-    def __init__(self, prompt_tokens: int, answers: int) -> None:
+    Each prompt has `each` answers, one after the other.
+    """
+
+    def __init__(self, prompt_tokens: int, answers: int, each: int) -> None:
         self._prompt_tokens = prompt_tokens
         self._completion_tokens = 0
         self._missing = answers
+        self._each = each
+        # By prompt: what its first answer found, as the others may find what that one left.
+        self._cached: dict[int, int] = {}
 
     @property
     def complete(self) -> bool:
         return not self._missing
 
-    def add(self, finish: Finish) -> None:
-        """An answer is complete."""
+    def add(self, i: int, finish: Finish) -> None:
+        """Answer `i` is complete."""
         self._completion_tokens += finish.usage.completion_tokens
         self._missing -= 1
+        if (cached := finish.usage.cached_tokens) is not None:
+            prompt = i // self._each
+            self._cached[prompt] = min(cached, self._cached.get(prompt, cached))
 
     def usage(self) -> responses.Usage:
         """The counts so far."""
         total = self._prompt_tokens + self._completion_tokens
-        return responses.Usage(
+        usage = responses.Usage(
             prompt_tokens=self._prompt_tokens, completion_tokens=self._completion_tokens, total_tokens=total
         )
+        if self._cached:
+            usage.prompt_tokens_details = responses.PromptTokensDetails(cached_tokens=sum(self._cached.values()))
+        return usage

@@ -156,7 +156,7 @@ class CompletionStream:
 
     async def render(self, events: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[ResponseBody], None]:
         """The chunks of a response, in the groups in which they come."""
-        usage = UsageCounter(self._completions.prompt_tokens, len(self._completions.requests))
+        usage = _counter(self._completions)
         for i, text in enumerate(self._completions.echoes):
             if text and not self._completions.scored:
                 yield [self._chunk(i, text, None)]
@@ -171,7 +171,7 @@ class CompletionStream:
                     group = [self._chunk(i, item.text, self._scores(i, item))]
                     self._written[i] += len(item.text)
                 else:
-                    usage.add(item)
+                    usage.add(i, item)
                     last = responses.CompletionChoice(
                         index=i, text="", logprobs=None, finish_reason=item.reason, stop_reason=item.stop
                     )
@@ -207,7 +207,7 @@ async def collect(
     completions: Completions, head: ResponseHead, model: ServedModel, events: AsyncGenerator[ChoiceEvent, None]
 ) -> responses.Completion:
     """The whole response at once."""
-    usage = UsageCounter(completions.prompt_tokens, len(completions.requests))
+    usage = _counter(completions)
     answers = [_Answer() for _ in completions.requests]
     async for i, item in events:
         answers[i].ids += item.ids
@@ -216,7 +216,7 @@ async def collect(
             answers[i].scores += item.scores
             answers[i].prompt += item.prompt
         else:
-            usage.add(item)
+            usage.add(i, item)
             answers[i].reason, answers[i].stop = item.reason, item.stop
     choices: list[responses.CompletionChoice] = []
     for i in _best(completions, answers):
@@ -238,6 +238,10 @@ async def collect(
             )
         choices.append(choice)
     return envelope(head, choices, usage=usage.usage())
+
+
+def _counter(completions: Completions) -> UsageCounter:
+    return UsageCounter(completions.prompt_tokens, len(completions.requests), completions.made)
 
 
 @dataclass

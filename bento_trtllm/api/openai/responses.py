@@ -11,12 +11,19 @@ StopReason = str | int | None
 """vLLM's: the stop string, or the token of stop_token_ids, that ended an answer."""
 
 
+class PromptTokensDetails(ResponseBody):
+    """Those of a prompt that the engine had computed before."""
+
+    cached_tokens: int
+
+
 class Usage(ResponseBody):
     """Tokens, counted. The end token of an answer counts: the engine made it."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | None = None
 
 
 class ChoiceLogprobs(ResponseBody):

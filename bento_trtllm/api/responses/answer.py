@@ -133,7 +133,7 @@ def _usage(finish: Finish, thoughts: int) -> objects.Usage:
     asked, made = finish.usage.prompt_tokens, finish.usage.completion_tokens
     return objects.Usage(
         input_tokens=asked,
-        input_tokens_details=objects.InputTokensDetails(),
+        input_tokens_details=objects.InputTokensDetails(cached_tokens=finish.usage.cached_tokens or 0),
         output_tokens=made,
         output_tokens_details=objects.OutputTokensDetails(reasoning_tokens=min(thoughts, made)),
         total_tokens=asked + made,

@@ -61,7 +61,7 @@ Item = MessageItem | ReasoningItem | CallItem
 
 
 class InputTokensDetails(ResponseBody):
-    """An engine does not tell what it had kept of a prompt."""
+    """Those that the engine had computed before; 0 as well where it does not tell, for clients want a number."""
 
     cached_tokens: int = 0
     cache_write_tokens: int = 0

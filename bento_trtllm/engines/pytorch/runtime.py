@@ -18,6 +18,7 @@ class PyTorchRuntime(Runtime):
 
     gpu = True
     requested = ("output_ids",)
+    told = ("num_cached_tokens",)
     # _apply_min_length_penalty of TorchSampler, penaltyKernels.cu of TRTLLMSampler (1.3.0rc3).
     bans_first_end_only = True
 

@@ -17,6 +17,7 @@ from bento_trtllm.triton_models.shared.words import join_words
 MODEL = "tensorrt_llm"
 IDS = "output_ids"
 SCORES = "output_log_probs"
+CACHED = "num_cached_tokens"
 TOP_IDS, TOP_SCORES = "top_token_ids", "top_log_probs"
 PROMPT_SCORES, PROMPT_RANKS = "prompt_log_probs", "prompt_ranks"
 PROMPT_TOP_IDS, PROMPT_TOP_SCORES = "prompt_top_token_ids", "prompt_top_log_probs"

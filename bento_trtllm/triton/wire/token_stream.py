@@ -20,7 +20,7 @@ from tritonclient.grpc import service_pb2 as pb
 from bento_trtllm.generation.deadlines import Watch
 from bento_trtllm.generation.errors import GenerationError
 from bento_trtllm.generation.source import TokenBatch
-from bento_trtllm.triton.wire.codec import IDS, SCORES
+from bento_trtllm.triton.wire.codec import CACHED, IDS, SCORES
 from bento_trtllm.triton.wire.probe import END_LIMIT_S
 from bento_trtllm.triton.wire.scores import FurtherScores
 from bento_trtllm.triton_models.shared.pacing import Pace
@@ -60,6 +60,7 @@ class Inbox:
         self._ids = array("i")
         self._log_probs = array("f")
         self._further = FurtherScores()
+        self._cached: int | None = None
         self._arrived = asyncio.Event()
         self._final = self._gave = False
         self._error: GenerationError | None = None
@@ -138,7 +139,7 @@ class Inbox:
         tops = self._further.take_tops(min(len(self._ids), MOST_TOKENS), len(self._ids))
         ids, self._ids = self._ids[:MOST_TOKENS], self._ids[MOST_TOKENS:]
         log_probs, self._log_probs = self._log_probs[:MOST_TOKENS], self._log_probs[MOST_TOKENS:]
-        return TokenBatch(ids, log_probs, tops)
+        return TokenBatch(ids, log_probs, tops, cached=self._cached)
 
     def _read(self) -> None:
         """Read the messages: tokens (output_ids, int32 [1, 1, n]), an error, or the final response."""
@@ -157,8 +158,14 @@ class Inbox:
                 found = {output.name: raw for output, raw in zip(response.outputs, contents, strict=False)}
                 ids, scores = found.get(IDS, b""), found.get(SCORES, b"")
                 self._further.add(found)
+                self._note_cached(found.get(CACHED, b""))
             self._ids.frombytes(ids)
             if ids and scores:
                 # The last ones, a float32 for each int32: TensorRT-LLM may repeat those of earlier tokens.
                 self._log_probs.frombytes(scores[-len(ids) :])
             self._final = response.parameters[FINAL].bool_param
+
+    def _note_cached(self, told: bytes) -> None:
+        """An int32, negative where the engine does not tell. It is of the prompt, so the first is right for all."""
+        if told and self._cached is None and (cached := int.from_bytes(told, "little", signed=True)) >= 0:
+            self._cached = cached

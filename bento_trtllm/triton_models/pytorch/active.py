@@ -63,14 +63,17 @@ class Active:
         outgoing = Outgoing(reply, request.sequences, request.streaming)
         return cls(request, reply, name, request.prompt.tolist(), sequences, outgoing)
 
-    def take(self, index: int, output: Any) -> bool:
-        """Put what a sequence has made into its piece; whether there is anything to send."""
+    def take(self, index: int, step: Any) -> bool:
+        """Put what a GenerationResult's one output has made into its piece; whether there is anything to send."""
         sequence = self.sequences[index]
+        (output,) = step.outputs
         fresh, scores = sequence.take(output, self.request.log_probs)
         piece: Piece = self.outgoing.pieces[index]
         piece.tokens += fresh
         piece.log_probs += scores
         piece.cum_log_prob = sequence.log_prob
+        # GenerationResultBase of executor/result.py has it at 1.3.0rc3, and had not yet at 1.0.
+        piece.cached_tokens = getattr(step, "cached_tokens", -1)
         piece.finished = sequence.finished
         self.outgoing.finished = all(each.finished for each in self.sequences)
         return bool(fresh) or sequence.finished

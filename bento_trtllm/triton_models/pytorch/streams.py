@@ -117,10 +117,9 @@ class Streams:
             async for step in sequence.result:
                 if active.dropped or sequence.finished:
                     return
-                (output,) = step.outputs
-                if output.finish_reason == "cancelled":
+                if step.outputs[0].finish_reason == "cancelled":
                     self._drop(active, fault=Fault(FAILED, "The engine gave the request up."))
-                elif active.take(index, output):
+                elif active.take(index, step):
                     self._outbox.put(active.outgoing)
                     self._ready.set()
         except (RequestError, ValueError) as error:

@@ -35,7 +35,10 @@ class Scores:
 
 @dataclass
 class Piece:
-    """Tokens of one sequence that go into one response; `scores` of these, `prompt` of some of the prompt's."""
+    """Tokens of one sequence that go into one response; `scores` of these, `prompt` of some of the prompt's.
+
+    `cached_tokens` is how many of the prompt's tokens were in the KV cache before, -1 where that is not told.
+    """
 
     index: int
     tokens: list[int] = field(default_factory=list)
@@ -43,6 +46,7 @@ class Piece:
     scores: Scores | None = None
     prompt: Scores | None = None
     cum_log_prob: float = 0.0
+    cached_tokens: int = -1
     finished: bool = False
 
 

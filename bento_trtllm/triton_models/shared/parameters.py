@@ -197,6 +197,8 @@ OUTPUTS = (
     Output("sequence_index", "INT32", since="0.14.0"),
     Output("num_input_tokens", "INT32", since="1.3.0"),
     Output("num_output_tokens", "INT32", since="1.3.0"),
+    # Of the prompt, what was in the KV cache before; -1 where the engine does not tell.
+    Output("num_cached_tokens", "INT32", since=OWN),
     # For each token of output_ids, the likeliest at its place.
     Output("top_token_ids", "INT32", (-1, -1, -1), since=OWN),
     Output("top_log_probs", "FP32", (-1, -1, -1), since=OWN),

@@ -58,6 +58,8 @@ class Reply:
                 return np.array([[len(prompt) + len(piece.tokens)]], np.int32)
             case "num_output_tokens":
                 return np.array([[len(piece.tokens)]], np.int32)
+            case "num_cached_tokens":
+                return np.array([[piece.cached_tokens]], np.int32)
             case "num_input_tokens":
                 return np.array([[self.input_tokens]], np.int32)
             case "sequence_index":

@@ -69,6 +69,13 @@ def methods(owner: str, kind: type) -> type:
     return kind
 
 
+def attribute(owner: str, name: str) -> str:
+    """Hold the name of what an instance has against upstream's."""
+    if name not in CLASSES[owner]["attributes"]:
+        raise NotUpstream(f"{owner} has no attribute {name}")
+    return name
+
+
 def enumeration(owner: str) -> Any:
     return Enum(owner, {name: ast.literal_eval(each["default"]) for name, each in CLASSES[owner]["fields"].items()})
 

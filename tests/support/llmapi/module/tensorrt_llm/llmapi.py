@@ -7,12 +7,13 @@ import asyncio
 import json
 import os
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from checks import Limits
-from contract import CLASSES, NotUpstream, enumeration, exported, fail, fits, methods, record, statistics
+from contract import CLASSES, NotUpstream, attribute, enumeration, exported, fail, fits, methods, record, statistics
 from door import Door
 from executor import Executor, Response
 from source import Source
@@ -39,6 +40,7 @@ exported("llmapi", *__all__)
 HERE = Path(__file__).parents[1]
 ISOLATED = "OMPI_MCA_ess_singleton_isolated"
 POLL_S = 0.01
+KEPT_PROMPTS = 256
 TURN_S, LONGEST_TURN_S = 0.002, 0.1
 
 
@@ -92,13 +94,14 @@ methods("CompletionOutput", CompletionOutput)
 class GenerationResult:
     """executor/result.py: each `anext` takes one response of the engine."""
 
-    def __init__(self, executor: Executor, params: Any) -> None:
+    def __init__(self, executor: Executor, params: Any, cached: int) -> None:
         # Without a running loop there is no queue to wait at (GenerationResultBase.__init__).
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Response] = asyncio.Queue()
         self._executor, self._params = executor, params
         self._output = CompletionOutput(0)
         self._id, self._done, self._aborted = 0, False, False
+        self.cached_tokens, self._cached = 0, cached
 
     @property
     def outputs(self) -> list[CompletionOutput]:
@@ -129,6 +132,7 @@ class GenerationResult:
         if result is None:
             self._done = True
             raise RequestError(response.error)
+        self.cached_tokens = self._cached
         output._last_token_ids_len = len(output.token_ids)
         output.token_ids.extend(result.tokens)
         if result.log_probs is not None:
@@ -151,6 +155,7 @@ class GenerationResult:
 
 
 methods("GenerationResult", GenerationResult)
+attribute("GenerationResult", "cached_tokens")
 
 
 class Turns(Door):
@@ -168,13 +173,24 @@ class Turns(Door):
 
 
 class Engine(Executor):
-    """One Executor, and the results that its responses are for."""
+    """One Executor, the results that its responses are for, and the prompts of which it would still have the cache."""
 
     def __init__(self, place: Path, limits: Limits, door: Door) -> None:
         self.results: dict[int, GenerationResult] = {}
+        self._prompts: deque[list[int]] = deque(maxlen=KEPT_PROMPTS)
         source = Source(place, limits.max_batch_size)
         self.blocks = source.blocks
         super().__init__(source, limits, door, normalize_log_probs=False, respond=self._hand_over, log_error=print)
+
+    def cached(self, prompt: list[int]) -> int:
+        """How many of its tokens begin an earlier prompt, but the last, which is always computed: blocks are reused in
+        part, too (loadOrAllocateBlocks in kvCacheManager.cpp)."""
+        found = 0
+        for other in self._prompts:
+            while found < min(len(prompt) - 1, len(other)) and prompt[: found + 1] == other[: found + 1]:
+                found += 1
+        self._prompts.append(prompt)
+        return found
 
     def _hand_over(self, response: Response) -> None:
         if result := self.results.get(response.id):
@@ -254,7 +270,8 @@ class LLM:
             folder = lora_request.lora_path
             check_adapter(self._lora, Path(folder))
         engine = self._engine(folder)
-        result = GenerationResult(engine, sampling_params)
+        reused = self._args["kv_cache_config"].enable_block_reuse
+        result = GenerationResult(engine, sampling_params, engine.cached(inputs) if reused else 0)
 
         def known(ids: list[int]) -> None:
             (result._id,) = ids
