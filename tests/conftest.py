@@ -20,7 +20,9 @@ PYTORCH = llmapi.ENGINE
 SLOW_STEP_S = 0.02
 TLS = "create_ssl_context"
 LIMIT_S = 60
-OF_PYTORCH = ("ends", "leaving", "generate", "openai_completions", "openai_chat")
+STALL_S, ERRORS = 3, 3
+"""Of a service that tests break: a step of so long is a hang, and so many errors in a row are the engine's end."""
+OF_PYTORCH = ("ends", "faults", "leaving", "generate", "openai_completions", "openai_chat")
 """Files of promises that the PyTorch engine is held to: the others say nothing of it that these do not."""
 
 
@@ -128,6 +130,20 @@ def open_services(homes: Callable[[str], Path], tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="session")
 def open_service(engine: str, open_services: Services) -> Service:
     return open_services(engine)
+
+
+@pytest.fixture(scope="session")
+def breakable_services(homes: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Services to break, again and again: what is ready for a second has its past forgiven."""
+    settings = {"stall_limit_s": STALL_S, "restart_max_delay_s": 1, "engine_errors_before_restart": ERRORS}
+    options = tuple(word for name, value in settings.items() for word in ("--arg", f"{name}={value}"))
+    with started(homes, tmp_path_factory.mktemp("breakable"), lambda: options) as services:
+        yield services
+
+
+@pytest.fixture(scope="session")
+def breakable_service(engine: str, breakable_services: Services) -> Service:
+    return breakable_services(engine)
 
 
 @pytest.fixture(scope="session")

@@ -13,19 +13,33 @@ import pytest
 
 from tests.support.asking import LONG, timeout
 from tests.support.demo import PROMPT
-from tests.support.serving import SSE, Service, serve
+from tests.support.serving import MACHINES, SSE, Service, serve
+from tests.support.standin.place import ENGINES
 
 pytestmark = pytest.mark.engines
 STALL_S = 2
+PAUSE_S, SHORT_PAUSE_S = 0.1, 0.02
+"""Before each step of the other engines: of answers that are to be open for long, and of those that are to end."""
 
 
 @pytest.fixture(scope="module")
-def victim(home: Path, slow_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service to break, again and again: what is ready for a second has its past forgiven."""
+def slow(home: Path, slow_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     options = ("--arg", f"model={slow_model}", "--arg", f"stall_limit_s={STALL_S}", "--arg", "restart_max_delay_s=1")
     with serve(home, tmp_path_factory.mktemp("victim") / "log.txt", *options) as service:
         service.wait_ready()
         yield service
+
+
+@pytest.fixture
+def victim(engine: str, home: Path, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A service to break, again and again, whose answers take long."""
+    if home not in MACHINES:
+        yield request.getfixturevalue("slow")
+        return
+    service = request.getfixturevalue("breakable_service")
+    MACHINES[home].wish(pause_s=PAUSE_S)
+    yield service
+    MACHINES[home].wish()
 
 
 async def events(client: httpx.AsyncClient, body: dict[str, Any]) -> AsyncIterator[tuple[str, Any]]:
@@ -113,10 +127,14 @@ async def test_fault_in_the_engine(victim: Service, fault: Any) -> None:
     assert victim.tritons()[0].pid != before
 
 
-@pytest.mark.engines("tensorrt-1.x")
-async def test_what_is_stopped_for_a_while_ends_no_stream(home: Path, slow_model: str, tmp_path: Path) -> None:
-    """The engine, twice, and Triton, three seconds each: with streams open, new ones coming in, clients that leave."""
-    await stop_for_a_while(home, slow_model, tmp_path, workers=1)
+@pytest.mark.engines(*ENGINES, "pytorch")
+async def test_what_is_stopped_for_a_while_ends_no_stream(home: Path, service: Service) -> None:
+    """The engine and Triton, three seconds each: with streams open, new ones coming in, clients that leave."""
+    MACHINES[home].wish(pause_s=SHORT_PAUSE_S)
+    try:
+        await stop_for_a_while(service, twice=False)
+    finally:
+        MACHINES[home].wish()
 
 
 @pytest.mark.engines("openvino")
@@ -124,42 +142,43 @@ async def test_what_is_stopped_for_a_while_ends_no_stream_of_another_worker(
     home: Path, slow_model: str, tmp_path: Path
 ) -> None:
     """Whether it is stopped is for the owner to see."""
-    await stop_for_a_while(home, slow_model, tmp_path, workers=2)
-
-
-async def stop_for_a_while(home: Path, model: str, tmp_path: Path, workers: int) -> None:
-    with serve(home, tmp_path / "log.txt", "--arg", f"model={model}", "--arg", f"workers={workers}") as service:
+    with serve(home, tmp_path / "log.txt", "--arg", f"model={slow_model}", "--arg", "workers=2") as service:
         service.wait_ready()
-        triton, engine = service.tritons()[0], service.engine()
-        done = asyncio.Event()
-        whole = 0
+        await stop_for_a_while(service, twice=True)
 
-        async def ask(client: httpx.AsyncClient, number: int) -> None:
-            nonlocal whole
-            seen = []
-            body = {"prompt": f"Count to {number}", "max_tokens": 40, "temperature": 1.5}
-            async for event in events(client, body):
-                seen.append(event)
-                if number % 8 == 0 and len(seen) == 2:
-                    break  # leaves
-            assert all(kind == "message" for kind, _ in seen), seen[-1]
-            whole += seen[-1] == ("message", "[DONE]")
 
-        async def keep_asking(client: httpx.AsyncClient, number: int) -> None:
-            while not done.is_set():
-                await ask(client, number)
+async def stop_for_a_while(service: Service, *, twice: bool) -> None:
+    """`twice`: the engine once more, as soon as it goes on."""
+    triton, engine = service.tritons()[0], service.engine()
+    done = asyncio.Event()
+    whole = 0
 
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as client:
-            clients = [asyncio.create_task(keep_asking(client, number)) for number in range(32)]
-            for victim in (engine, engine, triton):
-                await asyncio.sleep(2)
-                victim.suspend()
-                clients += [asyncio.create_task(ask(client, number)) for number in range(1, 8)]
-                await asyncio.sleep(3)
-                victim.resume()
-            await asyncio.sleep(2)
-            done.set()
-            await asyncio.wait_for(asyncio.gather(*clients), 60)
-        assert whole >= 3 * 7
-        assert (service.tritons(), service.engine()) == ([triton], engine)
+    async def ask(client: httpx.AsyncClient, number: int) -> None:
+        nonlocal whole
+        seen = []
+        body = {"prompt": f"Count to {number}", "max_tokens": 40, "temperature": 1.5}
+        async for event in events(client, body):
+            seen.append(event)
+            if number % 8 == 0 and len(seen) == 2:
+                break  # leaves
+        assert all(kind == "message" for kind, _ in seen), seen[-1]
+        whole += seen[-1] == ("message", "[DONE]")
+
+    async def keep_asking(client: httpx.AsyncClient, number: int) -> None:
+        while not done.is_set():
+            await ask(client, number)
+
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as client:
+        clients = [asyncio.create_task(keep_asking(client, number)) for number in range(32)]
+        for victim in (engine, *[engine] * twice, triton):
+            await asyncio.sleep(0.5)
+            victim.suspend()
+            clients += [asyncio.create_task(ask(client, number)) for number in range(1, 8)]
+            await asyncio.sleep(3)
+            victim.resume()
+        await asyncio.sleep(0.5)
+        done.set()
+        await asyncio.wait_for(asyncio.gather(*clients), 60)
+    assert whole >= 3 * 7
+    assert (service.tritons(), service.engine()) == ([triton], engine)
