@@ -33,7 +33,7 @@ from bento_trtllm.metrics.prometheus import Telemetry
 from bento_trtllm.text.templates import Templates
 from bento_trtllm.text.text import Text
 from bento_trtllm.triton.process.door import Door
-from bento_trtllm.triton.process.log import MODEL
+from bento_trtllm.triton.process.log import MODEL_NAME
 from bento_trtllm.triton.process.repository import engine_config, place_repository, read_parameters
 from bento_trtllm.triton.process.run_folder import RunFolder, Status
 from bento_trtllm.triton.process.shared_slots import SharedSlots
@@ -187,9 +187,9 @@ class LLM:
     async def start(self) -> None:
         """Launch Triton, or join the one that another worker launched; does not wait for it."""
         self.started = True
-        told = MODEL.set(self.name if self._engines > 1 else "")
+        told = MODEL_NAME.set(self.name if self._engines > 1 else "")
         await self.triton.start()
-        MODEL.reset(told)
+        MODEL_NAME.reset(told)
 
     async def prove(self) -> None:
         """Have the engine answer with a few tokens, which no metric counts. Raises GenerationError if it does not."""
@@ -241,7 +241,7 @@ class LLM:
     def seen(self) -> admin.Seen:
         """How it is, as this worker knows it."""
         status = self.triton.status
-        engine = admin.Engine(**{name: getattr(status, name) for name in admin.Engine.model_fields})
+        engine = admin.EngineState(**{name: getattr(status, name) for name in admin.EngineState.model_fields})
         processes = dict(self._slots.workers()) if self._slots else {0: os.getpid()}
         return admin.Seen(self.tag, self.admission.limit, processes, self.admission.standings(), engine)
 

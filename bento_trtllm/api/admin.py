@@ -66,7 +66,7 @@ class KeyState(BaseModel):
     tokens_per_minute: Left | None
 
 
-class Engine(BaseModel):
+class EngineState(BaseModel):
     """The model's Triton, as its supervisor has it."""
 
     state: str
@@ -84,7 +84,7 @@ class Model(BaseModel):
     slots: int
     running: int
     waiting: int
-    engine: Engine
+    engine: EngineState
 
 
 class Overview(BaseModel):
@@ -133,7 +133,7 @@ class Seen:
     """By the worker's number."""
     standings: list[tuple[int, Standing]]
     """With the worker's number."""
-    engine: Engine
+    engine: EngineState
 
 
 def make(seen: Sequence[Seen], keyring: Keyring, accounts: list[Account], at: float) -> Overview:

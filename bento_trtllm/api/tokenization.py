@@ -48,7 +48,7 @@ class DetokenizeRequest(StrictBody):
     tokens: Annotated[list[int], Field(fail_fast=True)]
 
 
-class Text(ResponseBody):
+class DetokenizedPrompt(ResponseBody):
     """The response of /detokenize."""
 
     prompt: str
@@ -70,7 +70,7 @@ async def tokenize(request: Request, body: TokenizeRequest) -> Response:
     return Response(found.dump(), media_type="application/json")
 
 
-@router.post("/detokenize", response_model=Text)
+@router.post("/detokenize", response_model=DetokenizedPrompt)
 async def detokenize(request: Request, body: DetokenizeRequest) -> Response:
     """The text of tokens, control tokens by their names."""
     model = _model(request, body.model)
@@ -79,7 +79,7 @@ async def detokenize(request: Request, body: DetokenizeRequest) -> Response:
     if wrong is not None:
         raise bad_request(f"tokens[{wrong}]: ids are from 0 to {size - 1}.", param="tokens")
     text = await off_loop(request, lambda: model.tokenizer.spell(body.tokens), LONG_BODY)
-    return Response(Text(prompt=text).dump(), media_type="application/json")
+    return Response(DetokenizedPrompt(prompt=text).dump(), media_type="application/json")
 
 
 def _model(request: Request, name: str | None) -> ServedModel:

@@ -10,7 +10,7 @@ from bento_trtllm.api.routing import all_served
 router = APIRouter(tags=["Infrastructure"])
 
 
-class Version(BaseModel):
+class ServiceVersion(BaseModel):
     """Of this service."""
 
     version: str
@@ -38,9 +38,9 @@ async def health(request: Request) -> Response:
 
 
 @router.get("/version")
-async def version() -> Version:
+async def version() -> ServiceVersion:
     """The version of this service."""
-    return Version(version=VERSION)
+    return ServiceVersion(version=VERSION)
 
 
 @router.get("/load")

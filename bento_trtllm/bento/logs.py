@@ -6,7 +6,7 @@ import textwrap
 import traceback
 
 from bento_trtllm.api import request_id
-from bento_trtllm.triton.process.log import MODEL
+from bento_trtllm.triton.process.log import MODEL_NAME
 
 # Control characters (C0, DEL, C1), what some programs take for line ends, marks that change the direction of text, and
 # lone surrogates, which cannot be written.
@@ -33,7 +33,7 @@ def _one_line(record: logging.LogRecord) -> bool:
     model's name. A record passes here once per handler.
     """
     about = f" (request={name})" if (name := request_id.CURRENT.get()) else ""
-    about += f" (model={name})" if (name := MODEL.get()) else ""
+    about += f" (model={name})" if (name := MODEL_NAME.get()) else ""
     message = escape(record.getMessage().rstrip("\n"))
     record.msg, record.args = message if message.endswith(about) else message + about, None
     if isinstance(record.exc_info, tuple):

@@ -13,7 +13,7 @@ ChoiceEvent = tuple[int, TextDelta | Finish]
 """An item of one answer's stream, with the answer's index."""
 
 
-class Streams(Protocol):
+class Streamer(Protocol):
     """generator.Generator."""
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | Finish, None]:
@@ -29,7 +29,7 @@ def repeat(request: GenerationRequest, n: int) -> list[GenerationRequest]:
     return [replace(request, sampling=replace(request.sampling, seed=(seed + i) % 2**64)) for i in range(n)]
 
 
-async def fan_out(generator: Streams, requests: Sequence[GenerationRequest]) -> AsyncGenerator[ChoiceEvent, None]:
+async def fan_out(generator: Streamer, requests: Sequence[GenerationRequest]) -> AsyncGenerator[ChoiceEvent, None]:
     """The items of all answers as they arrive, each with the index of its request.
 
     The first error ends all answers and is raised; closing the iterator ends them all, too. Either way, all have ended

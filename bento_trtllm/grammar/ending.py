@@ -29,7 +29,7 @@ class Fence:
     place: int
 
 
-class Mark(NamedTuple):
+class Bookmark(NamedTuple):
     """A place in the text, and what may come next."""
 
     place: int
@@ -84,11 +84,11 @@ class Ending:
                 self._sweep()
         return bool(self._stacks)
 
-    def mark(self) -> Mark:
+    def mark(self) -> Bookmark:
         """This point in the text, for `back`."""
-        return Mark(self._place, self._stacks)
+        return Bookmark(self._place, self._stacks)
 
-    def back(self, mark: Mark) -> None:
+    def back(self, mark: Bookmark) -> None:
         """Return to an earlier point."""
         self._place, self._stacks = mark
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
-MODEL = "gen_ai_request_model"
+MODEL_LABEL = "gen_ai_request_model"
 """OpenTelemetry's label of a model; where the service has several, all metrics have it."""
 
 
@@ -20,7 +20,7 @@ def merge(*expositions: str) -> str:
 
 
 def side_by_side(expositions: Mapping[str, str]) -> str:
-    """Joins those of several models, by name: each sample gets the label MODEL."""
+    """Joins those of several models, by name: each sample gets the label MODEL_LABEL."""
     families: dict[str, list[str]] = {}
     for model, exposition in expositions.items():
         for name, line in _families(exposition):
@@ -33,7 +33,7 @@ def side_by_side(expositions: Mapping[str, str]) -> str:
 
 
 def _labelled(sample: str, model: str) -> str:
-    label = f'{MODEL}="{model}"'
+    label = f'{MODEL_LABEL}="{model}"'
     name, brace, rest = sample.partition("{")
     if brace and " " not in name:
         return f"{name}{{{label}{'' if rest.startswith('}') else ','}{rest}"

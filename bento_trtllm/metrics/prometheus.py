@@ -23,7 +23,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.parameters import GenerationRequest
 from bento_trtllm.keys.audit import AuditLog
-from bento_trtllm.metrics.exposition import MODEL, merge, side_by_side
+from bento_trtllm.metrics.exposition import MODEL_LABEL, merge, side_by_side
 from bento_trtllm.metrics.inference_pool import kv_cache
 from bento_trtllm.metrics.routes import ROUTE, operation
 from bento_trtllm.metrics.spans import PROVIDER, StreamSpan
@@ -73,7 +73,7 @@ class Telemetry:
         self._several = several
         self._shown: set[tuple[str, ...]] = set()
         """The labels of those gauges that are there: one has a value also when its model is gone."""
-        by = (MODEL,) if several else ()
+        by = (MODEL_LABEL,) if several else ()
         self._requests = self._counter(
             "trtllm_requests", "Requests by route and how they ended.", ("route", "outcome", *by)
         )
@@ -82,7 +82,7 @@ class Telemetry:
         self._prompt = self._counter("trtllm_prompt_tokens", "Tokens of prompts that were answered.", by)
         self._generated = self._counter("trtllm_generation_tokens", "Tokens that the engine generated.", by)
         self._queue = self._histogram("trtllm_request_queue_time_seconds", "Time in the queue.", FIRST_S, by)
-        of_a_model = ("gen_ai_operation_name", "gen_ai_provider_name", MODEL)
+        of_a_model = ("gen_ai_operation_name", "gen_ai_provider_name", MODEL_LABEL)
         self._first = self._histogram(
             "gen_ai_server_time_to_first_token_seconds",
             "From the request to its first token, including time in the queue.",
@@ -145,7 +145,7 @@ class Telemetry:
         self._between.labels(*of_it).add(count.counts, count.last_at - count.first_at)
 
     def _by(self, model: str) -> tuple[str, ...]:
-        """The values of the label MODEL, which is there where there are several."""
+        """The values of the label MODEL_LABEL, which is there where there are several."""
         return (model,) if self._several else ()
 
     def _entry(self, count: StreamCount, model: str) -> dict[str, object]:

@@ -77,7 +77,7 @@ def settings(ours: SimpleNamespace) -> Any:
         "guide_end_id": "7", "exclude_input_in_output": "true", "cancellation_check_period_ms": "20",
         "response_pace_ms": "1.5",
     }  # fmt: skip
-    return ours.settings.EngineSettings.read({name: {"string_value": value} for name, value in values.items()})
+    return ours.settings.PyTorchSettings.read({name: {"string_value": value} for name, value in values.items()})
 
 
 def arguments(ours: SimpleNamespace, settings: Any) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def request(ours: SimpleNamespace, **values: Any) -> Any:
 
 def params(ours: SimpleNamespace, asked: Any, sequence: int = 0) -> dict[str, Any]:
     """The fields that differ from upstream's defaults."""
-    made = vars(ours.sampling.Sampling(False, 7).params(asked, sequence))
+    made = vars(ours.sampling.SamplingTranslator(False, 7).params(asked, sequence))
     plain = vars(sys.modules["tensorrt_llm"].SamplingParams())
     return {name: value for name, value in made.items() if value != plain[name]}
 
@@ -227,9 +227,9 @@ def test_what_cannot_be_done_is_refused_by_name(
 ) -> None:
     if "guide" in values:
         values = {**values, "guide": ours.guide.Guide(values["guide"], "")}
-    ours.sampling.Sampling(False, 7).check(request(ours, end_id=7))
+    ours.sampling.SamplingTranslator(False, 7).check(request(ours, end_id=7))
     with pytest.raises(ours.faults.RequestError) as caught:
-        ours.sampling.Sampling(speculative, guide_end).check(request(ours, **values))
+        ours.sampling.SamplingTranslator(speculative, guide_end).check(request(ours, **values))
     assert caught.value.fault.tensor == tensor and tensor in caught.value.fault.message
 
 
@@ -266,7 +266,7 @@ def test_a_field_that_upstream_does_not_have_fails(ours: SimpleNamespace) -> Non
 def test_stop_words_of_several_tokens_are_ours(ours: SimpleNamespace) -> None:
     """Across responses; what came after one is dropped, and the engine gives the request up."""
     ended: list[bool] = []
-    sequence = ours.active.Sequence(((5, 6),), SimpleNamespace(abort=lambda: ended.append(True)))
+    sequence = ours.active.LLMSequence(((5, 6),), SimpleNamespace(abort=lambda: ended.append(True)))
 
     def output(*tokens: int) -> SimpleNamespace:
         scores = [{token: SimpleNamespace(logprob=-0.5)} for token in tokens]

@@ -15,7 +15,7 @@ import pytest
 from tests.support.checkpoints import write_checkpoint
 from tests.support.serving import Service, pack, serve
 
-MODEL = "wide-llama"
+WIDE = "wide-llama"
 # Of each schema, so that compiling it takes as long as hundreds of the engine's steps.
 LENGTH = 100
 # Times its own duration that a compilation may hold a stream.
@@ -30,10 +30,10 @@ numbers = itertools.count()
 def service(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("wide")
     checkpoint = write_checkpoint(
-        folder / MODEL, hidden=64, inner=160, layers=1, vocab=128_256, specials=256, context=8192, endless=True
+        folder / WIDE, hidden=64, inner=160, layers=1, vocab=128_256, specials=256, context=8192, endless=True
     )
-    pack(home, f"{MODEL}:test", checkpoint)
-    with serve(home, folder / "log.txt", "--arg", f"model={MODEL}:test") as service:
+    pack(home, f"{WIDE}:test", checkpoint)
+    with serve(home, folder / "log.txt", "--arg", f"model={WIDE}:test") as service:
         service.wait_ready(180)  # the tokenizer alone takes OpenVINO GenAI seconds
         yield service
 
@@ -44,7 +44,7 @@ def body(length: int, **fields: Any) -> dict[str, Any]:
     schema = {"properties": {name: {"type": "string", "maxLength": length}}, "required": [name]}
     form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
     messages = [{"role": "user", "content": "a"}]
-    return {"model": MODEL, "messages": messages, "max_tokens": 20, "response_format": form, **fields}
+    return {"model": WIDE, "messages": messages, "max_tokens": 20, "response_format": form, **fields}
 
 
 def ask(service: Service, request: dict[str, Any], timeout: float | httpx.Timeout = 60) -> tuple[Any, float]:
@@ -67,7 +67,7 @@ class Stream:
         self.longest = 0.0
 
     def _read(self) -> None:
-        request = {"model": MODEL, "prompt": "a", "ignore_eos": True, "stream": True, "max_tokens": 8000}
+        request = {"model": WIDE, "prompt": "a", "ignore_eos": True, "stream": True, "max_tokens": 8000}
         while not self._ended.is_set():
             with httpx.stream("POST", self._url, json=request, timeout=60) as response:
                 last = 0.0

@@ -18,7 +18,7 @@ from tests.support.verdict import best_within
 LIGHT = {"model": "demo-llama", "prompt": "Say hello", "max_tokens": 2, "temperature": 0}
 SAMPLES, ROUNDS = 100, 15
 # A light request takes some milliseconds alone on two cores, and abuse takes one of the two.
-LIMIT_S = 0.05
+LIGHT_LIMIT_S = 0.05
 # Between two heavy requests. Without it, one that is refused at once is a flood of 300 MB a second: what is measured
 # then is how fast a loopback device can be read.
 PAUSE_S = 0.01
@@ -110,7 +110,7 @@ def test_it_is_answered_or_refused(client: httpx.Client, body: Callable[[], byte
 def test_light_requests_go_on(abuser: Connection, client: httpx.Client, name: str) -> None:
     """Abuse is there in every round, what else disturbs the machine is not: the best round says what abuse does."""
     with repeated(abuser, name):
-        quick, beside = best_within(LIMIT_S, lambda: p99(client), ROUNDS)
+        quick, beside = best_within(LIGHT_LIMIT_S, lambda: p99(client), ROUNDS)
     print(f"light p99 {[f'{each * 1e3:.1f}' for each in beside]} ms beside {name}")
     if not quick:
         # Then it is the machine that is slow, whoever asks.

@@ -15,10 +15,11 @@ from bento_trtllm.manifest import Manifest
 from tests.support.asking import read_events, stream_events
 from tests.support.demo import ANSWERS, PROMPT
 from tests.support.launcher import bound
+from tests.support.limits import LIMIT_S
 from tests.support.processes import left_over, traces
 from tests.support.refusal import refused_serve
 from tests.support.serving import DEMO, ROOT, SSE, Service, environment, free_port, pack, serve
-from tests.support.tiny import LIMIT_S, until
+from tests.support.tiny import until
 
 
 def listening(pids: set[int] | None = None) -> set[int]:

@@ -20,7 +20,7 @@ from tests.support.asking import read_events, stream_events
 from tests.support.checkpoints import write_checkpoint
 from tests.support.demo import ANSWERS, PROMPT
 from tests.support.processes import workers
-from tests.support.refusal import LIMIT_S, refused, refused_serve
+from tests.support.refusal import END_LIMIT_S, refused, refused_serve
 from tests.support.serving import ROOT, SSE, Service, environment, pack, serve
 from tests.support.tiny import until
 
@@ -170,7 +170,7 @@ def test_a_worker_that_cannot_come_back_ends_the_service(
     shutil.copytree(home / "models" / name / version, packed)
     log = tmp_path / "log.txt"
     with serve(store, log, "--arg", f"model={slow_model}", "--arg", "workers=2") as service:
-        service.wait_ready(2 * LIMIT_S)
+        service.wait_ready(2 * END_LIMIT_S)
         until(lambda: len(workers(service)) == 2, 60)
         (triton,) = service.tritons()
         owner = triton.parents()[1].pid
@@ -184,7 +184,7 @@ def test_a_worker_that_cannot_come_back_ends_the_service(
             psutil.Process(other).send_signal(signal.SIGKILL)
             rest = [line for line in lines if line]
         assert rest[-1] == "data: [DONE]" and json.loads(rest[-2].removeprefix("data: "))["finish_reason"] == "length"
-        assert service.process.wait(LIMIT_S) == 2
+        assert service.process.wait(END_LIMIT_S) == 2
     said = log.read_text()
     sentence = f"error: the model {slow_model} is damaged: tokenizer/tokenizer.json is missing; pack it again with"
     assert sum(line.startswith(sentence) for line in said.splitlines()) == 1
@@ -200,7 +200,7 @@ def test_a_worker_that_finds_its_settings_gone_says_so_once(home: Path, tmp_path
         keys.unlink()
         (worker,) = workers(service)
         psutil.Process(worker).kill()
-        assert service.process.wait(LIMIT_S) == 2
+        assert service.process.wait(END_LIMIT_S) == 2
     said = log.read_text()
     assert said.count(f"error: the file of API keys, {keys}, cannot be read: No such file or directory") == 1
     assert "Traceback" not in said

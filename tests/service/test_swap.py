@@ -20,7 +20,7 @@ from tests.support.serving import ROOT, SSE, Service, environment, serve
 
 pytestmark = [pytest.mark.slow, pytest.mark.engines("openvino")]
 DEMO = "demo-llama:test"
-LIMIT_S = 90
+SWAP_LIMIT_S = 90
 
 
 async def swap(service: Service, home: Path, *arguments: str) -> tuple[int, str]:
@@ -33,7 +33,7 @@ async def swap(service: Service, home: Path, *arguments: str) -> tuple[int, str]
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    printed, _ = await asyncio.wait_for(process.communicate(), LIMIT_S)
+    printed, _ = await asyncio.wait_for(process.communicate(), SWAP_LIMIT_S)
     return int(process.returncode or 0), printed.decode()
 
 

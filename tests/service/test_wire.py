@@ -10,8 +10,9 @@ from statistics import median
 import httpx
 import pytest
 
+from tests.support.limits import LIMIT_S
 from tests.support.serving import Service, serve
-from tests.support.wire import LIMIT_S, Answer, ask, closed, connect, get, parse, post, read_one, receive
+from tests.support.wire import Answer, ask, closed, connect, get, parse, post, read_one, receive
 
 BODY = b'{"prompt": "hi", "max_tokens": 2}'
 CHUNKED = post("/generate", b"").replace(b"content-length: 0", b"transfer-encoding: chunked")

@@ -12,8 +12,8 @@ from tritonclient.utils import np_to_triton_dtype
 
 from bento_trtllm.text.prompt import SYSTEM_PROMPT
 from tests.support.demo import TEMPLATE, TOKENIZER
+from tests.support.limits import LIMIT_S
 
-LIMIT_S = 60
 EOT = TOKENIZER.special_ids["<|eot_id|>"]
 
 

@@ -10,7 +10,7 @@ from tests.support.serving import ROOT, environment, free_port
 from tests.support.tiny import listens
 from tests.support.warm import fork
 
-LIMIT_S = 90
+END_LIMIT_S = 90
 """To end; a few seconds on an idle machine, most of which are imports."""
 
 
@@ -45,7 +45,7 @@ def place(port: int) -> list[str]:
 
 def ends(code: Callable[[], int | None], port: int) -> int | None:
     """The exit code with which it ends; None if it does not. Nobody listens meanwhile."""
-    deadline = time.monotonic() + LIMIT_S
+    deadline = time.monotonic() + END_LIMIT_S
     while (now := code()) is None and time.monotonic() < deadline:
         assert not listens(port)
         time.sleep(0.02)

@@ -10,15 +10,15 @@ import numpy as np
 import psutil
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-LIMIT_S = 60.0
-"""Only what never happens passes it."""
+from tests.support.limits import LIMIT_S
+
 CONFIG = """backend: "python"
 model_transaction_policy { decoupled: true }
 input { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] }
 output { name: "OUT" data_type: TYPE_INT32 dims: [ -1 ] }
 instance_group { count: 1 kind: KIND_CPU }
 """
-MODEL = """
+ECHO = """
 import os, sys, time
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -74,7 +74,7 @@ def repository(folder: Path, name: str = "echo", initialize: str = "", pause_s: 
     """Add a decoupled model that answers each number with itself; returns the repository."""
     (folder / name / "1").mkdir(parents=True)
     (folder / name / "config.pbtxt").write_text(CONFIG)
-    (folder / name / "1/model.py").write_text(MODEL.format(initialize=initialize, pause_s=pause_s))
+    (folder / name / "1/model.py").write_text(ECHO.format(initialize=initialize, pause_s=pause_s))
     return folder
 
 

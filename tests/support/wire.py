@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-LIMIT_S = 60.0
+from tests.support.limits import LIMIT_S
 
 
 @dataclass

@@ -10,8 +10,9 @@ from bento_trtllm.config import TritonSettings
 from bento_trtllm.triton.process import forsaken
 from bento_trtllm.triton.process.server import TritonServer
 from tests.support import tiny
+from tests.support.limits import LIMIT_S
 
-SETTINGS = TritonSettings(startup_timeout_s=4 * tiny.LIMIT_S, load_stall_limit_s=4 * tiny.LIMIT_S)
+SETTINGS = TritonSettings(startup_timeout_s=4 * LIMIT_S, load_stall_limit_s=4 * LIMIT_S)
 
 
 async def test_triton_is_started_again(

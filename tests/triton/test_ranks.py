@@ -19,8 +19,9 @@ from bento_trtllm.triton.process.installation import Installation
 from bento_trtllm.triton.process.launch import Ports, Start, tritonserver
 from bento_trtllm.triton.process.server import TritonServer
 from tests.support import tiny
+from tests.support.limits import LIMIT_S
 
-SETTINGS = TritonSettings(startup_timeout_s=tiny.LIMIT_S, stop_timeout_s=6)
+SETTINGS = TritonSettings(startup_timeout_s=LIMIT_S, stop_timeout_s=6)
 IN = Path("/opt/tritonserver/bin/tritonserver")
 
 

@@ -23,9 +23,10 @@ from bento_trtllm.triton.process.run_folder import RunFolder, Status
 from bento_trtllm.triton.process.supervisor import Supervisor
 from tests.support import tiny
 from tests.support.launcher import bound
+from tests.support.limits import LIMIT_S
 
 SETTINGS = TritonSettings(
-    startup_timeout_s=tiny.LIMIT_S,
+    startup_timeout_s=LIMIT_S,
     stop_timeout_s=2,
     health_interval_s=0.1,
     stall_limit_s=2,
@@ -33,7 +34,6 @@ SETTINGS = TritonSettings(
     restart_max_delay_s=0.5,
     restart_failures_before_failed=3,
 )
-LIMIT_S = tiny.LIMIT_S
 QUIET_S = 1.0
 """Nothing that should not happen has happened by then."""
 STALLED = f"did not answer for {SETTINGS.stall_limit_s:g} s"

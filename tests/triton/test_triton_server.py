@@ -27,9 +27,8 @@ from bento_trtllm.triton.process.launch import Launch, Ports, Start, tritonserve
 from bento_trtllm.triton.process.reaped import KILL_LIMIT_S
 from bento_trtllm.triton.process.server import TritonServer
 from tests.support import tiny
+from tests.support.limits import LIMIT_S
 
-LIMIT_S = 60
-"""For what is noticed, or ends, at once: only what never would passes it."""
 SETTINGS = TritonSettings(startup_timeout_s=LIMIT_S, stop_timeout_s=LIMIT_S)
 ROUNDS = 5
 """Of which the best counts, where a time is the claim."""

@@ -16,8 +16,8 @@ from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.triton.wire import token_stream
 from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.probe import Health
+from tests.support.limits import LIMIT_S
 
-LIMIT_S = 60.0
 DEADLINES = Deadlines(LIMIT_S, LIMIT_S, LIMIT_S)
 
 

@@ -15,7 +15,7 @@ sys.path += [str(MODELS / "shared"), str(MODELS / "openvino")]
 import settings as model_settings  # noqa: E402  as Triton finds it
 
 
-def read(**given: str) -> model_settings.EngineSettings:
+def read(**given: str) -> model_settings.OpenVINOSettings:
     packed = {
         "gpt_model_path": "engine",
         "vocab_size": "1000",
@@ -25,7 +25,7 @@ def read(**given: str) -> model_settings.EngineSettings:
         **EngineSettings().parameters("openvino"),
         **given,
     }
-    return model_settings.EngineSettings.read({name: {"string_value": value} for name, value in packed.items()})
+    return model_settings.OpenVINOSettings.read({name: {"string_value": value} for name, value in packed.items()})
 
 
 @pytest.fixture

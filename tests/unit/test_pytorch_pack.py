@@ -27,7 +27,7 @@ from tests.support.adapters import write_adapter
 from tests.support.checkpoints import write_checkpoint, write_safetensors
 from tests.support.fakes import pynvml
 
-MODEL = "repository/tensorrt_llm/1"
+ENGINE_MODEL = "repository/tensorrt_llm/1"
 
 
 @pytest.fixture
@@ -70,7 +70,9 @@ def test_packs_anywhere(home: Path, tiny: Path, capsys: pytest.CaptureFixture[st
     assert "serve it with: scripts/in_container --release 26.07 bentoml serve" in capsys.readouterr().out
     assert (pack / "engine/model.safetensors").samefile(tiny / "model.safetensors")
     assert {"config.json", "tokenizer.json", "tokenizer_config.json"} <= {p.name for p in (pack / "engine").iterdir()}
-    assert {"model.py", "streams.py", "request.py", "outbox.py"} <= {path.name for path in (pack / MODEL).iterdir()}
+    assert {"model.py", "streams.py", "request.py", "outbox.py"} <= {
+        path.name for path in (pack / ENGINE_MODEL).iterdir()
+    }
     manifest = Manifest.open(pack, full=True)
     assert (manifest.engine, manifest.context_length, manifest.build) == ("pytorch", 512, None)
     parameters = read_parameters(engine_config(pack))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from bento_trtllm.api import json_body
 from bento_trtllm.api.anthropic import errors, objects
-from bento_trtllm.api.anthropic.objects import Event
+from bento_trtllm.api.anthropic.objects import MessageEvent
 from bento_trtllm.api.anthropic.requests import MessagesRequest
 from bento_trtllm.api.dialogue.chat import Chat
 from bento_trtllm.api.dialogue.reader import Part, Thought
@@ -45,14 +45,14 @@ class _Open:
         return {"type": kind, field: text}
 
 
-class Answer:
+class MessageAnswer:
     """One message in the making."""
 
     def __init__(self, request: MessagesRequest, chat: Chat) -> None:
         self._reader = chat.reader()
         self._open: _Open | None = None
         self._cut_short = chat.request.max_tokens < request.max_tokens
-        usage = objects.Usage(input_tokens=len(chat.request.input_ids), output_tokens=0)
+        usage = objects.MessageUsage(input_tokens=len(chat.request.input_ids), output_tokens=0)
         self.message = objects.MessageObject(id=new_id("msg_"), model=request.model, content=[], usage=usage)
 
     # As a form of event streams (api/event_stream.py):
@@ -61,7 +61,7 @@ class Answer:
 
     def frame(self, item: ResponseBody) -> str:
         """One event."""
-        assert isinstance(item, Event)
+        assert isinstance(item, MessageEvent)
         return f"event: {item.type}\ndata: {item.dump()}\n\n"
 
     def failure(self, error: APIError) -> str:
@@ -88,7 +88,7 @@ class Answer:
             self.add(item)
         return self.message
 
-    def add(self, item: TextDelta | Finish) -> list[Event]:
+    def add(self, item: TextDelta | Finish) -> list[MessageEvent]:
         """What a piece of the answer, or its end, changes."""
         if isinstance(item, TextDelta):
             return self._take(self._reader.feed(item.text))
@@ -104,11 +104,11 @@ class Answer:
             self.message.stop_reason = "tool_use"
         else:
             self.message.stop_reason = "end_turn" if item.stop is None else "stop_sequence"
-        ending = objects.Ending(stop_reason=self.message.stop_reason, stop_sequence=self.message.stop_sequence)
+        ending = objects.MessageEnd(stop_reason=self.message.stop_reason, stop_sequence=self.message.stop_sequence)
         return [*told, objects.MessageDelta(delta=ending, usage=self.message.usage), objects.MessageStop()]
 
-    def _take(self, parts: Sequence[Part]) -> list[Event]:
-        told: list[Event] = []
+    def _take(self, parts: Sequence[Part]) -> list[MessageEvent]:
+        told: list[MessageEvent] = []
         for part in parts:
             if not isinstance(part, CallDelta):
                 kind: Kind = "thinking" if isinstance(part, Thought) else "text"
@@ -123,17 +123,17 @@ class Answer:
                 told += self._begin(_Open("tool_use", id=f"toolu_{part.id.removeprefix('call_')}", name=name))
         return told
 
-    def _begin(self, block: _Open) -> list[Event]:
+    def _begin(self, block: _Open) -> list[MessageEvent]:
         told = self._close()
         self._open = block
         return [*told, objects.BlockStart(index=len(self.message.content), content_block=block.block())]
 
-    def _add(self, text: str) -> list[Event]:
+    def _add(self, text: str) -> list[MessageEvent]:
         assert self._open
         self._open.text += text
         return [objects.BlockDelta(index=len(self.message.content), delta=self._open.delta(text))] if text else []
 
-    def _close(self) -> list[Event]:
+    def _close(self) -> list[MessageEvent]:
         if self._open is None:
             return []
         told = objects.BlockStop(index=len(self.message.content))

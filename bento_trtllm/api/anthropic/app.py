@@ -6,7 +6,7 @@ from typing import Any, cast
 from fastapi import APIRouter, FastAPI, Request, Response
 
 from bento_trtllm.api.anthropic import conversation
-from bento_trtllm.api.anthropic.answer import Answer
+from bento_trtllm.api.anthropic.answer import MessageAnswer
 from bento_trtllm.api.anthropic.errors import AnthropicErrors
 from bento_trtllm.api.anthropic.objects import ErrorObject, MessageObject, TokenCount
 from bento_trtllm.api.anthropic.requests import CountRequest, MessagesRequest
@@ -31,7 +31,7 @@ async def create_message(request: Request, body: MessagesRequest) -> Response:
     model = find(request, body.model)
     long = LONG_FORM if conversation.has_form(body) else LONG_BODY
     understood = await off_loop(request, lambda: conversation.read(body, model), long)
-    answer = Answer(body, understood)
+    answer = MessageAnswer(body, understood)
     items = fan_out(model.generator, [understood.request])
     if body.stream:
         return await event_stream(answer.render(items), answer)

@@ -6,12 +6,12 @@ from bento_trtllm.api.anthropic.requests import (
     Message,
     MessagesRequest,
     Prompt,
-    TextBlock,
-    ThinkingBlock,
-    Tool,
+    TextBlockParam,
+    ThinkingBlockParam,
     ToolChoiceTool,
-    ToolResultBlock,
-    ToolUseBlock,
+    ToolParam,
+    ToolResultBlockParam,
+    ToolUseBlockParam,
 )
 from bento_trtllm.api.dialogue.chat import Chat, prompt, understand
 from bento_trtllm.api.dialogue.conversation import Conversation, Form, Names, Toolbox, choose
@@ -77,18 +77,18 @@ def _turns(message: Message, names: dict[str, str], at: str) -> list[Turn]:
     """A message as templates know it; results of tools are messages of their own, before the words beside them."""
     if isinstance(message.content, str):
         return [{"role": message.role, "content": message.content}]
-    own: Turn = {"role": message.role, "content": _joined(b for b in message.content if isinstance(b, TextBlock))}
+    own: Turn = {"role": message.role, "content": _joined(b for b in message.content if isinstance(b, TextBlockParam))}
     results: list[Turn] = []
     for j, block in enumerate(message.content):
-        if isinstance(block, ToolResultBlock):
+        if isinstance(block, ToolResultBlockParam):
             _check(message.role == "user", "tool_result", "user", f"{at}.content[{j}]")
             results.append(_result(block, names))
-        elif isinstance(block, ToolUseBlock):
+        elif isinstance(block, ToolUseBlockParam):
             _check(message.role == "assistant", "tool_use", "assistant", f"{at}.content[{j}]")
             names[block.id] = block.name
             function = {"name": block.name, "arguments": block.input}
             own.setdefault("tool_calls", []).append({"id": block.id, "type": "function", "function": function})
-        elif isinstance(block, ThinkingBlock) and message.role == "assistant":
+        elif isinstance(block, ThinkingBlockParam) and message.role == "assistant":
             own["reasoning_content"] = own.get("reasoning_content", "") + block.thinking
     return [*results, own] if own["content"] or len(own) > 2 or not results else results
 
@@ -98,7 +98,7 @@ def _check(right: bool, block: str, role: str, at: str) -> None:
         raise bad_request(f"{at}: a {block} block stands in a message of the role {role}.", param=at)
 
 
-def _result(block: ToolResultBlock, names: dict[str, str]) -> Turn:
+def _result(block: ToolResultBlockParam, names: dict[str, str]) -> Turn:
     content = block.content if isinstance(block.content, str) else _joined(block.content or ())
     name = names.get(block.tool_use_id)
     # Templates have no other way to say it.
@@ -131,7 +131,7 @@ def _tools(request: Prompt) -> Toolbox:
     return choose(described, CHOICES[wanted.type] if wanted else None, None, several=several)
 
 
-def _described(tool: Tool) -> Turn:
+def _described(tool: ToolParam) -> Turn:
     """A tool as chat templates know it."""
     function = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
     return {"type": "function", "function": {key: value for key, value in function.items() if value is not None}}

@@ -43,7 +43,7 @@ class ToolUseBlock(Said):
 Block = TextBlock | ThinkingBlock | ToolUseBlock
 
 
-class Usage(Said):
+class MessageUsage(Said):
     """Tokens, counted. Those that the engine had computed before, where it tells, are not among `input_tokens`."""
 
     input_tokens: int
@@ -62,7 +62,7 @@ class MessageObject(Said):
     content: list[Block]
     stop_reason: StopReason | None = None
     stop_sequence: str | None = None
-    usage: Usage
+    usage: MessageUsage
 
 
 class TokenCount(Said):
@@ -86,20 +86,20 @@ class ErrorObject(Said):
     request_id: str | None = None
 
 
-class Event(Said):
+class MessageEvent(Said):
     """The base of all events."""
 
     type: str
 
 
-class MessageStart(Event):
+class MessageStart(MessageEvent):
     """message_start."""
 
     type: Literal["message_start"] = "message_start"
     message: MessageObject
 
 
-class BlockStart(Event):
+class BlockStart(MessageEvent):
     """content_block_start."""
 
     type: Literal["content_block_start"] = "content_block_start"
@@ -107,7 +107,7 @@ class BlockStart(Event):
     content_block: Block
 
 
-class BlockDelta(Event):
+class BlockDelta(MessageEvent):
     """content_block_delta: a text_delta, a thinking_delta or an input_json_delta."""
 
     type: Literal["content_block_delta"] = "content_block_delta"
@@ -115,29 +115,29 @@ class BlockDelta(Event):
     delta: dict[str, str]
 
 
-class BlockStop(Event):
+class BlockStop(MessageEvent):
     """content_block_stop."""
 
     type: Literal["content_block_stop"] = "content_block_stop"
     index: int
 
 
-class Ending(Said):
+class MessageEnd(Said):
     """How a message ended."""
 
     stop_reason: StopReason
     stop_sequence: str | None
 
 
-class MessageDelta(Event):
+class MessageDelta(MessageEvent):
     """message_delta."""
 
     type: Literal["message_delta"] = "message_delta"
-    delta: Ending
-    usage: Usage
+    delta: MessageEnd
+    usage: MessageUsage
 
 
-class MessageStop(Event):
+class MessageStop(MessageEvent):
     """message_stop."""
 
     type: Literal["message_stop"] = "message_stop"

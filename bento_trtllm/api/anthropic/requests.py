@@ -16,14 +16,14 @@ CacheControl = dict[str, Any]
 """Taken, and changes nothing: the engine decides what it keeps of prompts."""
 
 
-class TextBlock(LenientBody):
+class TextBlockParam(LenientBody):
     """Text."""
 
     type: Literal["text"]
     text: str
 
 
-class ToolUseBlock(LenientBody):
+class ToolUseBlockParam(LenientBody):
     """A call that the model made."""
 
     type: Literal["tool_use"]
@@ -32,23 +32,23 @@ class ToolUseBlock(LenientBody):
     input: dict[str, Any]
 
 
-class ToolResultBlock(LenientBody):
+class ToolResultBlockParam(LenientBody):
     """What a tool gave back, or why it could not."""
 
     type: Literal["tool_result"]
     tool_use_id: str
-    content: str | Annotated[list[TextBlock], Field(fail_fast=True)] | None = None
+    content: str | Annotated[list[TextBlockParam], Field(fail_fast=True)] | None = None
     is_error: bool | None = None
 
 
-class ThinkingBlock(LenientBody):
+class ThinkingBlockParam(LenientBody):
     """What the model thought before it answered."""
 
     type: Literal["thinking"]
     thinking: str
 
 
-class RedactedBlock(LenientBody):
+class RedactedBlockParam(LenientBody):
     """What another model thought, which nobody else can read: it is left out."""
 
     type: Literal["redacted_thinking"]
@@ -58,12 +58,12 @@ def _kind(block: Any) -> Any:
     return block.get("type") if isinstance(block, dict) else getattr(block, "type", None)
 
 
-Block = Annotated[
-    Annotated[TextBlock, Tag("text")]
-    | Annotated[ToolUseBlock, Tag("tool_use")]
-    | Annotated[ToolResultBlock, Tag("tool_result")]
-    | Annotated[ThinkingBlock, Tag("thinking")]
-    | Annotated[RedactedBlock, Tag("redacted_thinking")],
+BlockParam = Annotated[
+    Annotated[TextBlockParam, Tag("text")]
+    | Annotated[ToolUseBlockParam, Tag("tool_use")]
+    | Annotated[ToolResultBlockParam, Tag("tool_result")]
+    | Annotated[ThinkingBlockParam, Tag("thinking")]
+    | Annotated[RedactedBlockParam, Tag("redacted_thinking")],
     Discriminator(
         _kind,
         custom_error_type="unsupported_block",
@@ -76,10 +76,10 @@ class Message(StrictBody):
     """A turn, or a part of one."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | Annotated[list[Block], Field(fail_fast=True)]
+    content: str | Annotated[list[BlockParam], Field(fail_fast=True)]
 
 
-class Tool(StrictBody):
+class ToolParam(StrictBody):
     """A tool that the client runs. The last group changes nothing here."""
 
     name: ToolName
@@ -161,8 +161,8 @@ class Prompt(StrictBody):
 
     model: str
     messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
-    system: str | Annotated[list[TextBlock], Field(fail_fast=True)] | None = None
-    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
+    system: str | Annotated[list[TextBlockParam], Field(fail_fast=True)] | None = None
+    tools: Annotated[list[ToolParam], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None

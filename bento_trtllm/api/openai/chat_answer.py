@@ -85,7 +85,9 @@ class ChatStream:
         # With include_usage all chunks have the field, and all but the last say null.
         return self._envelope([choice], usage=None) if self._include_usage else self._envelope([choice])
 
-    def _envelope(self, choices: list[chunks.ChunkChoice], **usage: responses.Usage | None) -> chunks.ChatChunk:
+    def _envelope(
+        self, choices: list[chunks.ChunkChoice], **usage: responses.CompletionUsage | None
+    ) -> chunks.ChatChunk:
         head = self._head
         return chunks.ChatChunk(
             id=head.id,

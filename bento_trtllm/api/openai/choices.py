@@ -43,10 +43,10 @@ class UsageCounter:
             prompt = i // self._each
             self._cached[prompt] = min(cached, self._cached.get(prompt, cached))
 
-    def usage(self) -> responses.Usage:
+    def usage(self) -> responses.CompletionUsage:
         """The counts so far."""
         total = self._prompt_tokens + self._completion_tokens
-        usage = responses.Usage(
+        usage = responses.CompletionUsage(
             prompt_tokens=self._prompt_tokens, completion_tokens=self._completion_tokens, total_tokens=total
         )
         if self._cached:

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from bento_trtllm.api.dialogue.reader import Part, Thought
-from bento_trtllm.api.openai.responses import ChoiceLogprobs, FinishReason, StopReason, Usage
+from bento_trtllm.api.openai.responses import ChoiceLogprobs, CompletionUsage, FinishReason, StopReason
 from bento_trtllm.api.response_body import ResponseBody
 from bento_trtllm.api.tools.calls import CallDelta
 
@@ -54,7 +54,7 @@ class ChatChunk(ResponseBody):
     model: str
     system_fingerprint: str
     choices: list[ChunkChoice]
-    usage: Usage | None = None
+    usage: CompletionUsage | None = None
     prompt_token_ids: list[int] | None = None
 
 

@@ -282,7 +282,7 @@ def _best(completions: Completions, answers: Sequence[_Answer]) -> list[int]:
 
 
 def envelope(
-    head: ResponseHead, choices: list[responses.CompletionChoice], **usage: responses.Usage | None
+    head: ResponseHead, choices: list[responses.CompletionChoice], **usage: responses.CompletionUsage | None
 ) -> responses.Completion:
     """A response, or an event of one."""
     return responses.Completion(

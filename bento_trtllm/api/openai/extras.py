@@ -65,8 +65,8 @@ class Extras:
             else:
                 first.choices[0].prompt_token_ids = self._prompts[i]
 
-    def _usage(self) -> responses.Usage:
+    def _usage(self) -> responses.CompletionUsage:
         made = sum(self._made)
-        return responses.Usage(
+        return responses.CompletionUsage(
             prompt_tokens=self._prompt_tokens, completion_tokens=made, total_tokens=self._prompt_tokens + made
         )

@@ -17,7 +17,7 @@ class PromptTokensDetails(ResponseBody):
     cached_tokens: int
 
 
-class Usage(ResponseBody):
+class CompletionUsage(ResponseBody):
     """Tokens, counted. The end token of an answer counts: the engine made it."""
 
     prompt_tokens: int
@@ -91,7 +91,7 @@ class ChatCompletion(ResponseBody):
     model: str
     system_fingerprint: str
     choices: list[ChatChoice]
-    usage: Usage
+    usage: CompletionUsage
     prompt_token_ids: list[int] | None = None
     prompt_logprobs: PromptLogprobs | None = None
 
@@ -127,7 +127,7 @@ class Completion(ResponseBody):
     model: str
     system_fingerprint: str
     choices: list[CompletionChoice]
-    usage: Usage | None = None
+    usage: CompletionUsage | None = None
 
 
 class ModelCard(ResponseBody):

@@ -11,8 +11,8 @@ from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.response_body import ResponseBody, new_id
 from bento_trtllm.api.responses import events, objects
-from bento_trtllm.api.responses.events import Event
-from bento_trtllm.api.responses.output import Output
+from bento_trtllm.api.responses.events import StreamEvent
+from bento_trtllm.api.responses.output import OutputItems
 from bento_trtllm.api.responses.requests import ResponsesRequest
 from bento_trtllm.generation.fan_out import ChoiceEvent
 from bento_trtllm.generation.results import Finish, TextDelta, TokenScore
@@ -20,14 +20,14 @@ from bento_trtllm.generation.results import Finish, TextDelta, TokenScore
 Status = Literal["created", "in_progress", "completed", "incomplete", "failed"]
 
 
-class Answer:
+class ResponseAnswer:
     """One response in the making."""
 
     def __init__(self, request: ResponsesRequest, chat: Chat, model: ServedModel) -> None:
         self._chat = chat
         self._model = model
         self._reader = chat.reader()
-        self._output = Output()
+        self._output = OutputItems()
         self._sequence = 0
         self.response = _begin(request)
 
@@ -37,7 +37,7 @@ class Answer:
 
     def frame(self, item: ResponseBody) -> str:
         """One event."""
-        assert isinstance(item, Event)
+        assert isinstance(item, StreamEvent)
         item.sequence_number = self._sequence
         self._sequence += 1
         return f"event: {item.type}\ndata: {item.dump()}\n\n"
@@ -66,7 +66,7 @@ class Answer:
             self.add(item)
         return self.response
 
-    def add(self, item: TextDelta | Finish) -> list[Event]:
+    def add(self, item: TextDelta | Finish) -> list[StreamEvent]:
         """What a piece of the answer, or its end, changes."""
         if isinstance(item, TextDelta):
             return self._output.add(self._reader.feed(item.text), self._scores(item.scores))
@@ -86,7 +86,7 @@ class Answer:
         items = (item for item in self._output.items if isinstance(item, objects.ReasoningItem))
         return sum(self._model.tokenizer.count(part.text) for item in items for part in item.content)
 
-    def _tell(self, status: Status) -> Event:
+    def _tell(self, status: Status) -> StreamEvent:
         self.response.status = "in_progress" if status == "created" else status
         return events.ResponseEvent(type=f"response.{status}", response=self.response.model_copy())
 
@@ -129,9 +129,9 @@ def _begin(request: ResponsesRequest) -> objects.ResponseObject:
     )
 
 
-def _usage(finish: Finish, thoughts: int) -> objects.Usage:
+def _usage(finish: Finish, thoughts: int) -> objects.ResponseUsage:
     asked, made = finish.usage.prompt_tokens, finish.usage.completion_tokens
-    return objects.Usage(
+    return objects.ResponseUsage(
         input_tokens=asked,
         input_tokens_details=objects.InputTokensDetails(cached_tokens=finish.usage.cached_tokens or 0),
         output_tokens=made,

@@ -8,7 +8,7 @@ from bento_trtllm.api.error_body import ERRORS
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.event_stream import event_stream
 from bento_trtllm.api.responses import conversation
-from bento_trtllm.api.responses.answer import Answer
+from bento_trtllm.api.responses.answer import ResponseAnswer
 from bento_trtllm.api.responses.objects import ResponseObject
 from bento_trtllm.api.responses.requests import NOTHING_KEPT, ResponsesRequest
 from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop
@@ -29,7 +29,7 @@ async def create_response(request: Request, body: ResponsesRequest) -> Response:
     model = find(request, body.model)
     long = LONG_FORM if conversation.has_form(body) else LONG_BODY
     understood = await off_loop(request, lambda: conversation.read(body, model), long)
-    answer = Answer(body, understood, model)
+    answer = ResponseAnswer(body, understood, model)
     items = fan_out(model.generator, [understood.request])
     if body.stream:
         return await event_stream(answer.render(items), answer)

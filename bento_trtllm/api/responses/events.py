@@ -5,7 +5,7 @@ from bento_trtllm.api.response_body import ResponseBody
 from bento_trtllm.api.responses.objects import Item, OutputText, ReasoningText, ResponseObject
 
 
-class Event(ResponseBody):
+class StreamEvent(ResponseBody):
     """The base of all. Numbers count up from 0, so that nothing can be missed."""
 
     type: str
@@ -16,20 +16,20 @@ class Event(ResponseBody):
         return self.model_dump_json()
 
 
-class ResponseEvent(Event):
+class ResponseEvent(StreamEvent):
     """response.created, .in_progress, .completed, .incomplete, .failed."""
 
     response: ResponseObject
 
 
-class ItemEvent(Event):
+class ItemEvent(StreamEvent):
     """response.output_item.added, .done."""
 
     output_index: int
     item: Item
 
 
-class PartEvent(Event):
+class PartEvent(StreamEvent):
     """response.content_part.added, .done."""
 
     item_id: str
@@ -38,7 +38,7 @@ class PartEvent(Event):
     part: OutputText | ReasoningText
 
 
-class TextDelta(Event):
+class OutputTextDelta(StreamEvent):
     """response.output_text.delta."""
 
     item_id: str
@@ -48,7 +48,7 @@ class TextDelta(Event):
     logprobs: list[TokenLogprob]
 
 
-class TextDone(Event):
+class OutputTextDone(StreamEvent):
     """response.output_text.done."""
 
     item_id: str
@@ -58,7 +58,7 @@ class TextDone(Event):
     logprobs: list[TokenLogprob]
 
 
-class ReasoningDelta(Event):
+class ReasoningDelta(StreamEvent):
     """response.reasoning_text.delta."""
 
     item_id: str
@@ -67,7 +67,7 @@ class ReasoningDelta(Event):
     delta: str
 
 
-class ReasoningDone(Event):
+class ReasoningDone(StreamEvent):
     """response.reasoning_text.done."""
 
     item_id: str
@@ -76,7 +76,7 @@ class ReasoningDone(Event):
     text: str
 
 
-class ArgumentsDelta(Event):
+class ArgumentsDelta(StreamEvent):
     """response.function_call_arguments.delta."""
 
     item_id: str
@@ -84,7 +84,7 @@ class ArgumentsDelta(Event):
     delta: str
 
 
-class ArgumentsDone(Event):
+class ArgumentsDone(StreamEvent):
     """response.function_call_arguments.done."""
 
     item_id: str
@@ -93,7 +93,7 @@ class ArgumentsDone(Event):
     arguments: str
 
 
-class ErrorEvent(Event):
+class ErrorEvent(StreamEvent):
     """error."""
 
     code: str | None

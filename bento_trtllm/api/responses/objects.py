@@ -73,7 +73,7 @@ class OutputTokensDetails(ResponseBody):
     reasoning_tokens: int
 
 
-class Usage(ResponseBody):
+class ResponseUsage(ResponseBody):
     """Tokens, counted."""
 
     input_tokens: int
@@ -127,7 +127,7 @@ class ResponseObject(ResponseBody):
     top_logprobs: int
     top_p: float | None
     truncation: Literal["disabled"] = "disabled"
-    usage: Usage | None = None
+    usage: ResponseUsage | None = None
     user: str | None
 
     def dump(self) -> str:

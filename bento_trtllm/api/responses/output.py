@@ -6,7 +6,7 @@ from bento_trtllm.api.dialogue.reader import Part, Thought
 from bento_trtllm.api.dialogue.scores import TokenLogprob
 from bento_trtllm.api.response_body import new_id
 from bento_trtllm.api.responses import events
-from bento_trtllm.api.responses.events import Event
+from bento_trtllm.api.responses.events import StreamEvent
 from bento_trtllm.api.responses.objects import (
     CallItem,
     Item,
@@ -21,16 +21,16 @@ from bento_trtllm.api.tools.calls import CallDelta
 Scores = Sequence[TokenLogprob]
 
 
-class Output:
+class OutputItems:
     """Takes the parts of an answer; `items` are those that are complete."""
 
     def __init__(self) -> None:
         self.items: list[Item] = []
         self._open: _Message | _Thoughts | _Call | None = None
 
-    def add(self, parts: Sequence[Part], scores: Scores = ()) -> list[Event]:
+    def add(self, parts: Sequence[Part], scores: Scores = ()) -> list[StreamEvent]:
         """What these parts change. The scores stand with the first text among them, or with no text at all."""
-        told: list[Event] = []
+        told: list[StreamEvent] = []
         for part in parts:
             if isinstance(part, CallDelta):
                 told += self._call(part)
@@ -41,28 +41,28 @@ class Output:
                 scores = ()
         return told + self._say("", scores) if scores else told
 
-    def finish(self, status: Status) -> list[Event]:
+    def finish(self, status: Status) -> list[StreamEvent]:
         """No more parts come. An answer that says nothing is an empty message."""
         told = [] if self._open or self.items else self._say("", ())
         return told + self._close(status)
 
-    def _say(self, text: str, scores: Scores) -> list[Event]:
-        told: list[Event] = []
+    def _say(self, text: str, scores: Scores) -> list[StreamEvent]:
+        told: list[StreamEvent] = []
         if not isinstance(self._open, _Message):
             told = self._close("completed")
             self._open = _Message(len(self.items))
             told += self._open.opened()
         return told + self._open.add(text, scores)
 
-    def _think(self, text: str) -> list[Event]:
-        told: list[Event] = []
+    def _think(self, text: str) -> list[StreamEvent]:
+        told: list[StreamEvent] = []
         if not isinstance(self._open, _Thoughts):
             told = self._close("completed")
             self._open = _Thoughts(len(self.items))
             told += self._open.opened()
         return told + self._open.add(text)
 
-    def _call(self, part: CallDelta) -> list[Event]:
+    def _call(self, part: CallDelta) -> list[StreamEvent]:
         if part.id is None:
             assert isinstance(self._open, _Call)
             return self._open.add(part.arguments)
@@ -70,7 +70,7 @@ class Output:
         self._open = _Call(len(self.items), part.id, part.name or "")
         return told + self._open.opened()
 
-    def _close(self, status: Status) -> list[Event]:
+    def _close(self, status: Status) -> list[StreamEvent]:
         if self._open is None:
             return []
         told = self._open.closed()
@@ -81,7 +81,7 @@ class Output:
         return told
 
 
-def _added(at: int, item: Item) -> Event:
+def _added(at: int, item: Item) -> StreamEvent:
     return events.ItemEvent(type="response.output_item.added", output_index=at, item=item)
 
 
@@ -95,16 +95,16 @@ class _Message:
     def item(self, status: Status) -> Item:
         return MessageItem(id=self._id, status=status, content=[self._part()] if status != "in_progress" else [])
 
-    def opened(self) -> list[Event]:
+    def opened(self) -> list[StreamEvent]:
         return [_added(self._at, self.item("in_progress")), self._tell("response.content_part.added")]
 
-    def add(self, text: str, scores: Scores) -> list[Event]:
+    def add(self, text: str, scores: Scores) -> list[StreamEvent]:
         self._text += text
         self._scores += scores
         if not text and not scores:
             return []
         return [
-            events.TextDelta(
+            events.OutputTextDelta(
                 type="response.output_text.delta",
                 item_id=self._id,
                 output_index=self._at,
@@ -113,8 +113,8 @@ class _Message:
             )
         ]
 
-    def closed(self) -> list[Event]:
-        done = events.TextDone(
+    def closed(self) -> list[StreamEvent]:
+        done = events.OutputTextDone(
             type="response.output_text.done",
             item_id=self._id,
             output_index=self._at,
@@ -126,7 +126,7 @@ class _Message:
     def _part(self) -> OutputText:
         return OutputText(text=self._text, logprobs=self._scores)
 
-    def _tell(self, kind: str) -> Event:
+    def _tell(self, kind: str) -> StreamEvent:
         return events.PartEvent(type=kind, item_id=self._id, output_index=self._at, part=self._part())
 
 
@@ -140,10 +140,10 @@ class _Thoughts:
         content = [ReasoningText(text=self._text)] if status != "in_progress" else []
         return ReasoningItem(id=self._id, status=status, content=content)
 
-    def opened(self) -> list[Event]:
+    def opened(self) -> list[StreamEvent]:
         return [_added(self._at, self.item("in_progress")), self._tell("response.content_part.added")]
 
-    def add(self, text: str) -> list[Event]:
+    def add(self, text: str) -> list[StreamEvent]:
         self._text += text
         return [
             events.ReasoningDelta(
@@ -151,13 +151,13 @@ class _Thoughts:
             )
         ]
 
-    def closed(self) -> list[Event]:
+    def closed(self) -> list[StreamEvent]:
         done = events.ReasoningDone(
             type="response.reasoning_text.done", item_id=self._id, output_index=self._at, text=self._text
         )
         return [done, self._tell("response.content_part.done")]
 
-    def _tell(self, kind: str) -> Event:
+    def _tell(self, kind: str) -> StreamEvent:
         part = ReasoningText(text=self._text)
         return events.PartEvent(type=kind, item_id=self._id, output_index=self._at, part=part)
 
@@ -173,10 +173,10 @@ class _Call:
     def item(self, status: Status) -> Item:
         return CallItem(id=self._id, status=status, call_id=self._call_id, name=self._name, arguments=self._arguments)
 
-    def opened(self) -> list[Event]:
+    def opened(self) -> list[StreamEvent]:
         return [_added(self._at, self.item("in_progress"))]
 
-    def add(self, arguments: str) -> list[Event]:
+    def add(self, arguments: str) -> list[StreamEvent]:
         self._arguments += arguments
         return [
             events.ArgumentsDelta(
@@ -187,7 +187,7 @@ class _Call:
             )
         ]
 
-    def closed(self) -> list[Event]:
+    def closed(self) -> list[StreamEvent]:
         return [
             events.ArgumentsDone(
                 type="response.function_call_arguments.done",

@@ -66,7 +66,7 @@ class InputResult(LenientBody):
     output: str | Texts
 
 
-class ReasoningText(LenientBody):
+class InputReasoningText(LenientBody):
     """What a model thought."""
 
     type: Literal["reasoning_text"]
@@ -77,7 +77,7 @@ class InputReasoning(LenientBody):
     """What a model thought before an answer; without a content it says nothing here."""
 
     type: Literal["reasoning"]
-    content: Annotated[list[ReasoningText], Field(fail_fast=True)] | None = None
+    content: Annotated[list[InputReasoningText], Field(fail_fast=True)] | None = None
 
 
 def _kind(item: Any) -> Any:
@@ -154,7 +154,7 @@ class Reasoning(LenientBody):
     summary: str | None = None
 
 
-class StreamOptions(StrictBody):
+class ResponseStreamOptions(StrictBody):
     """Nothing is padded here."""
 
     include_obfuscation: bool | None = None
@@ -190,7 +190,7 @@ class ResponsesRequest(StrictBody):
     parallel_tool_calls: bool | None = None
     include: list[Includable] | None = None
 
-    stream_options: StreamOptions | None = None
+    stream_options: ResponseStreamOptions | None = None
     reasoning: Reasoning | None = None
     metadata: dict[str, str] | None = None
     # Codex sends it to OpenAI.

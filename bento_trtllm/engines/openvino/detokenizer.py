@@ -18,7 +18,7 @@ from bento_trtllm.engines.openvino.ir import save
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.text.vocabulary import token_bytes
 
-MODEL, CONFIG = "openvino_detokenizer.xml", "config.json"
+DETOKENIZER, CONFIG = "openvino_detokenizer.xml", "config.json"
 
 
 def read_vocabulary(path: Path, size: int) -> list[bytes]:
@@ -38,12 +38,12 @@ def read_vocabulary(path: Path, size: int) -> list[bytes]:
 
 
 def write_detokenizer(checkpoint: Checkpoint, vocabulary: list[bytes], directory: Path) -> None:
-    """Write MODEL and CONFIG."""
+    """Write DETOKENIZER and CONFIG."""
     # OpenVINO loads no such model without tokens to skip (2026.4.1).
     decoder = VocabDecoderStep(vocabulary, skip_tokens=list(checkpoint.eos_ids))
     model = TokenizerPipeline([decoder, FuseStep()]).get_detokenizer_ov_subgraph()
     (ids,) = model.get_parameters()
     ids.set_element_type(ov.Type.i64)
     model.validate_nodes_and_infer_types()
-    save(model, directory / MODEL)
+    save(model, directory / DETOKENIZER)
     (directory / CONFIG).write_text(json.dumps({"eos_token_id": checkpoint.eos_ids[0]}), "utf-8")

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from bento_trtllm.triton.wire import engine_errors
 from bento_trtllm.triton_models.shared.faults import INVALID_REQUEST
 
-MODEL: ContextVar[str] = ContextVar("model", default="")
+MODEL_NAME: ContextVar[str] = ContextVar("model", default="")
 """The model whose Triton is supervised here, in a service with several."""
 LINE = re.compile(r"([VIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ([^\s\]]+):\d+\] ?(.*)", re.DOTALL)
 LEVELS = {

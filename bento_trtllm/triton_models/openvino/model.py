@@ -21,7 +21,7 @@ from reply import Reply
 from request import EngineRequest, RequestReader
 from room import Room
 from scorer import Scorer
-from settings import BLOCK_TOKENS, EngineSettings
+from settings import BLOCK_TOKENS, OpenVINOSettings
 
 # A request that arrives during a step waits no longer than this for Python's lock after it.
 SWITCH_INTERVAL_S = 0.0005
@@ -33,7 +33,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the engine. Raises on anything that keeps it from serving; Triton reports the message."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        settings = EngineSettings.read(json.loads(args["model_config"])["parameters"])
+        settings = OpenVINOSettings.read(json.loads(args["model_config"])["parameters"])
         scheduler = genai.SchedulerConfig()
         scheduler.num_kv_blocks = settings.num_kv_blocks()
         scheduler.max_num_batched_tokens = settings.prefill_tokens()

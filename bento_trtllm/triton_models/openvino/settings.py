@@ -17,7 +17,7 @@ BLOCK_TOKENS = 32
 
 
 @dataclass(frozen=True)
-class EngineSettings:
+class OpenVINOSettings:
     """Parameters of config.pbtxt, read; names are TensorRT-LLM's where the meaning is the same."""
 
     engine_dir: Path
@@ -36,7 +36,7 @@ class EngineSettings:
     response_pace: Pace
 
     @classmethod
-    def read(cls, parameters: dict[str, Any]) -> EngineSettings:
+    def read(cls, parameters: dict[str, Any]) -> OpenVINOSettings:
         """From the `parameters` of Triton's model configuration: {name: {"string_value": "…"}}.
 
         Raises ValueError for what this engine must not do.

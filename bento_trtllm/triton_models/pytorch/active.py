@@ -11,7 +11,7 @@ from request import EngineRequest
 
 
 @dataclass(eq=False)
-class Sequence:
+class LLMSequence:
     """One answer in the making: TensorRT-LLM's result, once there is one, and the tokens so far."""
 
     words: tuple[tuple[int, ...], ...]
@@ -52,14 +52,14 @@ class Active:
     reply: Reply
     name: str
     prompt: list[int]
-    sequences: list[Sequence]
+    sequences: list[LLMSequence]
     outgoing: Outgoing
     dropped: bool = False
 
     @classmethod
     def of(cls, request: EngineRequest, reply: Reply, name: str) -> Active:
         words = tuple(word for word in request.stop_words if len(word) > 1)
-        sequences = [Sequence(words) for _ in range(request.sequences)]
+        sequences = [LLMSequence(words) for _ in range(request.sequences)]
         outgoing = Outgoing(reply, request.sequences, request.streaming)
         return cls(request, reply, name, request.prompt.tolist(), sequences, outgoing)
 

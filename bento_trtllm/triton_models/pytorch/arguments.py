@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from settings import EngineSettings
+from settings import PyTorchSettings
 from tensorrt_llm.llmapi import (
     CapacitySchedulerPolicy,
     EagleDecodingConfig,
@@ -20,7 +20,7 @@ NGRAM_MATCH = 4
 SAMPLER = "TRTLLMSampler"
 
 
-def llm_arguments(settings: EngineSettings) -> dict[str, Any]:
+def llm_arguments(settings: PyTorchSettings) -> dict[str, Any]:
     """Keyword arguments of LLM."""
     cache: dict[str, Any] = {
         "enable_block_reuse": settings.enable_kv_cache_reuse,
@@ -53,7 +53,7 @@ def llm_arguments(settings: EngineSettings) -> dict[str, Any]:
     return values
 
 
-def _speculation(settings: EngineSettings) -> dict[str, Any]:
+def _speculation(settings: PyTorchSettings) -> dict[str, Any]:
     """How tokens are guessed ahead, and which sampler that leaves."""
     length = settings.draft_tokens
     if settings.speculative == "ngram":

@@ -17,8 +17,8 @@ from lora import Lora
 from metrics import EngineMetrics
 from reply import Reply
 from request import EngineRequest, RequestReader
-from sampling import Sampling
-from settings import EngineSettings
+from sampling import SamplingTranslator
+from settings import PyTorchSettings
 from streams import Streams
 from tensorrt_llm import LLM
 
@@ -28,8 +28,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the engine. Raises on anything that keeps it from serving; Triton reports the message."""
-        settings = EngineSettings.read(json.loads(args["model_config"])["parameters"])
-        self._sampling = Sampling(bool(settings.speculative), settings.guide_end)
+        settings = PyTorchSettings.read(json.loads(args["model_config"])["parameters"])
+        self._sampling = SamplingTranslator(bool(settings.speculative), settings.guide_end)
         self._lora = Lora(settings.engine_dir)
         self._llm = LLM(**llm_arguments(settings), **self._lora.arguments())
         self._begin()

@@ -23,7 +23,7 @@ TENSORS = {"bad_words": "bad_words_list", "min_p": "runtime_min_p"}
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingTranslator:
     """`guide_end` is the token that ends what follows a guide, the tokenizer's own: the grammar's engine knows no other
     (_xgrammar_tokenizer_info in tokenizer/tokenizer.py). None: there is none, and no guide is taken."""
 

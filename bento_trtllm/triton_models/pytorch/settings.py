@@ -10,7 +10,7 @@ from pacing import Pace
 
 
 @dataclass(frozen=True)
-class EngineSettings:
+class PyTorchSettings:
     """Lengths are in tokens. `kv_cache_tokens` None and `kv_cache_fraction` None leave it to TensorRT-LLM."""
 
     engine_dir: Path
@@ -39,7 +39,7 @@ class EngineSettings:
     response_pace: Pace
 
     @classmethod
-    def read(cls, parameters: dict[str, Any]) -> EngineSettings:
+    def read(cls, parameters: dict[str, Any]) -> PyTorchSettings:
         """From the `parameters` of Triton's model configuration: {name: {"string_value": "…"}}."""
         text = {name: value["string_value"] for name, value in parameters.items()}
         fraction = text["kv_cache_free_gpu_mem_fraction"]

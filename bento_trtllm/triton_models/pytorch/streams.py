@@ -23,7 +23,7 @@ from outbox import Outbox, Outgoing
 from pacing import Pace
 from reply import Reply
 from request import EngineRequest
-from sampling import Sampling
+from sampling import SamplingTranslator
 from tensorrt_llm.llmapi import RequestError
 
 # Sending delays what comes in by no more than this.
@@ -44,7 +44,7 @@ class Streams:
     def __init__(
         self,
         llm: Any,
-        sampling: Sampling,
+        sampling: SamplingTranslator,
         lora: Lora,
         check_s: float,
         pace: Pace,

@@ -8,7 +8,7 @@ import pytest
 
 from bento_trtllm.api import request_id
 from bento_trtllm.bento import logs
-from bento_trtllm.triton.process.log import MODEL
+from bento_trtllm.triton.process.log import MODEL_NAME
 
 
 @pytest.fixture
@@ -60,9 +60,9 @@ def test_a_record_of_two_handlers_names_its_request_once(written: io.StringIO) -
 
 
 def test_what_the_triton_of_one_of_several_models_writes_names_it(written: io.StringIO) -> None:
-    token = MODEL.set("llama")
+    token = MODEL_NAME.set("llama")
     try:
         logging.getLogger("x").warning("It failed")
     finally:
-        MODEL.reset(token)
+        MODEL_NAME.reset(token)
     assert written.getvalue() == "[WARNING] It failed (model=llama)\n"
