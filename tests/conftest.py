@@ -5,21 +5,23 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import httpx._config as httpx_config
 import httpx._transports.default as httpx_transport
 import pytest
 
 from tests.support.checkpoints import write_checkpoint
+from tests.support.limits import LIMIT_S
 from tests.support.llmapi import place as llmapi
 from tests.support.serving import MACHINES, Service, free_port, pack, pack_slow, serve
+from tests.support.shares import Shares
 from tests.support.standin.place import ENGINES, Standin
 
 OPENVINO = "openvino"
 PYTORCH = llmapi.ENGINE
 SLOW_STEP_S = 0.02
 TLS = "create_ssl_context"
-LIMIT_S = 60
 STALL_S, ERRORS = 3, 3
 """Of a service that tests break: a step of so long is a hang, and so many errors in a row are the engine's end."""
 OF_PYTORCH = ("ends", "faults", "leaving", "generate", "openai_completions", "openai_chat")
@@ -48,16 +50,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine", engines, scope="session", indirect=True)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Two processes share the tests out (scripts/test): a file each, but all of one of the other engines to one.
-
-    Its machine is made, its models are packed and its service is started in one of them only.
-    """
-    engine = (
-        item.callspec.params.get("engine") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
-    )
-    of_another = engine in (*ENGINES, PYTORCH) and "homes" in getattr(item, "fixturenames", ())
-    item.add_marker(pytest.mark.xdist_group(engine if of_another else item.location[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
+    """However tests are shared out among processes, it is so."""
+    return Shares(config, log)
 
 
 @pytest.fixture(scope="session")
