@@ -43,7 +43,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
                 yield each
             await self.let.wait()
             self.calls.append("ended")
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # as it waits, or as it sends
             self.calls.append("cancelled")
             raise
         finally:
