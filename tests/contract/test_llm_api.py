@@ -123,6 +123,7 @@ def test_speculation(ours: SimpleNamespace, settings: Any) -> None:
     guess = vars(eagle["speculative_config"])
     (draft,) = {"speculative_model", "speculative_model_dir"} & guess.keys()  # the older is an alias of the newer
     assert guess[draft] == "/pack/engine/draft"
+    assert eagle["disable_overlap_scheduler"]
     # validate_feature_combination refuses it beside a draft model.
     assert "sampler_type" not in ngram and "sampler_type" not in eagle
 

@@ -204,6 +204,7 @@ def test_a_plan_is_for_the_card_that_there_is(
         ({"speculative": "eagle3"}, "--speculative eagle3 and --draft-checkpoint go together"),
         ({"draft_checkpoint": "x"}, "--speculative eagle3 and --draft-checkpoint go together"),
         ({"speculative": "eagle3", "draft_checkpoint": "/none"}, "--draft-checkpoint /none is no directory with"),
+        ({"speculative": "ngram", "pp": 2}, "--speculative does not go with --pp"),
         ({"draft_tokens": 3}, "--draft-tokens goes with --speculative"),
         ({"lora": ["a=/b"], "speculative": "ngram"}, "--lora does not go with --speculative"),
         ({"lora": ["a=/b"], "cuda_graphs": True}, "--lora does not go with --cuda-graphs"),
@@ -266,6 +267,9 @@ def test_a_draft_checkpoint_comes_along(home: Path, tiny: Path, tmp_path: Path) 
     draft = write_checkpoint(tmp_path / "draft")
     pack = packed(home, tiny, "--speculative", "eagle3", "--draft-checkpoint", str(draft), "--draft-tokens", "3")
     assert (pack / "engine/draft/model.safetensors").samefile(draft / "model.safetensors")
+    (draft / "model.safetensors").rename(draft / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=r"draft has no model.safetensors and no model.safetensors.index.json"):
+        make_engine("pytorch", speculative="eagle3", draft_checkpoint=str(draft)).prepare(find_checkpoint(str(tiny)))
     parameters = read_parameters(engine_config(pack))
     assert {name: parameters[name] for name in ("speculative", "draft_tokens", "draft_folder")} == {
         "speculative": "eagle3", "draft_tokens": "3", "draft_folder": "draft",

@@ -1,5 +1,6 @@
 """What a TensorRT engine would be, for the published Llamas, and what is refused before anything is built."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from bento_trtllm.engines.tensorrt.engine import TensorRTEngine
 from bento_trtllm.engines.tensorrt.releases import RELEASES, find_release, same_version
 from bento_trtllm.engines.tensorrt.settings import TensorRTSettings
 from bento_trtllm.errors import BentoTRTLLMError, CheckpointError, EngineError
+from tests.support.fakes import pynvml
 from tests.support.llamas import CONFIGS, LLAMA3_8B, LLAMA3_70B, LLAMA31_8B, LLAMA31_405B, SMOLLM2_135M, llama
 
 PARAMETERS = {
@@ -304,6 +306,30 @@ def test_versions() -> None:
     assert same_version("1.0.3", "1.0.3.2510") and same_version("1.1.0", "1.1.0") and same_version("1.1.0", "1.1.0+x")
     assert not same_version("1.0.3", "1.0.30") and not same_version("1.1.0", "1.1.0rc1")
     assert find_release("25.12").image == "nvcr.io/nvidia/tritonserver:25.12-trtllm-python-py3"
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, "ABC"),
+        ("2,0", "CA"),
+        (" 1 , 2", "BC"),
+        ("GPU-1", "B"),
+        ("0,7,1", "A"),
+        ("-1", ""),
+        ("", ""),
+        ("GPU-", ""),
+    ],
+)
+def test_gpus_that_a_process_may_use(visible: str | None, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CUDA reads the variable: one that is not there hides those after it."""
+    monkeypatch.setitem(sys.modules, "pynvml", pynvml)
+    monkeypatch.setenv("FAKE_GPUS", "A:80:9.0,B:80:9.0,C:80:9.0")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert "".join(gpu.name for gpu in gpus.installed()) == expected
 
 
 def test_gpus_by_name() -> None:

@@ -11,6 +11,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from typing_extensions import Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
+from bento_trtllm.checkpoint.safetensors import read_shards
 from bento_trtllm.config import EngineSettings
 from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, python_model, python_sources
 from bento_trtllm.engines.pytorch import adapters, releases, weights
@@ -77,15 +78,15 @@ class PyTorchEngine(Engine):
 
 
 def _draft(options: PyTorchOptions) -> Path | None:
-    """The directory of the draft checkpoint. Raises EngineError for what is none."""
+    """The directory of the draft checkpoint. Raises EngineError for what is none, CheckpointError for its weights."""
     if options.draft_checkpoint is None:
         return None
     path = Path(options.draft_checkpoint).expanduser()
-    if not (path / "config.json").is_file() or not (list(path.glob("*.safetensors"))):
+    if not (path / "config.json").is_file():
         raise EngineError(
-            f"--draft-checkpoint {options.draft_checkpoint} is no directory with config.json and *.safetensors: "
-            "download it first"
+            f"--draft-checkpoint {options.draft_checkpoint} is no directory with a config.json: download it first"
         )
+    read_shards(path)
     return path.resolve()
 
 

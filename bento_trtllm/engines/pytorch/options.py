@@ -44,6 +44,9 @@ class PyTorchOptions(EngineOptions):
             raise ValueError("--speculative eagle3 and --draft-checkpoint go together")
         if self.speculative is None and "draft_tokens" in self.model_fields_set:
             raise ValueError("--draft-tokens goes with --speculative")
+        if self.speculative and self.pp_size > 1:
+            # _executor_loop_pp of py_executor.py has no drafter (1.3.0rc3).
+            raise ValueError("--speculative does not go with --pp: over a pipeline TensorRT-LLM guesses nothing ahead")
         if self.lora and self.speculative:
             raise ValueError("--lora does not go with --speculative: TensorRT-LLM has not tested them together")
         if self.lora and self.cuda_graphs and "cuda_graphs" in self.model_fields_set:

@@ -89,14 +89,23 @@ def installed() -> list[GPU]:
 
 
 def _visible(handles: list[Any]) -> list[Any]:
+    """As CUDA reads it: numbers, or beginnings of UUIDs. What follows one that is not there does not count."""
     import pynvml  # noqa: PLC0415
 
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
         return handles
-    by_name = {str(i): handle for i, handle in enumerate(handles)}
-    by_name |= {_text(pynvml.nvmlDeviceGetUUID(handle)): handle for handle in handles}
-    return [by_name[name] for name in wanted.split(",") if name in by_name]
+    by_number = {str(i): handle for i, handle in enumerate(handles)}
+    uuids = [(_text(pynvml.nvmlDeviceGetUUID(handle)), handle) for handle in handles]
+    found = []
+    for name in map(str.strip, wanted.split(",")):
+        matching = [handle for uuid, handle in uuids if name.startswith("GPU-") and uuid.startswith(name)]
+        if name in by_number:
+            matching = [by_number[name]]
+        if len(matching) != 1:
+            break
+        found += matching
+    return found
 
 
 def _text(value: str | bytes) -> str:

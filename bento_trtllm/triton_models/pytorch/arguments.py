@@ -62,8 +62,9 @@ def _speculation(settings: PyTorchSettings) -> dict[str, Any]:
         return {"speculative_config": guess, "disable_overlap_scheduler": True}
     if settings.speculative == "eagle3":
         # With two models, since a single one takes the likeliest token, whatever the request says
-        # (allow_advanced_sampling).
+        # (allow_advanced_sampling). At 1.1.0 two do not go with steps that overlap
+        # (docs/source/features/feature-combination-matrix.md).
         draft = str(settings.draft_dir)
         config = EagleDecodingConfig(max_draft_len=length, speculative_model_dir=draft, eagle3_one_model=False)
-        return {"speculative_config": config}
+        return {"speculative_config": config, "disable_overlap_scheduler": True}
     return {"sampler_type": SAMPLER}
