@@ -72,7 +72,7 @@ class Active:
         piece.tokens += fresh
         piece.log_probs += scores
         piece.cum_log_prob = sequence.log_prob
-        # GenerationResultBase of executor/result.py has it at 1.3.0rc3, and had not yet at 1.0.
+        # GenerationResultBase of executor/result.py has it at 1.2.1, and not yet at 1.1.0.
         piece.cached_tokens = getattr(step, "cached_tokens", -1)
         piece.finished = sequence.finished
         self.outgoing.finished = all(each.finished for each in self.sequences)
