@@ -244,6 +244,44 @@ def test_prequantised_weights(
 
 
 @pytest.mark.parametrize(
+    ("options", "algorithm", "cache", "bytes_a_value"),
+    [
+        ((), None, None, 2),
+        (("--kv-cache-dtype", "fp8"), None, None, 1),
+        ((), "FP8", None, 2),
+        ((), "FP8", "FP8", 1),
+    ],
+)
+def test_the_cache_is_as_large_as_its_type(
+    home: Path,
+    tiny: Path,
+    options: tuple[str, ...],
+    algorithm: str | None,
+    cache: str | None,
+    bytes_a_value: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if algorithm:
+        quantise(tiny, algorithm, "F8_E4M3")
+        said = {"quantization": {"quant_algo": algorithm, "kv_cache_quant_algo": cache}}
+        (tiny / prequantized.FILE).write_text(json.dumps(said))
+    config = find_checkpoint(str(tiny)).config
+    values = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    assert plan(tiny, capsys, *options)["estimate"]["kv_bytes_per_token"] == values * bytes_a_value
+
+
+def test_an_fp8_cache_has_its_gpus(home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "an FP8 KV cache runs on Ada, Hopper and Blackwell, and .* has compute capability 8.0: pack without"
+    with pytest.raises(EngineError, match=message):
+        make_engine("pytorch", gpu="A100-80GB", kv_cache_dtype="fp8").prepare(find_checkpoint(str(tiny)))
+    runtime = make_runtime(Manifest.read(packed(home, tiny, "--kv-cache-dtype", "fp8")))
+    monkeypatch.setattr(TensorRTPython, "version", lambda self: "1.2.1")
+    monkeypatch.setenv("FAKE_GPUS", "NVIDIA A100-SXM4-80GB:80:8.0")
+    with pytest.raises(EngineError, match=message):
+        runtime.check_machine()
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ('{"quantization": {"quant_algo": "W4A16_AWQ"}}', "is quantised as W4A16_AWQ: pack the original, or one that"),

@@ -15,9 +15,9 @@ from bento_trtllm.checkpoint.safetensors import read_shards
 from bento_trtllm.config import EngineSettings
 from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, python_model, python_sources
 from bento_trtllm.engines.pytorch import adapters, releases, weights
-from bento_trtllm.engines.pytorch.fit import KV_FRACTION, gpu_fault, shape
+from bento_trtllm.engines.pytorch.fit import KV_FRACTION, Load, gpu_fault
 from bento_trtllm.engines.pytorch.options import PyTorchOptions
-from bento_trtllm.engines.tensorrt import gpus, sizing
+from bento_trtllm.engines.tensorrt import gpus
 from bento_trtllm.engines.tensorrt.fit import division_fault
 from bento_trtllm.engines.tensorrt.gpus import GPU
 from bento_trtllm.errors import CheckpointError, EngineError
@@ -65,13 +65,14 @@ class PyTorchEngine(Engine):
             )
         quantization = weights.quantization(checkpoint)
         context = min(options.max_seq_len or config.max_position_embeddings, config.max_position_embeddings)
-        if fault := division_fault(config, shape(options, quantization, context)):
+        fp8_cache = options.kv_cache_dtype == "fp8" or weights.fp8_cache(checkpoint)
+        load = Load(config, options, quantization, fp8_cache, context)
+        if fault := division_fault(config, load.shape):
             raise EngineError(f"{checkpoint.source} {fault}")
         for gpu in self._gpus:
-            if fault := gpu_fault(config, options, quantization, context, self.release, gpu):
+            if fault := gpu_fault(load, self.release, gpu):
                 raise EngineError(fault)
-        draft = _draft(options)
-        return PyTorchBuild(checkpoint, self, quantization, context, self._gpus, draft)
+        return PyTorchBuild(checkpoint, self, load, self._gpus, _draft(options))
 
     def serve_command(self, tag: str) -> str:
         return f"scripts/in_container --release {self.release.tag} bentoml serve --arg model={tag}"
@@ -103,18 +104,12 @@ class PyTorchBuild(Build):
     """One checkpoint with options that fit it. Its precision is its quantization, or else its dtype."""
 
     def __init__(
-        self,
-        checkpoint: Checkpoint,
-        engine: PyTorchEngine,
-        quantization: str,
-        context_length: int,
-        gpus: list[GPU],
-        draft: Path | None,
+        self, checkpoint: Checkpoint, engine: PyTorchEngine, load: Load, gpus: list[GPU], draft: Path | None
     ) -> None:
         super().__init__(checkpoint)
         self.options, self.release = engine.options, engine.release
-        self.quantization, self.context_length = quantization, context_length
-        self._gpus, self._draft = gpus, draft
+        self.quantization, self.context_length = load.quantization, load.context_length
+        self._load, self._gpus, self._draft = load, gpus, draft
         self._adapters = adapters.read(engine.options.lora or (), checkpoint)
 
     @property
@@ -131,7 +126,7 @@ class PyTorchBuild(Build):
         return sorted({*weights.files(path), *tokenizer})
 
     def plan(self) -> Plan:
-        size = sizing.estimate(self.checkpoint.config, shape(self.options, self.quantization, self.context_length))
+        size = self._load.size
         files = {source.name: source.stat().st_size for source in self._sources}
         if self._draft:
             files |= {f"{DRAFT}/{file.name}": file.stat().st_size for file in weights.files(self._draft)}

@@ -54,10 +54,11 @@ class PyTorchRuntime(Runtime):
                 f"the engine takes {self._gpus} GPUs and {len(found)} can be used here: give the service more, or pack "
                 "it again with a smaller --tp or --pp"
             )
-        if self.manifest.precision in QUANTIZATIONS.values():
-            for gpu in found[: self._gpus]:
-                if fault := capability_fault(self.manifest.precision, gpu):
-                    raise EngineError(fault)
+        precision, fp8_cache = self.manifest.precision, self.manifest.options.get("kv-cache-dtype") == "fp8"
+        quantization = precision if precision in QUANTIZATIONS.values() else "none"
+        for gpu in found[: self._gpus]:
+            if fault := capability_fault(quantization, fp8_cache, gpu):
+                raise EngineError(fault)
 
     def longest_prompt(self, parameters: Mapping[str, str]) -> int:
         """Without chunked prefill a prompt fits one step, or is refused (_check_arguments in llmapi/llm.py)."""

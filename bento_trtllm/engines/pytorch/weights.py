@@ -35,12 +35,7 @@ class _File(BaseModel):
 
 def quantization(checkpoint: Checkpoint) -> str:
     """`none`, `fp8` or `nvfp4`. Raises CheckpointError for weights that TensorRT-LLM cannot load as they are."""
-    file = checkpoint.path / prequantized.FILE
-    if file.is_file():
-        try:
-            said = _File.model_validate_json(file.read_bytes()).quantization
-        except ValidationError as error:
-            raise CheckpointError(f"{file} does not say how the weights are quantised: download it again") from error
+    if said := _said(checkpoint):
         if said.quant_algo in QUANTIZATIONS:
             return QUANTIZATIONS[said.quant_algo]
         if said.quant_algo is not None:
@@ -50,6 +45,23 @@ def quantization(checkpoint: Checkpoint) -> str:
     if fault := weights_fault(checkpoint, ""):
         raise CheckpointError(f"{checkpoint.source} {fault}")
     return "none"
+
+
+def fp8_cache(checkpoint: Checkpoint) -> bool:
+    """Whether a quantised checkpoint has the KV cache in FP8, where nothing else is asked for."""
+    said = _said(checkpoint)
+    return said is not None and said.kv_cache_quant_algo == "FP8"
+
+
+def _said(checkpoint: Checkpoint) -> _Quantization | None:
+    """What hf_quant_config.json says; None where there is none. Raises CheckpointError."""
+    file = checkpoint.path / prequantized.FILE
+    if not file.is_file():
+        return None
+    try:
+        return _File.model_validate_json(file.read_bytes()).quantization
+    except ValidationError as error:
+        raise CheckpointError(f"{file} does not say how the weights are quantised: download it again") from error
 
 
 def files(path: Path) -> list[Path]:
