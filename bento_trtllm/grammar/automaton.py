@@ -6,9 +6,10 @@ with each token. With one rule for each state there is one way only, and they ta
 JSON string 160 take 1.5 s, and 400 3.4 s.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 from bento_trtllm.grammar.charset import CharacterSet
 from bento_trtllm.grammar.expressions import (
@@ -30,17 +31,29 @@ from bento_trtllm.grammar.paths import AutomatonTooLarge, Paths
 # Limits on all automata of a grammar together: their states, and those in which so many characters may come that an
 # engine has to check many tokens, as ebnf.py has it for chains.
 MAX_STATES, MAX_WIDE = 1536, 128
+AMBIGUOUS = (
+    "a repeated group that leaves too many ways to divide a text (fewer or smaller counts within repetitions leave "
+    "fewer)"
+)
+NO_NAMES: Mapping[str, Rule] = {}
 
 
 @dataclass(frozen=True)
 class Automaton:
-    """The first state is where it begins; all of them lead to an end. No two edges of a state share a character."""
+    """The first state is where it begins; all of them lead to an end. No two edges of a state share a character.
+
+    `calls` are those edges that are made with a text of a rule.
+    """
 
     edges: list[dict[int, CharacterSet]]
+    calls: list[dict[str, int]]
     ends: list[bool]
 
-    def write(self, rules: Rules, *, bare: bool) -> Expression:
-        """The texts that it accepts, or without `bare`, such contents of JSON strings. Raises AutomatonTooLarge."""
+    def write(self, rules: Rules, *, bare: bool, names: Mapping[str, Rule] = NO_NAMES) -> Rule:
+        """The texts that it accepts, or without `bare`, such contents of JSON strings. Raises AutomatonTooLarge.
+
+        `names` are the rules that are called, by their names in the expression.
+        """
         wide = sum(any(one.size > FEW for one in edges.values()) for edges in self.edges)
         if rules.states + len(self.edges) > MAX_STATES or rules.wide_states + wide > MAX_WIDE:
             raise AutomatonTooLarge
@@ -49,16 +62,26 @@ class Automaton:
         name = f"state{rules.states}"
         for state, edges in enumerate(self.edges):
             options: list[Expression] = [EMPTY] if self.ends[state] else []
+            called = [(names[rule], target) for rule, target in self.calls[state].items()]
+            options += [sequence(rule, self._state(name, target)) for rule, target in called]
             for target, characters in edges.items():
                 one = characters.bare() if bare else characters.written(rules)
                 assert one is not None  # surrogates are in no set
-                rest = Rule(f"{name}_{target}") if self.edges[target] else EMPTY
+                rest = self._state(name, target)
                 # Each by itself: an engine that has to enter a rule for a character is ten times slower.
                 options += [sequence(way, rest) for way in (one.options if isinstance(one, Choice) else (one,))]
-            if edges:
+            if edges or called:
                 rules.rule(f"{name}_{state}", choice(*options))
         rules.automata.add(f"{name}_0")
         return Rule(f"{name}_0")
+
+    @property
+    def called(self) -> set[str]:
+        """The names of the rules that are."""
+        return {name for calls in self.calls for name in calls}
+
+    def _state(self, name: str, state: int) -> Expression:
+        return Rule(f"{name}_{state}") if self.edges[state] or self.calls[state] else EMPTY
 
 
 def has_repeated_group(expression: Expression, rules: Mapping[str, Expression]) -> bool:
@@ -74,26 +97,36 @@ def has_repeated_group(expression: Expression, rules: Mapping[str, Expression]) 
     return any(has_repeated_group(part, rules) for part in parts(expression))
 
 
-def automaton(expression: Expression, rules: Mapping[str, Expression]) -> Automaton:
-    """Of an expression of unescaped text, not recursive. Raises AutomatonTooLarge."""
-    paths = Paths(rules)
+def automaton(
+    expression: Expression,
+    rules: Mapping[str, Expression],
+    recursive: Collection[str] = (),
+    empty: Collection[str] = (),
+) -> Automaton:
+    """Of an expression of unescaped text; rules that are recursive are called. Raises AutomatonTooLarge.
+
+    What is called of a rule that may be empty are its other texts.
+    """
+    paths = Paths(rules, recursive, empty)
     start = paths.before(expression, paths.node())
     alphabet = _Alphabet(paths)
     begin = paths.reached([start])
     found = {begin: 0}
     todo = [begin]
-    moves: list[dict[int, int]] = []
+    moves: list[dict[Letter, int]] = []
     after: dict[frozenset[int], frozenset[int]] = {}
     for nodes in todo:
-        targets: dict[int, set[int]] = {}
+        targets: dict[Letter, set[int]] = {}
         for node in nodes:
+            if node in paths.calls:
+                targets.setdefault(paths.calls[node], set()).add(paths.after[node])
             if node in paths.sets:
                 letters = alphabet.letters[paths.sets[node]]
                 paths.work(len(letters))
                 for letter in letters:
                     targets.setdefault(letter, set()).add(paths.after[node])
         moves.append({})
-        for letter, reached in targets.items():
+        for step, reached in targets.items():
             key = frozenset(reached)
             if key not in after:
                 after[key] = paths.reached(key)
@@ -102,37 +135,55 @@ def automaton(expression: Expression, rules: Mapping[str, Expression]) -> Automa
                 todo.append(after[key])
                 if len(todo) > 4 * MAX_STATES:
                     raise AutomatonTooLarge
-            moves[-1][letter] = target
+            moves[-1][step] = target
     may_end = [paths.end in nodes for nodes in todo]
     alike = _alike(moves, may_end, paths)
     edges: list[dict[int, CharacterSet]] = []
+    calls: list[dict[str, int]] = []
     ends: list[bool] = []
     for state, of in enumerate(moves):
         if alike[state] < len(edges):
             continue
         joined: dict[int, list[int]] = {}
-        for letter, target in of.items():
-            joined.setdefault(alike[target], []).append(letter)
+        calls.append({})
+        for step, target in of.items():
+            if isinstance(step, str):
+                calls[-1][step] = alike[target]
+            else:
+                joined.setdefault(alike[target], []).append(step)
         edges.append({target: alphabet.characters(letters) for target, letters in joined.items()})
         ends.append(may_end[state])
-    return Automaton(edges, ends)
+    return Automaton(edges, calls, ends)
 
 
-def unambiguous(expression: Expression, rules: Mapping[str, Expression]) -> bool:
-    """Whether each character tells where in the expression it is, however often its items are repeated."""
-    paths = Paths(rules, counted=False)
+def unambiguous(
+    expression: Expression,
+    rules: Mapping[str, Expression],
+    recursive: Collection[str] = (),
+    empty: Collection[str] = (),
+) -> bool:
+    """Whether each character tells where in the expression it is, however often its items are repeated.
+
+    Not so where there is another way than to call a rule.
+    """
+    paths = Paths(rules, recursive, empty, counted=False)
     try:
         start = paths.before(expression, paths.node())
         for first in {start, *paths.after.values()}:
-            ranges = sorted(
-                one for node in paths.reached([first]) if node in paths.sets for one in paths.sets[node].ranges
-            )
+            nodes = paths.reached([first])
+            if len(nodes) > 1 and any(node in paths.calls for node in nodes):
+                return False
+            ranges = sorted(one for node in nodes if node in paths.sets for one in paths.sets[node].ranges)
             paths.work(len(ranges))
             if any(one[1] >= other[0] for one, other in pairwise(ranges)):
                 return False
     except AutomatonTooLarge:
         return False
     return True
+
+
+Letter: TypeAlias = int | str
+"""A letter of an alphabet, or the name of a rule that is called."""
 
 
 class _Alphabet:
@@ -167,13 +218,13 @@ class _Alphabet:
         return CharacterSet.of(one for letter in letters for one in self._ranges[letter])
 
 
-def _alike(moves: list[dict[int, int]], ends: list[bool], paths: Paths) -> list[int]:
+def _alike(moves: list[dict[Letter, int]], ends: list[bool], paths: Paths) -> list[int]:
     """The number of each state's class of states with the same texts, in the order of their first states."""
     classes = [0 if end == ends[0] else 1 for end in ends]
     count = len(set(classes))
     while True:
         paths.work(sum(map(len, moves)))
-        numbers: dict[tuple[int, frozenset[tuple[int, int]]], int] = {}
+        numbers: dict[tuple[int, frozenset[tuple[Letter, int]]], int] = {}
         refined = [
             numbers.setdefault(
                 (classes[state], frozenset((letter, classes[target]) for letter, target in of.items())), len(numbers)

@@ -8,7 +8,7 @@ of a grammar share one chain.
 What a grammar costs an engine, measured with a vocabulary of 128,256: 11 ms for each place in a chain that allows any
 character, where it has to check every token, and next to nothing for a place that allows few characters; 0.6 kB of
 memory for each character of EBNF. A repetition of what several characters make is followed in as many ways as a text
-can be divided: 30 to 200 ms a token, and more with each, for `([^a]b?)+`; automaton.py writes patterns without any.
+can be divided: 30 to 200 ms a token, and more with each, for `([^a]b?)+`; automaton.py writes such as have one way.
 """
 
 from collections.abc import Iterator, Mapping

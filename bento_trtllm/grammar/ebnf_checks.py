@@ -5,6 +5,7 @@ Refused are rules that are not there, that nothing refers to, or that never end,
 
 from collections.abc import Iterator, Mapping
 
+from bento_trtllm.grammar.costs import APART, Costs
 from bento_trtllm.grammar.ebnf_reader import Definitions
 from bento_trtllm.grammar.expressions import (
     Characters,
@@ -17,6 +18,7 @@ from bento_trtllm.grammar.expressions import (
     rules_in,
 )
 from bento_trtllm.grammar.grammar import ROOT, GrammarError
+from bento_trtllm.grammar.growth import GROWING, growing
 from bento_trtllm.grammar.lengths import ShortestLengths, can_be_empty
 from bento_trtllm.grammar.nesting import MAX_NESTED, NESTED, nested
 
@@ -24,13 +26,23 @@ from bento_trtllm.grammar.nesting import MAX_NESTED, NESTED, nested
 MAX_BEGINNINGS = 256
 
 
-def check(found: Definitions) -> set[str]:
-    """The rules that may be empty, once nothing is to be refused. Raises GrammarError."""
+def check(found: Definitions) -> Costs:
+    """What it costs, once nothing is to be refused. Raises GrammarError."""
     _check_references(found)
     empty = _check_ends(found)
     _check_heads(found, empty)
-    _check_nesting(found, empty)
-    return empty
+    if name := growing(found.rules):
+        found.refuse(found.places[name], f"the rule {name[:80]} has {GROWING}")
+    costs = Costs(found.rules, empty)
+    for name, rule in costs.apart().items():
+        if name not in found.rules:
+            found.places[name] = found.places[name.removesuffix(APART)]
+        found.rules[name] = rule
+    costs = Costs(found.rules, ShortestLengths(found.rules).empty())
+    for name, count in nested(found.rules, empty, called=costs.recursive).items():
+        if count > MAX_NESTED:
+            found.refuse(found.places[name], f"the rule {name[:80].removesuffix(APART)} has {NESTED}")
+    return costs
 
 
 def _check_references(found: Definitions) -> None:
@@ -85,12 +97,6 @@ def _check_heads(found: Definitions, empty: set[str]) -> None:
                 found.refuse(found.places[following], message)
             elif following not in ways:
                 path[following] = _heads(found.rules[following], empty)
-
-
-def _check_nesting(found: Definitions, empty: set[str]) -> None:
-    for name, count in nested(found.rules, empty).items():
-        if count > MAX_NESTED:
-            found.refuse(found.places[name], f"the rule {name[:80]} has {NESTED}")
 
 
 def _heads(expression: Expression, empty: set[str]) -> Iterator[str]:

@@ -4,6 +4,8 @@ Repetitions of what may be empty are written as repetitions of what is not: the 
 can go round in them without writing a character.
 """
 
+from bento_trtllm.grammar.automaton import AMBIGUOUS, automaton, unambiguous
+from bento_trtllm.grammar.costs import APART, Costs
 from bento_trtllm.grammar.ebnf_checks import check, texts_of
 from bento_trtllm.grammar.ebnf_reader import Definitions, read
 from bento_trtllm.grammar.expressions import (
@@ -23,6 +25,7 @@ from bento_trtllm.grammar.expressions import (
 from bento_trtllm.grammar.grammar import ROOT, GrammarError
 from bento_trtllm.grammar.json import Rules
 from bento_trtllm.grammar.lengths import can_be_empty
+from bento_trtllm.grammar.paths import AutomatonTooLarge
 from bento_trtllm.grammar.texts import one_of
 
 # Of characters that an engine has to check many tokens for, 11 ms each (ebnf.py).
@@ -43,10 +46,14 @@ def grammar(rules: Rules, text: str, prefix: str = "g") -> Expression:
 class _Writer:
     """Writes each rule under a name of ours, for the names of clients are any. What was written once is kept."""
 
-    def __init__(self, rules: Rules, found: Definitions, empty: set[str], prefix: str) -> None:
+    def __init__(self, rules: Rules, found: Definitions, costs: Costs, prefix: str) -> None:
         self._rules = rules
         self._found = found
-        self._is_empty = empty.__contains__
+        self._costs = costs
+        self._is_empty = costs.empty.__contains__
+        # The rules that are referred to, and the one that is being written.
+        self._wanted = [ROOT]
+        self._at = ROOT
         self._prefix = prefix
         self._names = {name: Rule(f"{prefix}{i}") for i, name in enumerate(found.rules)}
         self._own = Rules()
@@ -56,8 +63,12 @@ class _Writer:
         self._wide: dict[Characters, Rule] = {}
 
     def root(self) -> Expression:
-        for name, rule in self._found.rules.items():
-            self._own.rule(self._names[name].name, self._written(rule), f"the rule {name[:80]}")
+        self._own.begin_states(self._rules)
+        for name in self._wanted:
+            if self._names[name].name not in self._own.rules:
+                self._at = name
+                self._rule(name, self._found.rules[name])
+        self._rules.begin_states(self._own)
         # Without those that are written where they were referred to.
         used, todo = set[str](), [self._names[ROOT].name]
         while todo:
@@ -68,6 +79,33 @@ class _Writer:
                 self._rules.rule(name, self._own.rules[name], self._own.places.get(name))
         return self._names[ROOT]
 
+    def _rule(self, name: str, body: Expression) -> None:
+        own, place = self._names[name], f"the rule {name[:80].removesuffix(APART)}"
+        several = name in self._costs.recursive and self._is_empty(name)
+        if name in self._costs.costly and (found := self._automaton(body)):
+            self._own.rule(own.name, found, place)
+            if several:
+                begin = self._own.rules[found.name]
+                self._own.rule(_some(own), choice(*(way for way in parts(begin) if way is not EMPTY)))
+            return
+        self._own.rule(own.name, self._written(body), place)
+        if several:
+            self._own.rule(_some(own), choice(*self._not_empty(body)))
+
+    def _automaton(self, expression: Expression) -> Rule | None:
+        """None for one that is too large."""
+        costs, names = self._costs, {}
+        for name in costs.recursive:
+            own = self._names[name]
+            names[name] = Rule(_some(own)) if self._is_empty(name) else own
+        try:
+            found = automaton(expression, self._found.rules, costs.recursive, costs.empty)
+            written = found.write(self._own, bare=True, names=names)
+        except (AutomatonTooLarge, RecursionError):
+            return None
+        self._wanted += found.called
+        return written
+
     def _written(self, expression: Expression) -> Expression:
         if id(expression) not in self._known:
             self._known[id(expression)] = self._write(expression)
@@ -75,6 +113,7 @@ class _Writer:
 
     def _write(self, expression: Expression) -> Expression:
         if isinstance(expression, Rule):
+            self._wanted.append(expression.name)
             return self._names[expression.name]
         if isinstance(expression, Choice):
             options = [self._written(option) for option in expression.options if not isinstance(option, Literal)]
@@ -101,6 +140,12 @@ class _Writer:
 
     def _repeated(self, repeat: Repeat) -> Expression:
         """Within a repetition that may go on, another one is just what it repeats, as (a? b?)* is (a | b)*."""
+        if self._costs.repeats(repeat):
+            if found := self._automaton(repeat):
+                return found
+            if not unambiguous(repeat, self._found.rules, self._costs.recursive, self._costs.empty):
+                where = self._found.places[self._at]
+                self._found.refuse(where, f"the rule {self._at[:80].removesuffix(APART)} has {AMBIGUOUS}")
         least = 0 if can_be_empty(repeat.item, self._is_empty) else repeat.least
         free = repeat.most is None and least < 2
         options = self._starred(repeat.item) if free else self._not_empty(repeat.item)
@@ -163,6 +208,11 @@ class _Writer:
         written = [self._written(part) for part in parts(expression)]
         firsts = [(self._not_empty(part), i) for i, part in enumerate(parts(expression), 1)]
         return [sequence(choice(*some), *written[i:]) for some, i in firsts if some]
+
+
+def _some(rule: Rule) -> str:
+    """The name of the rule of its texts that are not empty."""
+    return f"{rule.name}_some"
 
 
 def _is_plain(expression: Expression) -> bool:

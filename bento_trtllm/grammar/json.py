@@ -47,6 +47,11 @@ class Rules:
         """The rules with which those begin."""
         self._made: dict[Hashable, Expression] = {}
 
+    def begin_states(self, other: "Rules") -> None:
+        """Count on from the automata of others, whose limits and names they share."""
+        self.states, self.wide_states = other.states, other.wide_states
+        self.automata |= other.automata
+
     def rule(self, name: str, expression: Expression, place: str | None = None) -> Rule:
         """Write a rule."""
         self.rules[name] = expression

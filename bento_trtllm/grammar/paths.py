@@ -1,10 +1,18 @@
-"""A regular expression as a nondeterministic automaton."""
+"""A regular expression as a nondeterministic automaton, and so the body of a rule that refers to recursive ones."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bento_trtllm.grammar.charset import SURROGATES, CharacterSet
-from bento_trtllm.grammar.expressions import Characters, Choice, Concatenation, Expression, Literal, Repeat, Rule
+from bento_trtllm.grammar.expressions import (
+    Characters,
+    Choice,
+    Concatenation,
+    Expression,
+    Literal,
+    Rule,
+    Within,
+)
 
 # Steps of the construction of one automaton: some 0.03 s, while light requests wait.
 MAX_WORK = 80_000
@@ -16,18 +24,27 @@ class AutomatonTooLarge(Exception):
 
 @dataclass
 class Paths:
-    """A nondeterministic automaton: nodes that lead to others at once, or with a character of a set to another."""
+    """A nondeterministic automaton: nodes that lead to others at once, or with a character of a set to another.
+
+    A rule that is `recursive` is no part of it, but called: a node leads with all its texts to another. At the end of
+    the whole, where nothing comes after it, it is entered like any other.
+    """
 
     rules: Mapping[str, Expression]
+    recursive: Collection[str] = ()
+    # Those of them that may be empty; what is called is the rest of their texts.
+    empty: Collection[str] = ()
     # Without counts, what may come any number of times stands for what may come several times.
     counted: bool = True
     free: list[list[int]] = field(default_factory=list)
     sets: dict[int, CharacterSet] = field(default_factory=dict)
+    calls: dict[int, str] = field(default_factory=dict)
     after: dict[int, int] = field(default_factory=dict)
     end: int = 0
     _left: int = MAX_WORK
     _read: dict[Characters, CharacterSet] = field(default_factory=dict)
     _known: dict[int, list[int]] = field(default_factory=dict)
+    _entered: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def work(self, steps: int) -> None:
         self._left -= steps
@@ -42,7 +59,7 @@ class Paths:
     def before(self, part: Expression, then: int) -> int:
         """The node where a part begins that leads to this one."""
         if isinstance(part, Rule):
-            return self.before(self.rules[part.name], then)
+            return self._enter(part.name, then)
         if isinstance(part, Literal):
             for character in reversed(part.text):
                 then = self._step(CharacterSet(((ord(character), ord(character)),)), then)
@@ -57,7 +74,8 @@ class Paths:
             return then
         if isinstance(part, Choice):
             return self.node(*[self.before(option, then) for option in part.options])
-        assert isinstance(part, Repeat)
+        if isinstance(part, Within):
+            raise AutomatonTooLarge
         least, most = part.least, part.most
         if not self.counted and most != 1:
             least, most = (2, 2) if least == most else (min(least, 1), None)
@@ -73,13 +91,24 @@ class Paths:
             then = self.before(part.item, then)
         return then
 
+    def _enter(self, name: str, then: int) -> int:
+        """A rule, which may lead to itself with nothing after it, or is called."""
+        if name in self.recursive and then != self.end:
+            node = self.node()
+            self.calls[node], self.after[node] = name, then
+            return self.node(node, then) if name in self.empty else node
+        if (name, then) not in self._entered:
+            node = self._entered[name, then] = self.node()
+            self.free[node].append(self.before(self.rules[name], then))
+        return self._entered[name, then]
+
     def _step(self, characters: CharacterSet, then: int) -> int:
         node = self.node()
         self.sets[node], self.after[node] = characters, then
         return node
 
     def reached(self, nodes: Iterable[int]) -> frozenset[int]:
-        """The nodes reached at once from these that have a character, and the end."""
+        """The nodes reached at once from these that have a character or a call, and the end."""
         return frozenset(one for node in nodes for one in self._reached(node))
 
     def _reached(self, node: int) -> list[int]:
@@ -90,7 +119,7 @@ class Paths:
                 seen.update(fresh)
                 todo += fresh
             self.work(len(todo))
-            self._known[node] = [one for one in todo if one in self.sets or one == self.end]
+            self._known[node] = [one for one in todo if one in self.sets or one in self.calls or one == self.end]
         self.work(len(self._known[node]))
         return self._known[node]
 

@@ -8,7 +8,7 @@ name.
 import re
 from typing import NamedTuple
 
-from bento_trtllm.grammar.automaton import automaton, has_repeated_group, unambiguous
+from bento_trtllm.grammar.automaton import AMBIGUOUS, automaton, has_repeated_group, unambiguous
 from bento_trtllm.grammar.charset import LINE_ENDS, CharacterSet
 from bento_trtllm.grammar.ebnf import MAX_GUIDED_COUNT
 from bento_trtllm.grammar.expressions import (
@@ -105,10 +105,7 @@ def _automaton(rules: Rules, pattern: str, at: str, *, bare: bool) -> Expression
     except AutomatonTooLarge:
         if unambiguous(matching, logical.rules):
             return None
-        parser.refuse(
-            "a repeated group that leaves too many ways to divide a text (fewer or smaller counts within repetitions "
-            "leave fewer)"
-        )
+        parser.refuse(AMBIGUOUS)
 
 
 class _Parser(PatternReader):

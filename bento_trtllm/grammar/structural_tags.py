@@ -18,6 +18,7 @@ from bento_trtllm.grammar.lengths import ShortestLengths
 from bento_trtllm.grammar.limits import MAX_COUNT
 from bento_trtllm.grammar.nesting import MAX_NESTED, NESTED, nested
 from bento_trtllm.grammar.patterns import whole
+from bento_trtllm.grammar.repetition import repetition
 from bento_trtllm.grammar.schema import SchemaRules
 from bento_trtllm.grammar.until import until_any
 
@@ -142,7 +143,7 @@ class _Reader:
         item = self.write(part.get("content"), f"{at}/content", None)
         if self._rules.can_be_empty(item):
             raise GrammarError(f"{at}/content may be empty, and what is repeated must not be")
-        return _ended(EMPTY if most == 0 else Repeat(self._named(item), least, most), ends)
+        return _ended(EMPTY if most == 0 else repetition(self._rules, Repeat(self._named(item), least, most)), ends)
 
     def _tag(self, part: Format, at: str, ends: Ends) -> Expression:
         begin = _text(part, "begin", at)
@@ -202,7 +203,8 @@ class _Reader:
         tag = self._named(choice(*(sequence(*one) for one in read)))
         least_one, only_first = _flags(part, at)
         separator = _text(part, "separator", at)
-        tags = tag if only_first else sequence(tag, Repeat(self._named(sequence(separator, tag)), 0, None))
+        more = Repeat(self._named(sequence(separator, tag)), 0, None)
+        tags = tag if only_first else sequence(tag, repetition(self._rules, more))
         return _ended(tags if least_one else choice("", tags), ends)
 
     def _read_tag(self, tag: Any, at: str) -> tuple[str, Expression]:

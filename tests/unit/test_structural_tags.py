@@ -181,6 +181,14 @@ def test_formats_both_ways(name: str) -> None:
         assert not reaches(grammar, one), one
 
 
+def test_parts_that_end_with_one_of_many_characters_are_repeated_as_an_automaton() -> None:
+    parts = [{"type": "regex", "pattern": pattern} for pattern in ("[^a]", "b?")]
+    grammar = compiled({"format": made("sequence", [made("plus", made("sequence", parts)), const("a.")])})
+    assert 'state2_1 ::= "" | [^a] state2_1\n' in grammar.ebnf
+    assert all(reaches(grammar, one) for one in ("ba.", "cbba.", "cca."))
+    assert not any(reaches(grammar, one) for one in ("a.", "ca", "cab"))
+
+
 def test_what_is_in_a_tag_is_valid() -> None:
     grammar = compiled({"format": {**TRIGGERED, "at_least_one": True}})
     rng = random.Random(5)

@@ -1,9 +1,10 @@
 """What an answer must be, if anything: a grammar of its form, or of the calls that it must be."""
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
 from bento_trtllm.api.dialogue.conversation import Form, Toolbox
 from bento_trtllm.api.dialogue.thoughts import Thinking, before
@@ -23,6 +24,8 @@ from bento_trtllm.grammar.texts import one_of
 # Characters that the answers of one request can be forced to have, all together: towards their ends they are counted in
 # tokens at each step, in the event loop.
 MAX_FORCED = 32_768
+Given = ParamSpec("Given")
+Made = TypeVar("Made", Grammar, Grammar | None)
 Written = tuple[tuple[str, str], ...]
 """Names of tools and their parameters in JSON."""
 SHAPES = {
@@ -90,8 +93,28 @@ def _checked(grammar: Grammar, answers: int) -> Grammar:
     return grammar
 
 
-# Applications send the same again and again.
-@lru_cache(maxsize=32)
+def _kept(make: Callable[Given, Made]) -> Callable[Given, Made]:
+    """Makes each once, or refuses it once: applications send the same again and again."""
+
+    def attempt(*given: Given.args, **named: Given.kwargs) -> Made | str:
+        try:
+            return make(*given, **named)
+        except GrammarError as error:
+            return str(error)
+
+    made = cast("Callable[Given, Made | str]", lru_cache(maxsize=32)(attempt))
+
+    @wraps(make)
+    def kept(*given: Given.args, **named: Given.kwargs) -> Made:
+        found = made(*given, **named)
+        if isinstance(found, str):
+            raise GrammarError(found)
+        return found
+
+    return kept
+
+
+@_kept
 def _of_form(kind: str, value: str, thinking: Thinking) -> Grammar:
     form: Any = json.loads(value)
 
@@ -110,12 +133,12 @@ def _of_form(kind: str, value: str, thinking: Thinking) -> Grammar:
     return make_grammar(lambda rules: before(rules, root(rules), thinking))
 
 
-@lru_cache(maxsize=32)
+@_kept
 def _of_calls(tools: Written, several: bool, format: str, thinking: Thinking) -> Grammar:
     return _written(tools, FORMATS[format].calls, several, thinking)
 
 
-@lru_cache(maxsize=32)
+@_kept
 def _of_auto(tools: Written, several: bool, format: str, thinking: Thinking) -> Grammar | None:
     write = FORMATS[format].auto
     with suppress(GrammarError):

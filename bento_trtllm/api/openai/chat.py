@@ -64,7 +64,8 @@ def scored(request: CommonFields, asked: GenerationRequest, model: ServedModel) 
 
 def has_form(request: ChatRequest) -> bool:
     """Whether the answer's form is prescribed, which is more to read than text of that length."""
-    return _form(request) is not None or bool(request.tools or request.functions)
+    text = isinstance(request.response_format, ResponseFormatText | None)
+    return guides.has_form(request) or not text or bool(request.tools or request.functions)
 
 
 def read_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ class Completions:
 
 def has_form(request: CompletionRequest) -> bool:
     """Whether the answer's form is prescribed, which is more to read than text of that length."""
-    return guides.read(request) is not None
+    return guides.has_form(request)
 
 
 def read(request: CompletionRequest, model: ServedModel) -> Completions:

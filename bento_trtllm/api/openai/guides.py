@@ -10,6 +10,8 @@ from bento_trtllm.api.errors import bad_request
 from bento_trtllm.api.strict import StrictBody
 
 MAX_CHOICES = 1000
+BACKEND = "guided_decoding_backend"
+"""The one field that names no form."""
 Choices = Annotated[
     list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MAX_CHOICES, fail_fast=True)
 ]
@@ -40,6 +42,11 @@ class GuideFields(StrictBody):
     guided_grammar: GrammarText | None = None
     structural_tag: Schema | None = None
     guided_decoding_backend: str | None = None
+
+
+def has_form(request: GuideFields) -> bool:
+    """Whether it may name one, without reading it."""
+    return any(getattr(request, name) is not None for name in GuideFields.model_fields if name != BACKEND)
 
 
 def read(request: GuideFields) -> Form | None:
