@@ -12,7 +12,7 @@ import httpx._transports.default as httpx_transport
 import pytest
 
 from tests.support.checkpoints import write_checkpoint
-from tests.support.limits import LIMIT_S
+from tests.support.limits import ERRORS, LIMIT_S, STALL_S
 from tests.support.llmapi import place as llmapi
 from tests.support.serving import MACHINES, Service, free_port, pack, pack_slow, serve
 from tests.support.shares import Shares
@@ -22,8 +22,6 @@ OPENVINO = "openvino"
 PYTORCH = llmapi.ENGINE
 SLOW_STEP_S = 0.02
 TLS = "create_ssl_context"
-STALL_S, ERRORS = 3, 3
-"""Of a service that tests break: a step of so long is a hang, and so many errors in a row are the engine's end."""
 OF_PYTORCH = ("ends", "faults", "leaving", "generate", "openai_completions", "openai_chat")
 """Files of promises that the PyTorch engine is held to: the others say nothing of it that these do not."""
 

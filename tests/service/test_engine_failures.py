@@ -15,10 +15,10 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.conftest import ERRORS, STALL_S
 from tests.support.asking import timeout
 from tests.support.demo import PROMPT
 from tests.support.inference import infer
+from tests.support.limits import ERRORS, STALL_S
 from tests.support.serving import MACHINES, SSE, Service, serve
 from tests.support.standin.place import ENGINES, Standin
 
