@@ -13,6 +13,7 @@ from bento_trtllm.generation.errors import Draining, GenerationError, QueueFull,
 from bento_trtllm.generation.slots import Slots, Standing
 
 LONGEST_RETRY_S = 30.0
+TIDY_S = 1.0
 NEWEST = 0.05
 """What the newest of the times counts, of which a mean is kept."""
 
@@ -48,6 +49,9 @@ class Admission:
         self._draining = False
         self._held_s = 0.0
         """How long a slot is held, of late."""
+        self._returns: dict[str, float] = {}
+        """When the last of each client's requests that were told to come again will have come."""
+        self._tidy_at = 0.0
 
     @property
     def running(self) -> int:
@@ -108,7 +112,7 @@ class Admission:
         try:
             yield
         finally:
-            self._held_s += NEWEST * (loop.time() - began - self._held_s)
+            self._held_s += (NEWEST if self._held_s else 1) * (loop.time() - began - self._held_s)
             self._give_back(client)
 
     def drain(self) -> None:
@@ -160,17 +164,26 @@ class Admission:
             return
         its_own, part = self._slots.crowd(client)
         if waiting > 2 * self._longest_line or its_own > max(1, self._longest_line * part):
-            retry_s = self._retry_s(waiting - 1)
+            retry_s = self._retry_s(client, part, waiting - 1)
             busy = f"The server is busy with {running + waiting - 1} requests and takes no more"
             raise QueueFull(f"{busy}: try again in {retry_s} s.", retry_s)
 
-    def _retry_s(self, waiting: int) -> int:
-        """When a line of that length has been served, more or less: those who are refused do not come back together.
+    def _retry_s(self, client: Client, part: float, waiting: int) -> int:
+        """When a line of that length has been served, more or less, and a slot will be free for it, too.
 
-        Sooner they would be refused again, and refusals take the cores that answers need.
+        Whoever is refused is told a time of its own: as far behind the one before as slots come free for this client
+        here. Else all would come back sooner than there is room, and refusals take the cores that answers need.
         """
-        served_s = waiting * self._held_s / self._slots.limit
-        return math.ceil(min(LONGEST_RETRY_S, served_s) * random.uniform(0.5, 1.5)) or 1
+        now = asyncio.get_running_loop().time()
+        served = now + waiting * self._held_s / self._slots.limit
+        behind = self._returns.get(client.name, 0.0) + self._held_s / (part * max(1, self._running))
+        # A crowd that is too large for it must not come back together, either.
+        latest = now + LONGEST_RETRY_S * random.uniform(0.5, 1)
+        if now > self._tidy_at:
+            self._returns = {name: at for name, at in self._returns.items() if at > now}
+            self._tidy_at = now + TIDY_S
+        self._returns[client.name] = comes = min(max(served, behind), latest)
+        return math.ceil(comes - now) or 1
 
     def _give_back(self, client: Client) -> None:
         self._running -= 1

@@ -165,6 +165,35 @@ async def test_who_is_refused_is_told_to_come_when_the_line_has_been_served(tmp_
     await service.end()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@in_virtual_time
+async def test_those_who_are_refused_come_back_as_slots_come_free(tmp_path: Path, workers: int) -> None:
+    """And not all together, to be refused again: each refusal takes of the cores that answers need."""
+    service = Service(tmp_path, 4, 8, workers)
+    answered = refused = 0
+
+    async def polite(number: int) -> None:
+        nonlocal answered, refused
+        CLIENT.set(Client(f"address {number % 3}"))
+        await asyncio.sleep(number / 10)
+        while True:
+            try:
+                async with service.workers[number % workers].slot(LONG_S):
+                    await asyncio.sleep(2)
+                answered += 1
+            except QueueFull as error:
+                refused += 1
+                await asyncio.sleep(error.retry_s)
+
+    service.tasks.update(asyncio.create_task(polite(number)) for number in range(30))
+    await asyncio.sleep(60)  # until it is known how long an answer takes
+    answered = refused = 0
+    await asyncio.sleep(200)
+    assert answered > 0.98 * 200 / 2 * 4, "slots were free while others had been told to come later"
+    assert refused < 1.5 * answered
+    await service.end()
+
+
 @in_virtual_time
 async def test_a_killed_worker_takes_nothing_of_its_clients_limits_along(tmp_path: Path) -> None:
     service = Service(tmp_path, 8, 10, 2)
