@@ -18,6 +18,7 @@ from bento_trtllm.engines import make_engine
 from bento_trtllm.engines.openvino.reference import Reference, frequencies
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.text.vocabulary import token_bytes
+from bento_trtllm.triton_models.openvino.warm import let_go, warm
 from tests.support.checkpoints import encode, write_checkpoint, write_llama3_8b, write_safetensors
 from tests.support.checkpoints import write_smollm2_135m as write_smollm2
 
@@ -59,7 +60,7 @@ class Pipeline:
         scheduler.dynamic_split_fuse = True
         scheduler.max_num_batched_tokens = step_tokens
         tokenizer = genai.Tokenizer(str(directory))
-        self._pipeline = genai.ContinuousBatchingPipeline(str(directory), tokenizer, scheduler, "CPU", **EXACT)
+        self.library = genai.ContinuousBatchingPipeline(str(directory), tokenizer, scheduler, "CPU", **EXACT)
 
     def answer(
         self, prompts: list[list[int]], count: int = ANSWER, **given: Any
@@ -70,11 +71,11 @@ class Pipeline:
         for name, value in given.items():
             setattr(config, name, value)
         handles = [
-            self._pipeline.add_request(i, ov.Tensor(np.array([prompt], np.int64)), config)
+            self.library.add_request(i, ov.Tensor(np.array([prompt], np.int64)), config)
             for i, prompt in enumerate(prompts)
         ]
-        while self._pipeline.has_non_finished_requests():
-            self._pipeline.step()
+        while self.library.has_non_finished_requests():
+            self.library.step()
         outputs = [handle.read_all()[0] for handle in handles]
         return [(output.generated_ids, output.generated_log_probs) for output in outputs]
 
@@ -143,6 +144,33 @@ def test_precisions(precision: str, tied: bool, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "tiny", hidden=128, inner=320, tied=tied)
     pipeline = Pipeline(build(checkpoint, tmp_path / "engine", precision))
     check_against_numpy(checkpoint, pipeline, precision, draw(checkpoint, 7, 300))
+
+
+def test_a_first_step_is_made_and_the_weights_file_is_let_go(tmp_path: Path) -> None:
+    """As at each start of the engine, which answers afterwards as ever."""
+    checkpoint = write_checkpoint(tmp_path / "tiny", hidden=128, inner=320, tied=True)
+    pipeline = Pipeline(build(checkpoint, tmp_path / "engine", "int4"))
+    warm(pipeline.library, 0)
+    assert pipeline.library.get_metrics().max_cache_usage > 0
+    assert not pipeline.library.has_non_finished_requests()
+    weights = tmp_path / "engine" / "openvino_model.bin"
+    assert held_kb(weights) > 0
+    let_go(weights)
+    assert held_kb(weights) == 0
+    check_against_numpy(checkpoint, pipeline, "int4", draw(checkpoint, 7, 300))
+
+
+def held_kb(file: Path) -> int:
+    """How much of a mapped file this process holds."""
+    held, ours = [], False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):
+            ours = line.endswith(f" {file}")
+        elif ours and name == "Rss:":
+            held.append(int(values[0]))
+    assert held, "it is not mapped"
+    return sum(held)
 
 
 def test_rotary_frequencies_are_exact_in_the_file(tmp_path: Path) -> None:

@@ -22,9 +22,11 @@ from request import EngineRequest, RequestReader
 from room import Room
 from scorer import Scorer
 from settings import BLOCK_TOKENS, OpenVINOSettings
+from warm import let_go, warm
 
 # A request that arrives during a step waits no longer than this for Python's lock after it.
 SWITCH_INTERVAL_S = 0.0005
+WEIGHTS = "openvino_model.bin"
 
 
 class TritonPythonModel:
@@ -54,6 +56,8 @@ class TritonPythonModel:
         self._metrics = EngineMetrics(args["model_name"], scheduler.num_kv_blocks, BLOCK_TOKENS)
         check_s = settings.cancellation_check_period_ms / 1000
         self._guessed = settings.prompt_lookup
+        warm(pipeline, self._guessed)
+        let_go(settings.engine_dir / WEIGHTS)
         room = Room(scheduler.num_kv_blocks, BLOCK_TOKENS, self._guessed)
         self._batcher = Batcher(
             pipeline, check_s, settings.response_pace, log.error, self._metrics.update, room, self._guessed
