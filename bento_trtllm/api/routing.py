@@ -76,6 +76,11 @@ def find(request: Request, name: str) -> ServedModel:
 
 def named(scope: Mapping[str, Any], name: str) -> ServedModel:
     """A model that is served, or an adapter of one. Raises APIError: 404, or 403 where a key does not allow it."""
+    return with_base(scope, name)[0]
+
+
+def with_base(scope: Mapping[str, Any], name: str) -> tuple[ServedModel, ServedModel]:
+    """The same, and the model that it is or is an adapter of. Raises APIError."""
     models: Sequence[ServedModel] = scope[MODELS]
     base, found = next(((model, found) for model in models if (found := called(model, name))), (None, None))
     if base is None or found is None:
@@ -85,7 +90,7 @@ def named(scope: Mapping[str, Any], name: str) -> ServedModel:
     if key := refusing(scope, base, found):
         message = f"The key {key.name} does not allow the model `{name}`."
         raise APIError(403, "forbidden", message, param="model", code="model_not_found")
-    return found
+    return found, base
 
 
 def refusing(scope: Mapping[str, Any], model: ServedModel, found: ServedModel) -> Key | None:

@@ -121,9 +121,10 @@ class Telemetry:
 
     async def exposition(self, ours: str, engines: Mapping[str, Status]) -> str:
         """All of /metrics: what BentoML has collected, and by the name of a model its engine's, from Triton."""
-        told = dict(zip(engines, await asyncio.gather(*map(_told, engines.values())), strict=True))
-        joined = side_by_side(told) if self._several else "\n".join(told.values())
-        return merge(ours, self._of_keys(), joined)
+        told = await asyncio.gather(*map(_told, engines.values()))
+        if self._several:
+            told = [[side_by_side({name: merge(*each) for name, each in zip(engines, told, strict=True)})]]
+        return merge(ours, self._of_keys(), *(text for each in told for text in each))
 
     def add(self, count: StreamCount, model: str) -> None:
         """Count a stream that has ended."""
@@ -204,10 +205,10 @@ def _of(metric: Metric, labels: tuple[str, ...]) -> Metric:
     return metric.labels(*labels) if labels else metric
 
 
-async def _told(status: Status) -> str:
-    """What one Triton tells, and what is known of it."""
+async def _told(status: Status) -> list[str]:
+    """What is known of one Triton, and what it tells; of the same metric, the first counts."""
     triton = await scrape(status.metrics) if status.metrics else ""
-    return merge(_engine(status, up=bool(triton)), kv_cache(triton), triton)
+    return [_engine(status, up=bool(triton)), kv_cache(triton), triton]
 
 
 def _engine(status: Status, up: bool) -> str:

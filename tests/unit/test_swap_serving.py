@@ -183,17 +183,23 @@ async def test_a_model_that_fails_is_dropped(fault: str) -> None:
         assert seat.model.path == NEW
 
 
+@asynccontextmanager
+async def paused(seat: Seat, orders: Orders) -> AsyncIterator[asyncio.Task[Path]]:
+    """A swap that waits for the end of the block, since both do not fit; and a request that waits for the swap."""
+    async with seat.visit(patient=True):
+        ask(orders)
+        await until_stage(orders, "pausing")
+        while not seat.model.not_ready():
+            await asyncio.sleep(0.001)
+        yield asyncio.create_task(_path(seat))
+
+
 @pytest.mark.parametrize("settings", [{}, {"grpc_port": 8001}], ids=["memory", "port"])
 async def test_requests_wait_where_both_do_not_fit(settings: dict[str, Any]) -> None:
     if not settings:
         FAULTS["room"] = "no room"
     async with worker(**settings) as (seat, orders):
-        async with seat.visit(patient=True):
-            ask(orders)
-            await until_stage(orders, "pausing")
-            while not seat.model.not_ready():
-                await asyncio.sleep(0.001)
-            waiting = asyncio.create_task(_path(seat))
+        async with paused(seat, orders) as waiting:
             await asyncio.sleep(0.02)
             assert (waiting.done(), Model.all[0].ended) == (False, False)
             async with seat.visit(patient=False) as model:  # a probe does not wait
@@ -246,12 +252,7 @@ async def test_a_service_that_stops_takes_no_other_model() -> None:
 async def test_a_swap_that_has_begun_ends_with_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     FAULTS["room"] = "no room"
     async with worker() as (seat, orders):
-        async with seat.visit(patient=True):
-            ask(orders)
-            await until_stage(orders, "pausing")
-            while not seat.model.not_ready():
-                await asyncio.sleep(0.001)
-            waiting = asyncio.create_task(_path(seat))
+        async with paused(seat, orders) as waiting:
             await asyncio.sleep(0)
             seat.drain()
             async with timeout(60):

@@ -17,7 +17,7 @@ from bento_trtllm.api.openai.extras import WantedExtras
 from bento_trtllm.api.openai.framing import BareData
 from bento_trtllm.api.openai.requests import ChatRequest, CommonFields, CompletionRequest
 from bento_trtllm.api.response_body import ResponseBody, new_id
-from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, all_served, find, off_loop, refusing
+from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, all_served, find, off_loop, refusing, with_base
 from bento_trtllm.errors import BentoTRTLLMError
 from bento_trtllm.generation.fan_out import fan_out, repeat
 
@@ -44,9 +44,7 @@ async def list_models(request: Request) -> Response:
 @router.get("/models/{model:path}", response_model=responses.ModelCard)
 async def retrieve_model(request: Request, model: str) -> Response:
     """What is known of a model."""
-    found = find(request, model)
-    base = next(each for each in all_served(request) if found in (each, *each.adapters.values()))
-    return _json(_card(found, base))
+    return _json(_card(*with_base(request.scope, model)))
 
 
 @router.post("/chat/completions", response_model=responses.ChatCompletion)
