@@ -29,7 +29,7 @@ class Browsers:
     ) -> None:
         self._hosts = hosts
         self._origins = origins
-        self._alone = not any(name in os.environ for name in ORCHESTRATED)
+        self._alone = not any(name in environment for name in ORCHESTRATED)
         own = socket.gethostname().lower()
         self._own = {own, own.partition(".")[0], f"{own.partition('.')[0]}.local"}
 

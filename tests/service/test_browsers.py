@@ -115,13 +115,6 @@ def test_elsewhere_any_name_is_answered(public: Service, elsewhere: str) -> None
     assert ask(public.url, request("/generate", "llama.example")).status == 403
 
 
-def test_pods_are_asked_by_proxies_of_their_own(home: Path, tmp_path: Path) -> None:
-    """A sidecar connects on the loopback address. The variable is what a kubelet sets (Kubernetes, Service docs)."""
-    with serve(home, tmp_path / "log.txt", KUBERNETES_SERVICE_HOST="10.96.0.1") as service:
-        service.wait_ready()
-        assert ask(service.url, request("/generate", "llama.example", "origin: https://a.example")).status == 200
-
-
 def test_settings_say_who_may(home: Path, tmp_path: Path, elsewhere: str) -> None:
     env: dict[str, Any] = {
         "TRTLLM_ALLOWED_HOSTS": "Llama.example, other.example",

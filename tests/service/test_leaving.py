@@ -103,9 +103,22 @@ def used(computing: psutil.Process) -> float:
 
 
 @pytest.mark.measured
+@pytest.mark.engines("openvino")
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("count", [1, 64])
 def test_engine_is_free_when_its_clients_have_left(steady: Service, engine: str, call: str, count: int) -> None:
+    is_free_when_its_clients_have_left(steady, engine, call, count)
+
+
+@pytest.mark.measured
+@pytest.mark.engines("tensorrt-1.x", "tensorrt-0.10", "pytorch")
+@pytest.mark.parametrize("count", [1, 64])
+def test_so_is_each_engine(steady: Service, engine: str, count: int) -> None:
+    """Whatever a client calls, its engine has a stream (triton/wire/codec.py): one kind of them says it."""
+    is_free_when_its_clients_have_left(steady, engine, "sse", count)
+
+
+def is_free_when_its_clients_have_left(steady: Service, engine: str, call: str, count: int) -> None:
     """The median of a round counts: where others use the machine too, a process may wait for its turn for longer than
     all of this takes. Where they use it all, so may every process in a round: then there is another. A service that
     is too slow by itself is so in each, and each single time is bounded, in time_to_free. Where the engine is a
