@@ -16,7 +16,7 @@ class ServiceVersion(BaseModel):
     version: str
 
 
-class Load(BaseModel):
+class ServiceLoad(BaseModel):
     """Requests that run or wait, in all workers."""
 
     server_load: int
@@ -44,6 +44,6 @@ async def version() -> ServiceVersion:
 
 
 @router.get("/load")
-async def load(request: Request) -> Load:
+async def load(request: Request) -> ServiceLoad:
     """How many requests run or wait."""
-    return Load(server_load=sum(model.admission.load for model in all_served(request)))
+    return ServiceLoad(server_load=sum(model.admission.load for model in all_served(request)))
