@@ -29,7 +29,7 @@ from bento_trtllm.grammar.pattern_reader import PatternReader, single
 
 MAX_DEPTH = 32
 ANY = Characters((), negated=True)
-QUANTIFIER = re.compile(r"\{([0-9]{1,9})(?:(,)([0-9]{1,9})?)?\}")
+QUANTIFIER = re.compile(r"\{([0-9]+)(?:(,)([0-9]+)?)?\}")
 # Openings of plain groups, and of what is not supported. (?P<name> is Python's form of (?<name>.
 PLAIN_GROUP = re.compile(r"\(\?:|\(\?P?<[A-Za-z_$][\w$]*>|\((?!\?)")
 REFUSED_GROUPS = {
@@ -231,7 +231,7 @@ class _Parser(PatternReader):
         if match := QUANTIFIER.match(self.pattern, self.next):
             self.next = match.end()
             least, comma, most = match.groups()
-            found = int(least), int(most) if most else None if comma else int(least)
+            found = _number(least), _number(most) if most else None if comma else _number(least)
         elif self.peek("{,"):
             self.refuse("{,")
         else:
@@ -244,6 +244,11 @@ class _Parser(PatternReader):
             if self.peek("*") or self.peek("+") or self.peek("?") or QUANTIFIER.match(self.pattern, self.next):
                 self.refuse(f"{self.pattern[self.next]} after a repetition")
         return found
+
+
+def _number(digits: str) -> int:
+    """Of a count; one of more than nine digits is over every bound."""
+    return int(digits.lstrip("0")[:10] or "0")
 
 
 def _joined(parts: list[Expression]) -> Expression:

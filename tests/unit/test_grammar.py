@@ -59,6 +59,8 @@ def test_a_text_that_leaves_the_grammar_is_noticed() -> None:
     ("schema", "named"),
     [
         ({"type": "string", "pattern": "(?=a)b"}, "pattern has lookahead"),
+        ({"type": "string", "pattern": "a{9999999999}"}, "pattern has a count over 128"),
+        ({"type": "string", "pattern": "a{2," + "9" * 5000 + "}"}, "pattern has a count over 10000"),
         ({"type": "object", "patternProperties": {}}, "patternProperties"),
         ({"type": "array", "uniqueItems": True, "items": {}}, "uniqueItems"),
         ({"properties": {"a": {"not": {}}}}, "/properties/a/not"),
