@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.client import CLIENT
 from bento_trtllm.generation.errors import QueueFull
 from bento_trtllm.triton.process.shared_slots import BEAT_S, PATIENCE_S, SharedSlots
 from tests.support.virtual_time import in_virtual_time
@@ -100,6 +101,27 @@ async def test_the_line_is_one_for_all_workers_in_the_order_of_arrival(tmp_path:
     assert done == [*range(30)]
     # Nobody waited for a timer: fifteen turns of a second each.
     assert asyncio.get_running_loop().time() - began == pytest.approx(15, abs=0.05)
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["it leaves the line", "it takes a slot"])
+@in_virtual_time
+async def test_who_left_a_free_slot_to_another_is_next(tmp_path: Path, leaves: bool) -> None:
+    """Without a wait for the next beat: two come together, and there is room for both."""
+    first, second = Worker(tmp_path, 2), Worker(tmp_path, 2)
+    client = CLIENT.get()
+    first.slots.show_line(client, -1.0, 1)  # it has not yet looked whether a slot is free
+    done: list[object] = []
+    second.ask(1, done, "second")
+    await settle()
+    assert done == []
+    if not leaves:
+        assert first.slots.take() == client.name
+    first.slots.show_line(client, None, 0)
+    await settle()
+    assert done == ["second"]
+    if not leaves:
+        first.slots.give_back(client)
+    await asyncio.gather(first.end(), second.end())
 
 
 @in_virtual_time

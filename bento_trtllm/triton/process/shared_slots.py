@@ -146,6 +146,7 @@ class SharedSlots:
             self._here[client.name] = entry, Standing(client)
             self._names[entry] = client.name
         standing = self._here[client.name][1]
+        fewer = waiting < standing.waiting
         self._waiting += waiting - standing.waiting
         standing.client, standing.first, standing.waiting = client, first or 0.0, waiting
         if self._file is None:
@@ -154,6 +155,9 @@ class SharedSlots:
         if waiting and self._timer is None:
             self._beat()
         self._write(client.name)
+        # Another may have left a free slot to who was in line here, and is next.
+        if fewer and self._table.total("waiting") > self._waiting and not self._all_run():
+            self._wake_next()
 
     def elsewhere(self) -> tuple[int, int]:
         """Requests of the other workers: running, waiting."""
