@@ -12,7 +12,7 @@ import psutil
 from bento_trtllm.engines.openvino.reference import Reference
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from soak import alike, public, storm
+from soak import alike, memory, public, storm
 from soak.margin import Margin
 from soak.questions import questions
 from tests.support.serving import DEMO, Service, pack, serve
@@ -26,6 +26,10 @@ With --answers N: N answers to questions whose prompts share their beginnings at
 and whole, one choice and several, guided and not, beside clients that leave, over restarts of the engine. Each is
 compared with the one that the question gets alone.
 
+With --memory MINUTES: a light load, --rate requests a second, of every route and kind, no two alike, and nothing is
+broken. What each process has in memory is written to --samples FILE once a minute; --samples FILE alone prints the
+table of such a file, of a run that has not ended, too.
+
 With --url URL: such requests to any server with OpenAI's API, greedy, each compared with what its prompt is answered
 alone. With --pid PID that process is stopped for two seconds, and killed later: no other is touched. A key is
 taken from $OPENAI_API_KEY.
@@ -38,6 +42,8 @@ PRECISIONS = {
     "u8": ("kv_cache_precision=u8",),
 }
 ORPHANS = "ORPHANS"
+PERIOD_S = 60.0
+"""Between two looks at the memory."""
 
 
 def main() -> int:
@@ -54,15 +60,27 @@ def main() -> int:
     parser.add_argument(
         "--pid", type=int, action="append", default=[], help="with --url: a process to stop and to kill; more than once"
     )
+    parser.add_argument("--memory", type=float, metavar="MINUTES", help="watch what a service keeps for so long")
+    parser.add_argument("--rate", type=float, default=4, help="with --memory: requests a second")
+    parser.add_argument("--samples", type=Path, metavar="FILE", help="of --memory: a line of JSON for each minute")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table to FILE, too")
     options = parser.parse_args()
     if options.pid and not options.url:
         parser.error("--pid goes with --url: without it, what to kill is chosen here")
+    if options.memory and not options.samples:
+        parser.error("--memory goes with --samples FILE, for what it finds")
+    if options.samples and not options.memory:
+        try:
+            return show(memory.rows(memory.read(options.samples)), options.output)
+        except (OSError, memory.TooFew) as error:
+            parser.exit(2, f"error: {options.samples} cannot be shown: {error}\n")
     streams = options.streams or (64 if options.answers else 12)
-    settings = PRECISIONS[options.precision] if options.answers else storm.SETTINGS
-    arguments = [word for setting in settings for word in ("--arg", setting)]
+    settings: tuple[str, ...] = PRECISIONS[options.precision] if options.answers else storm.SETTINGS
     rows: dict[str, object] = {"clients at once": streams, "cores": os.cpu_count()}
+    if options.memory:
+        settings, rows = ("workers=2",), {"requests a second": f"{options.rate:g}", "cores": os.cpu_count()}
+    arguments = [word for setting in settings for word in ("--arg", setting)]
     if options.url:
         try:
             rows |= {"minutes": f"{options.minutes:g}"} | asyncio.run(ask_server(options, streams))
@@ -73,7 +91,11 @@ def main() -> int:
         pack(Path(folder, "home"))
         with serve(Path(folder, "home"), Path(folder, "log.txt"), *arguments, SOAK=folder) as service:
             service.wait_ready()
-            if options.answers:
+            if options.memory:
+                watch = memory.Watch(service, options.rate, PERIOD_S, options.samples, options.seed)
+                asyncio.run(watch.run(options.memory * 60))
+                rows |= memory.rows(watch.samples) | dict(sorted(watch.counts.items()))
+            elif options.answers:
                 run = compare(service, options.precision, options.seed)
                 asyncio.run(run.ask_alone())
                 asyncio.run(run.ask_among(options.answers, streams, options.restarts))
