@@ -97,12 +97,16 @@ def read(path: Path) -> list[Key]:
         keys = [entry.made() for entry in File.model_validate(content).keys]
     except OSError as error:
         raise SettingsError(f"the file of named keys, {path}, cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValidationError as error:
+        raise SettingsError(f"the file of named keys, {path}: {_sentence(error, content)}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise SettingsError(f"the file of named keys, {path}{where}, is not YAML") from None
-    except ValidationError as error:
-        raise SettingsError(f"the file of named keys, {path}: {_sentence(error, content)}") from None
+    except ValueError:  # PyYAML's own, whose words may have a key in them
+        raise SettingsError(
+            f"the file of named keys, {path}, has a date that does not exist, or a broken tag"
+        ) from None
     for what, values in (("name", [key.name for key in keys]), ("key", [key.digest for key in keys])):
         twice = [key.name for key, value in zip(keys, values, strict=True) if Counter(values)[value] > 1]
         if twice:
