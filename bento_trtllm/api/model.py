@@ -1,6 +1,6 @@
 """What the API needs of the model that is served."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from bento_trtllm.api.tools.formats import ToolFormat
@@ -35,6 +35,11 @@ class ServedModel(Protocol):
     def not_ready(self) -> str | None:
         """Why no requests are taken, as a sentence; None if they are."""
         ...
+
+
+def not_ready(models: Sequence[ServedModel]) -> str | None:
+    """Why not every model takes requests now, as a sentence; None if all do."""
+    return next(filter(None, (model.not_ready() for model in models)), None)
 
 
 def called(model: ServedModel, name: str) -> ServedModel | None:

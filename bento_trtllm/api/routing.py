@@ -15,7 +15,7 @@ from bento_trtllm.api.threads import in_thread
 from bento_trtllm.keys.key import Key
 
 Result = TypeVar("Result")
-MODEL, MODELS = "bento_trtllm.model", "bento_trtllm.models"
+SERVED, ALL_SERVED = "bento_trtllm.model", "bento_trtllm.models"
 """In a request's scope: the model that serves it, and all that the service has (swap/visits.py)."""
 # Reading a longer request takes milliseconds, in which no stream would move; so does compiling a form.
 LONG_BODY, LONG_FORM = 16_384, 1024
@@ -54,7 +54,7 @@ class Route(APIRoute):
 
 def served(request: Request) -> ServedModel:
     """The model that this request names, or the service's first, even if another has taken its place since."""
-    return cast(ServedModel, request.scope[MODEL])
+    return cast(ServedModel, request.scope[SERVED])
 
 
 def position(models: Sequence[ServedModel], name: object) -> int:
@@ -66,7 +66,7 @@ def position(models: Sequence[ServedModel], name: object) -> int:
 
 def all_served(request: Request) -> Sequence[ServedModel]:
     """All models that the service has."""
-    return cast(Sequence[ServedModel], request.scope[MODELS])
+    return cast(Sequence[ServedModel], request.scope[ALL_SERVED])
 
 
 def find(request: Request, name: str) -> ServedModel:
@@ -81,7 +81,7 @@ def named(scope: Mapping[str, Any], name: str) -> ServedModel:
 
 def with_base(scope: Mapping[str, Any], name: str) -> tuple[ServedModel, ServedModel]:
     """The same, and the model that it is or is an adapter of. Raises APIError."""
-    models: Sequence[ServedModel] = scope[MODELS]
+    models: Sequence[ServedModel] = scope[ALL_SERVED]
     base, found = next(((model, found) for model in models if (found := called(model, name))), (None, None))
     if base is None or found is None:
         known = ", ".join(f"`{each}`" for model in models for each in (model.name, *model.adapters))

@@ -5,6 +5,7 @@ from pydantic import BaseModel
 
 from bento_trtllm import VERSION
 from bento_trtllm.api.errors import APIError
+from bento_trtllm.api.model import not_ready
 from bento_trtllm.api.routing import all_served
 
 router = APIRouter(tags=["Infrastructure"])
@@ -31,9 +32,8 @@ def install(app: FastAPI) -> None:
 @router.get("/ping", response_class=Response)
 async def health(request: Request) -> Response:
     """200 where requests are answered, whichever model they name; as BentoML's /readyz."""
-    for model in all_served(request):
-        if reason := model.not_ready():
-            raise APIError(503, "engine_unavailable", reason)
+    if reason := not_ready(all_served(request)):
+        raise APIError(503, "engine_unavailable", reason)
     return Response()
 
 

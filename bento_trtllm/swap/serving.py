@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bento_trtllm.api import admin, request_id
+from bento_trtllm.api.model import not_ready
 from bento_trtllm.api.routing import position
 from bento_trtllm.bento import tracing
 from bento_trtllm.bento.shutdown import Drain
@@ -21,7 +22,7 @@ from bento_trtllm.llm import LLM
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.metrics import key_metrics
 from bento_trtllm.metrics.prometheus import Telemetry
-from bento_trtllm.swap.orders import Orders, mark
+from bento_trtllm.swap.orders import Orders, Pack, mark
 from bento_trtllm.swap.seat import STEP_S, Seat
 from bento_trtllm.triton.process.run_folder import RunFolder
 
@@ -30,6 +31,12 @@ FIRST_WAIT_S = 10
 LOOK_S = 0.25
 """How often a worker looks whether a swap is wanted."""
 RETRY_S = 1.0
+
+
+def engine_of(orders: Orders, first: Path) -> str:
+    """The engine of the pack that a seat serves: what it was swapped to, or its first. Raises StoreError."""
+    serving = orders.read(Pack)
+    return Manifest.read(Path(serving.path) if serving else first).engine
 
 
 class Serving:
@@ -48,13 +55,13 @@ class Serving:
         several = len(packs) > 1
         self._telemetry = Telemetry(tracing.tracer(), audit, request_id.CURRENT.get, of_keys, several=several)
         self._names = [packed.parent.name for packed in packs] if several else []
-        engines = [Manifest.read(packed).engine for packed in packs] if several else []
+        orders = [Orders.of(self._folder.path, name) for name in self._names or [""]]
+        self._engines = [engine_of(each, packed) for each, packed in zip(orders, packs, strict=True)] if several else []
+        """Of each seat's model, as far as there is none yet."""
         self._seats: list[Seat] = []
         for number, packed in enumerate(packs):
-            beside = engines[:number] + engines[number + 1 :]
-            make = partial(LLM, settings=settings, telemetry=self._telemetry, beside=beside)
-            orders = Orders.of(self._folder.path, self._names[number] if several else "")
-            self._seats.append(Seat(packed, settings, make, orders, partial(self._others, number)))
+            make, others = partial(self._make, settings, number), partial(self._others, number)
+            self._seats.append(Seat(packed, settings, make, orders[number], others))
         self._tasks: list[asyncio.Task[None]] = []
         self._drain = Drain(self._begin_drain, self._cut, self._is_done, settings.drain_timeout_s)
 
@@ -88,7 +95,7 @@ class Serving:
 
     def not_ready(self) -> str | None:
         """Why not every model answers requests now, as a sentence; None if all do."""
-        return next(filter(None, (model.not_ready() for model in self.models)), None)
+        return not_ready(self.models)
 
     def check_room(self, client: Client) -> None:
         """Raise QueueFull for a request that would find no place in line, whichever model it is for."""
@@ -117,6 +124,12 @@ class Serving:
         Who is patient waits while another pack takes its place.
         """
         return self._seats[position(self.models, name)].visit(patient=patient)
+
+    def _make(self, settings: Settings, number: int, packed: Path) -> LLM:
+        """A model for a seat, beside those that the others have now: a swap may have brought another engine."""
+        engines = [seat.model.manifest.engine for seat in self._seats] + self._engines[len(self._seats) :]
+        beside = [engine for each, engine in enumerate(engines) if each != number]
+        return LLM(packed, settings, self._telemetry, beside)
 
     def _others(self, number: int) -> dict[str, Collection[str]]:
         """All models but that of one seat, by name, with the names of their adapters."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from bento_trtllm.api.asgi import App, Receive, Scope, Send
 from bento_trtllm.api.bodies import DECODED
-from bento_trtllm.api.routing import MODEL, MODELS
+from bento_trtllm.api.routing import ALL_SERVED, SERVED
 
 
 class Visits:
@@ -25,5 +25,5 @@ class Visits:
         serving, body = self._state.serving, scope.get(DECODED)
         name = body.get("model") if isinstance(body, dict) else None
         async with serving.visit(name, patient=scope["method"] == "POST") as model:
-            scope[MODEL], scope[MODELS] = model, serving.models
+            scope[SERVED], scope[ALL_SERVED] = model, serving.models
             await self._app(scope, receive, send)

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bento_trtllm.api.access import KEY
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.routing import MODELS, named, position, refusing
+from bento_trtllm.api.routing import ALL_SERVED, named, position, refusing
 from bento_trtllm.arguments import read_settings
 from bento_trtllm.bento import pinned
 from bento_trtllm.config import Settings
@@ -173,7 +173,7 @@ async def test_the_service_is_ready_when_all_are() -> None:
 
 def test_a_key_allows_some_of_them() -> None:
     models = [cast(ServedModel, ScriptedApp(name=name).model) for name in ("first", "other")]
-    scope = {MODELS: models, KEY: Key("mine", digest(b"sk"), models=frozenset({"other"}))}
+    scope = {ALL_SERVED: models, KEY: Key("mine", digest(b"sk"), models=frozenset({"other"}))}
     assert named(scope, "other") is models[1]
     with pytest.raises(APIError, match="The key mine does not allow the model `first`"):
         named(scope, "first")

@@ -1,7 +1,7 @@
 """The steps of a swap in one worker, on models that only say what is done with them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +26,7 @@ from tests.support.asking import timeout
 
 OLD, NEW = Path("/models/llama/old"), Path("/models/llama/new")
 ADAPTERS: dict[Path, dict[str, object]] = {}
+ENGINES: dict[Path, str] = {}
 FAULTS: dict[str, str] = {}
 """What goes wrong with NEW: `start`, `prove`, or `room`."""
 
@@ -63,11 +64,12 @@ class Model:
 
     all: list["Model"] = []  # noqa: RUF012
 
-    def __init__(self, path: Path, **_: object) -> None:
+    def __init__(self, path: Path, settings: object, telemetry: object, beside: Sequence[str]) -> None:
         self.path = path
+        self.beside = beside
         self.name, self.tag = path.parent.name, f"{path.parent.name}:{path.name}"
         self.adapters = ADAPTERS.get(path, {})
-        self.manifest = SimpleNamespace(seal=path.name)
+        self.manifest = SimpleNamespace(seal=path.name, engine=ENGINES.get(path, "openvino"))
         self.draining = False
         self.admission = SimpleNamespace(drain=self.drain)
         self.triton = Triton(self)
@@ -121,6 +123,7 @@ def _models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(RunFolder, "of_this_service", classmethod(lambda cls, key: cls(tmp_path / "run")))
     FAULTS.clear()
     ADAPTERS.clear()
+    ENGINES.clear()
     Model.all.clear()
 
 
@@ -284,7 +287,7 @@ OTHER = Path("/models/other/old")
 @pytest.fixture
 async def two(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serving]:
     """A worker with two models."""
-    monkeypatch.setattr(Manifest, "read", lambda path: SimpleNamespace(engine="openvino"))
+    monkeypatch.setattr(Manifest, "read", lambda path: SimpleNamespace(engine=ENGINES.get(path, "openvino")))
     serving = Serving([OLD, OTHER], Settings(models="llama:old,other:old"), Keyring([]), Ledger(1))
     await serving.start()
     yield serving
@@ -306,6 +309,22 @@ async def test_one_of_several_is_swapped_and_the_others_requests_do_not_wait(two
     await until_stage(orders, "done")
     assert [model.path for model in two.models] == [NEW, OTHER]
     assert [(each.path, each.ended) for each in Model.all] == [(OLD, True), (OTHER, False), (NEW, False)]
+
+
+async def test_a_model_knows_the_engines_that_are_beside_it_now(two: Serving) -> None:
+    """Settings are for any of them: after a swap to another engine, in a worker that comes later, too."""
+    ENGINES[NEW] = "pytorch"
+    later = OTHER.with_name("new")
+    for number, pack in enumerate((NEW, later)):
+        orders = two._seats[number]._orders
+        orders.folder.mkdir(parents=True, exist_ok=True)
+        orders.write(Wanted(str(pack), pack.name, 1))
+        assert (await until_stage(orders, "failed", "done")).stage == "done"
+    assert [(each.path, each.beside) for each in Model.all] == [
+        (OLD, ["openvino"]), (OTHER, ["openvino"]), (NEW, ["openvino"]), (later, ["pytorch"]),
+    ]  # fmt: skip
+    Serving([OLD, OTHER], Settings(models="llama:old,other:old"), Keyring([]), Ledger(1))
+    assert [(each.path, each.beside) for each in Model.all[4:]] == [(NEW, ["openvino"]), (later, ["pytorch"])]
 
 
 async def test_a_pack_whose_adapter_has_the_name_of_another_model_is_not_swapped_in(two: Serving) -> None:

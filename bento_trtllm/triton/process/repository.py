@@ -12,9 +12,9 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from bento_trtllm.triton.process.safe_path import safe_path
+from bento_trtllm.triton.wire.codec import ENGINE
 
 CONFIG = "config.pbtxt"
-ENGINE = "tensorrt_llm"
 """The model that is the engine."""
 PATH_PARAMETERS = ("gpt_model_path", "tokenizer_dir", "xgrammar_tokenizer_info_path")
 

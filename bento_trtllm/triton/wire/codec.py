@@ -14,7 +14,7 @@ from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.triton_models.shared.parameters import PARAMETERS, Parameter
 from bento_trtllm.triton_models.shared.words import join_words
 
-MODEL = "tensorrt_llm"
+ENGINE = "tensorrt_llm"
 IDS = "output_ids"
 SCORES = "output_log_probs"
 CACHED = "num_cached_tokens"
@@ -87,7 +87,7 @@ def encode(
     `names` has the tensors whose names in the engine's release differ from TensorRT-LLM 1.x; `outputs` are those to ask
     for in every request.
     """
-    message = pb.ModelInferRequest(model_name=MODEL)
+    message = pb.ModelInferRequest(model_name=ENGINE)
     if request.log_probs:
         outputs = (*outputs, SCORES)
     if request.top_log_probs:
