@@ -188,8 +188,10 @@ class LLM:
         """Launch Triton, or join the one that another worker launched; does not wait for it."""
         self.started = True
         told = MODEL_NAME.set(self.name if self._engines > 1 else "")
-        await self.triton.start()
-        MODEL_NAME.reset(told)
+        try:
+            await self.triton.start()
+        finally:
+            MODEL_NAME.reset(told)
 
     async def prove(self) -> None:
         """Have the engine answer with a few tokens, which no metric counts. Raises GenerationError if it does not."""

@@ -6,8 +6,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bento_trtllm.checkpoint.huggingface import find_checkpoint
+from bento_trtllm.engines import make_engine
 from tests.support.checkpoints import write_checkpoint
-from tests.unit.test_ir import EXACT, build
 
 MODELS = Path(__file__).parents[2] / "bento_trtllm/triton_models"
 sys.path += [str(MODELS / "shared"), str(MODELS / "openvino")]
@@ -32,7 +33,7 @@ def test_it_forgets_the_shapes_of_former_texts(tmp_path: Path, monkeypatch: pyte
     assert scoring.KEPT_KERNELS < 1000
     monkeypatch.setattr(scoring, "KEPT_KERNELS", KEPT)
     checkpoint = write_checkpoint(tmp_path / "checkpoint")
-    engine = build(checkpoint, tmp_path / "engine")
-    text = scoring.ScoringModel(engine, {**EXACT, "INFERENCE_NUM_THREADS": 1}).text()
+    make_engine("openvino", precision="f32").prepare(find_checkpoint(str(checkpoint))).write(tmp_path, tmp_path)
+    text = scoring.ScoringModel(tmp_path, {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}).text()
     full = feed(text, FULL)
     assert feed(text, MORE) - full < MORE * 0.7 * 2**20

@@ -18,7 +18,7 @@ from bento_trtllm.triton.process import reaper
 from bento_trtllm.triton.process.container import TRITON
 from bento_trtllm.triton.process.installation import Installation
 from bento_trtllm.triton.process.launch import Launch, Launcher, Ports, Start, tritonserver
-from bento_trtllm.triton.wire.codec import MODEL
+from bento_trtllm.triton.wire.codec import ENGINE
 
 SERVED = ("--allow-http=", "--grpc-", "--metrics-", "--model-control-mode=", "--backend-config=python,shm-region")
 """Arguments of rank 0 that are different for the others, or absent."""
@@ -88,6 +88,6 @@ def _other(first: Launch, start: Start, rank: int) -> list[str]:
         "--allow-grpc=false",
         "--allow-metrics=false",
         "--model-control-mode=explicit",
-        f"--load-model={MODEL}",
+        f"--load-model={ENGINE}",
         f"--backend-config=python,shm-region-prefix-name={reaper.shm_prefix(str(start.folder))}{rank}-",
     ]

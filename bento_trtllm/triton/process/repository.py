@@ -15,7 +15,6 @@ from bento_trtllm.triton.process.safe_path import safe_path
 from bento_trtllm.triton.wire.codec import ENGINE
 
 CONFIG = "config.pbtxt"
-"""The model that is the engine."""
 PATH_PARAMETERS = ("gpt_model_path", "tokenizer_dir", "xgrammar_tokenizer_info_path")
 
 

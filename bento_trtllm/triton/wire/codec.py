@@ -15,6 +15,7 @@ from bento_trtllm.triton_models.shared.parameters import PARAMETERS, Parameter
 from bento_trtllm.triton_models.shared.words import join_words
 
 ENGINE = "tensorrt_llm"
+"""The model that is the engine."""
 IDS = "output_ids"
 SCORES = "output_log_probs"
 CACHED = "num_cached_tokens"
