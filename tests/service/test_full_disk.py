@@ -67,7 +67,8 @@ def ask_all(service: Service, times: int) -> None:
     """Every route, new connections each time, so that every worker comes to have all of its metrics."""
     assert read_events(stream_events(service, {"prompt": PROMPT}))[0] == ANSWERS[PROMPT]
     for _ in range(times):
-        assert ANSWERS[PROMPT].startswith(read_events(stream_events(service, {"prompt": PROMPT, "max_tokens": 2}))[0])
+        beginning = read_events(stream_events(service, {"prompt": PROMPT, "max_tokens": 2}))[0]
+        assert beginning and ANSWERS[PROMPT].startswith(beginning)
         for path, body in (("/v1/chat/completions", CHAT), ("/v1/completions", COMPLETION)):
             assert httpx.post(service.url + path, json=body, timeout=60).status_code == 200
             assert httpx.post(service.url + path, json={}, timeout=60).status_code == 400
