@@ -111,7 +111,8 @@ class Serving:
 
     async def metrics(self, collected: str) -> str:
         """All metrics of the service, including those collected from its workers."""
-        return await self._telemetry.exposition(collected, {model.name: model.triton.status for model in self.models})
+        engines = {model.name: (model.triton.status, model.adapters) for model in self.models}
+        return await self._telemetry.exposition(collected, engines)
 
     def overview(self) -> admin.Overview:
         """How the service is, as this worker knows it."""

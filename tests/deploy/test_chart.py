@@ -61,6 +61,8 @@ def test_objects_belong_together(full: Objects, plain: Objects) -> None:
     pods = full["Deployment"]["spec"]["template"]
     labels = full["Deployment"]["spec"]["selector"]["matchLabels"]
     assert labels.items() < pods["metadata"]["labels"].items()
+    for picker in ("inference.networking.k8s.io", "llm-d.ai"):
+        assert pods["metadata"]["labels"][f"{picker}/engine-type"] == "trtllm-serve"
     assert full["Service"]["spec"]["selector"] == labels
     assert (
         full["ServiceMonitor"]["spec"]["selector"]["matchLabels"].items()
@@ -120,7 +122,10 @@ def test_keys_come_from_the_secret_and_the_picker_sends_none(plain: Objects, ful
     [
         ({"setings": {}}, "setings"),
         ({"settings": {"api_keys": "secret"}}, "api_keys"),
+        ({"settings": {"admin_key": "secret"}}, "admin_key"),
         ({"gpus": -1}, "gpus"),
+        ({"nodes": 0}, "nodes"),
+        ({"nodes": 2}, "nodes is 2, and an engine is on the GPUs of one node: leave nodes at 1"),
         ({"autoscaling": {"kind": "vpa"}}, "kind"),
         ({"inferencePool": {"enabled": True}}, "endpointPicker"),
     ],

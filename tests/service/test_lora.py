@@ -65,6 +65,8 @@ def test_each_adapter_is_a_model(client: httpx.Client) -> None:
         ("demo-llama", None), ("loud", "demo-llama"), ("quiet", "demo-llama"),
     ]  # fmt: skip
     assert client.get("/v1/models/loud").json() == cards[1]
+    told = 'trtllm_lora_requests_info{max_lora="2",running_lora_adapters="loud,quiet",waiting_lora_adapters=""}'
+    assert told in client.get("/metrics").text
     missing = client.post("/v1/completions", json={"model": "silent", "prompt": "Hi"})
     assert missing.status_code == 404
     assert "this server has `demo-llama`, `loud`, `quiet`" in missing.json()["error"]["message"]

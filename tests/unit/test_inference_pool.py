@@ -1,8 +1,9 @@
 """The gauges of the KV cache, of what each engine tells Triton."""
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from bento_trtllm.metrics.inference_pool import kv_cache
+from bento_trtllm.metrics.inference_pool import adapters, kv_cache
 
 
 def told(**blocks: float) -> str:
@@ -31,3 +32,13 @@ def test_an_engine_that_does_not_know_yet_says_nothing_wrong() -> None:
     assert kv_cache("") == ""
     assert "utilization" not in kv_cache(told(max=0, tokens_per=0))
     assert "tokens_per_block" not in kv_cache(told(max=0, tokens_per=0))
+
+
+def test_adapters_are_told_as_vllm_tells_them() -> None:
+    """Of the extension's proposal 003: a gauge with the time, and lists in three labels."""
+    for ready, running, waiting in ((True, "loud,quiet", ""), (False, "", "loud,quiet")):
+        (family,) = text_string_to_metric_families(adapters(("quiet", "loud"), ready=ready, now=1764201600.5))
+        ((name, labels, value, *_),) = family.samples
+        assert (family.type, name, value) == ("gauge", "trtllm_lora_requests_info", 1764201600.5)
+        assert labels == {"max_lora": "2", "running_lora_adapters": running, "waiting_lora_adapters": waiting}
+    assert adapters((), ready=True, now=0) == ""
