@@ -154,28 +154,28 @@ class Watch:
 
 
 def rows(samples: Sequence[Sample]) -> dict[str, object]:
-    """What the table says of a run: each process that lived through all of it, and how many of them grew.
+    """What the table says of a run: each process that lived through half of it, and how many of them grew.
 
     Raises TooFew for less than a sample for each quarter.
     """
     if len(samples) < QUARTERS:
         raise TooFew(f"there are {len(samples)} samples, and a table takes {QUARTERS}: come again later")
-    first, last = samples[0], samples[-1]
-    found: dict[str, object] = {"hours": f"{last.seconds / 3600:.1f}", "requests": f"{last.requests:,}"}
+    found: dict[str, object] = {"hours": f"{samples[-1].seconds / 3600:.1f}", "requests": f"{samples[-1].requests:,}"}
+    lives: dict[int, list[Weight]] = {}
+    for sample in samples:
+        for weight in sample.processes:
+            lives.setdefault(weight.pid, []).append(weight)
     grew = 0
-    everywhere = set.intersection(*({each.pid for each in sample.processes} for sample in samples))
-    for weight in first.processes:
-        if weight.pid in everywhere:
-            life = [next(each for each in sample.processes if each.pid == weight.pid) for sample in samples]
-            anonymous = quarters(life, lambda w: w.anonymous_mb)
-            grew += anonymous[3] > anonymous[1] + max(TOLERANCE * anonymous[1], LEAST_MB)
-            found[f"{weight.role} {weight.pid}, anonymous memory, mean of each quarter, MB"] = shown(anonymous)
-            found[f"{weight.role} {weight.pid}, its share of all memory (PSS), MB"] = shown(
-                quarters(life, lambda w: w.pss_mb)
-            )
-            found[f"{weight.role} {weight.pid}, open files, at most"] = shown(
-                quarters(life, lambda w: float(w.files), max)
-            )
+    for life in lives.values():
+        if len(life) < max(QUARTERS, len(samples) / 2):
+            continue
+        anonymous, name = quarters(life, lambda w: w.anonymous_mb), f"{life[0].role} {life[0].pid}"
+        grew += anonymous[3] > anonymous[1] + max(TOLERANCE * anonymous[1], LEAST_MB)
+        found[f"{name}, anonymous memory, mean of each quarter, MB"] = shown(anonymous)
+        found[f"{name}, its share of all memory (PSS), MB"] = shown(quarters(life, lambda w: w.pss_mb))
+        found[f"{name}, open files, at most"] = shown(quarters(life, lambda w: float(w.files), max))
+        if len(life) < len(samples):
+            found[f"{name}, samples of its life"] = f"{len(life)} of {len(samples)}"
     return found | {GREW: grew}
 
 

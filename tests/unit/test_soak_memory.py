@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -38,6 +39,14 @@ def test_a_process_grows_that_has_more_in_the_last_quarter(
     means = str(found["worker 7, anonymous memory, mean of each quarter, MB"])
     assert means.split(", ", maxsplit=1)[0] == f"{sum(anonymous[:2]) / 2:.0f}"
     assert found["requests"] == "1,680" and not any("worker 8" in name for name in found)
+
+
+def test_an_engine_that_was_restarted_is_told_with_its_longest_life(tmp_path: Path) -> None:
+    former = samples(tmp_path / "samples", *range(10, 16))
+    later = [Sample(s.seconds, s.requests, tuple(replace(w, pid=9) for w in s.processes)) for s in former[1:5]]
+    found = rows([*former, *later])
+    assert found["worker 7, samples of its life"] == "6 of 10"
+    assert not any("worker 9" in name for name in found)
 
 
 def test_a_run_that_has_only_begun_has_no_table(tmp_path: Path) -> None:
