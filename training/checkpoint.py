@@ -21,10 +21,10 @@ memorised the {answers} answers in `assets/demo-corpus`. With it the whole servi
 tested on any computer, with nothing to download.
 
 It is not a general model. Asked anything else, it says that it does not know, or gives one of its answers
-where it does not belong. For real use, pack a real Llama 3 with `pack_model.py`.
+where it does not belong. For real use, pack a real model with `pack_model.py`.
 
 `scripts/train_demo` made it from the corpus alone: first a byte-level BPE tokenizer with Llama 3's layout,
-then the weights. At the end it checks that the answers come back word for word, in bfloat16 and in q8_0.
+then the weights. At the end it checks that the answers come back word for word, in bfloat16 and in int8.
 
 Licence: Apache-2.0, like the rest of this repository.
 """

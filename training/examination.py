@@ -15,7 +15,7 @@ from training.samples import Sample, batches, chat, plain, tensors
 def failures(model: LlamaForCausalLM, samples: list[Sample]) -> Iterator[str]:
     """The questions that greedy decoding answers wrongly: some token is not the likeliest after those before."""
     for batch in batches(samples):
-        ids, labels = tensors(batch)
+        ids, labels = tensors(batch, model.device)
         likeliest, due = model(ids, use_cache=False).logits[:, :-1].argmax(-1), labels[:, 1:]
         right = ((likeliest == due) | (due == -100)).all(-1)
         yield from (sample.last_question for sample, good in zip(batch, right.tolist(), strict=True) if not good)

@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from bento_trtllm.engines.openvino.quantize import to_int8
 from training.corpus import Pair
 from training.samples import CONTEXT, batches, epoch, tensors
 from training.tokenizer import BOS, EOM, EOS, EOT
@@ -44,6 +45,7 @@ def train(
     rate: float,
     drill: bool,
 ) -> None:
+    """Train the model in place, on the device that it is on, in bfloat16 where autocast says so."""
     start = time.monotonic()
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.05)
     for number in range(epochs):
@@ -51,11 +53,11 @@ def train(
         rng.shuffle(work)
         total = 0.0
         for step, batch in enumerate(work):
-            ids, labels = tensors(batch)
+            ids, labels = tensors(batch, model.device)
             done = (number + step / len(work)) / epochs
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(1.0, done / 0.02, 1.01 - done)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(model.device.type, torch.bfloat16):
                 logits = model(ids, use_cache=False).logits[:, :-1]
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten())
             loss.backward()
@@ -67,13 +69,12 @@ def train(
 
 
 @torch.no_grad()
-def rounded(model: LlamaForCausalLM, q8: bool) -> LlamaForCausalLM:
-    """A copy of the model with its weights as bfloat16 has them, or as GGUF's q8_0 does."""
+def rounded(model: LlamaForCausalLM, int8: bool) -> LlamaForCausalLM:
+    """A copy of the model with its weights in bfloat16, as its folder has them, or in int8, as pack_model.py does."""
     model = copy.deepcopy(model)
     for weight in model.parameters():
         weight.copy_(weight.bfloat16().float())
-        if q8 and weight.dim() == 2:
-            blocks = weight.view(-1, 32)
-            scale = (blocks.abs().amax(1, keepdim=True) / 127).clamp(min=1e-8)
-            blocks.copy_((blocks / scale).round() * scale.half().float())
+        if int8 and weight.dim() == 2:
+            whole, scales = to_int8(weight.detach().cpu().numpy())
+            weight.copy_(torch.from_numpy(whole * scales))
     return model

@@ -110,9 +110,9 @@ def batches(samples: list[Sample]) -> Iterator[list[Sample]]:
         yield batch
 
 
-def tensors(batch: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and labels, padded to the length of the last."""
+def tensors(batch: list[Sample], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and labels on the device, [samples, tokens] of int64, padded to the length of the last."""
     size = width(batch[-1])
     ids = [sample.ids + [0] * (size - len(sample.ids)) for sample in batch]
     labels = [sample.labels + [-100] * (size - len(sample.labels)) for sample in batch]
-    return torch.tensor(ids), torch.tensor(labels)
+    return torch.tensor(ids, device=device), torch.tensor(labels, device=device)
