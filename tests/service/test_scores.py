@@ -14,8 +14,8 @@ from tests.support.serving import DEMO, Service
 NEAR = 1e-3
 """The pack is f32: keys and values are rounded to nothing."""
 IDS = TEMPLATE.chat([{"role": "user", "content": PROMPT}])
-LONG = [*IDS, *TOKENIZER.encode_text("0123456789" * 20)]
-"""More than the scorer takes at once."""
+LONG = TEMPLATE.chat([{"role": "user", "content": "0123456789" * 20}])
+"""More than the scorer takes at once, and an answer is due after it: after digits alone the model may as well end."""
 GUIDE = {"response_format": {"type": "json_object"}, "max_tokens": 30}
 
 
