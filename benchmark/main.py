@@ -30,6 +30,7 @@ parts:
   length   answers of 1,000 to 100,000 tokens: CPU a token and memory
   startup  from the command to the first token, and what is imported
   overload 100 and 2,000 clients, refused ones asking again: what is answered, and /readyz; one client beside 500
+  scrapes  64 paced streams beside a scrape of /metrics each second, 8 workers, and without, by turns
   recovery Triton, the worker and both killed, 30 times each: how long until the service is ready again
 
 paths: """ + ", ".join(PATHS) + """

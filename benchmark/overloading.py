@@ -36,7 +36,10 @@ class Overload:
     tok_s: float
     answers: int
     refused: int
+    surge: list[float]
+    """/readyz in the first WARM_S, within whose first second all clients come."""
     probes: list[float]
+    """And in the rest, in which answers are counted."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,10 @@ def overloads(home: Path, model: Model, workers: int, repeats: int, say: Callabl
             for clients in CROWDS:
                 time.sleep(REST_S)
                 crowd = _came(service, clients, SECONDS, TOKENS, warm_s=WARM_S)
-                probes = list(_probes(service, SECONDS))
+                surge, probes = (list(_probes(service, seconds)) for seconds in (WARM_S, SECONDS - WARM_S))
                 came = crowd.read()
                 one = Overload(
-                    clients, workers, came.tokens / (SECONDS - WARM_S), len(came.answers), came.refused, probes
+                    clients, workers, came.tokens / (SECONDS - WARM_S), len(came.answers), came.refused, surge, probes
                 )
                 found.append(one)
                 say(f"{clients} clients, {repeat + 1} of {repeats}: {one.tok_s:,.0f} tok/s, {one.refused} refused")
@@ -149,7 +152,10 @@ def _probe(host: str) -> Iterator[http.client.HTTPResponse]:
         connection.close()
 
 
-HEAD = ("workers", "clients", "tok/s", "of that of the fewest", "answers", "refused", "/readyz ms p50", "p99")
+HEAD = (
+    "workers", "clients", "tok/s", "of that of the fewest", "answers", "refused", "/readyz ms p50", "p99",
+    "worst as they come",
+)  # fmt: skip
 
 
 def rows(values: Sequence[Overload]) -> list[tuple[str, ...]]:
@@ -167,6 +173,7 @@ def rows(values: Sequence[Overload]) -> list[tuple[str, ...]]:
             (
                 *(str(rounds[0].workers), str(clients), f"{tok_s:,.0f}", f"{tok_s / base:.2f}"),
                 *(str(answers), str(refused), f"{cuts[49]:.1f}", f"{cuts[98]:.1f}"),
+                f"{1000 * max(probe for value in rounds for probe in value.surge):,.0f}",
             )
         )
     return found

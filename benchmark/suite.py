@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmark import growth, overloading, recovering, starting, tables
+from benchmark import growth, overloading, recovering, scraping, starting, tables
 from benchmark.answer import Asker, RemoteAsker, chat_model
 from benchmark.engine import EngineName, Model, pack
 from benchmark.rounds import Case, measure
@@ -17,7 +17,19 @@ from benchmark.service import serve
 from bento_trtllm.triton_models.shared.cores import cores
 from tests.support.launcher import free_port
 
-PARTS = ("table", "first", "openvino", "workers", "slots", "idle", "length", "startup", "recovery", "overload")
+PARTS = (
+    "table",
+    "first",
+    "openvino",
+    "workers",
+    "slots",
+    "idle",
+    "length",
+    "startup",
+    "recovery",
+    "overload",
+    "scrapes",
+)
 MEASURED = ("table", "first", "openvino", "openvino_bf16", "workers", "slots")
 # The paced load: 64 readers' pace, one request after another, begun one by one.
 FIRST_STREAMS, FIRST_RATE, FIRST_TOKENS, FIRST_STAGGER_S = 64, 20.0, 40, 2.0
@@ -68,6 +80,7 @@ class Report:
     recovery: list[recovering.Recovery] = field(default_factory=list)
     overload: list[overloading.Overload] = field(default_factory=list)
     beside: list[overloading.Beside] = field(default_factory=list)
+    scrapes: list[scraping.Scraped] = field(default_factory=list)
     imports: list[tuple[str, float]] = field(default_factory=list)
 
     def title(self) -> str:
@@ -110,6 +123,8 @@ class Report:
                 (overloading.HEAD, overloading.rows(self.overload)),
                 (overloading.BESIDE_HEAD, overloading.beside_rows(self.beside)),
             ]
+        if self.scrapes:
+            found["scrapes"] = [(scraping.HEAD, [row for one in self.scrapes for row in scraping.rows(one)])]
         return found
 
     def notes(self) -> dict[str, str]:
@@ -153,6 +168,7 @@ class Report:
             "recovery": [asdict(one) for one in self.recovery],
             "overload": [asdict(one) for one in self.overload],
             "beside": [asdict(one) for one in self.beside],
+            "scrapes": [asdict(one) for one in self.scrapes],
             "notes": self.notes(),
         }
 
@@ -200,6 +216,8 @@ def run(options: Options, home: Path, say: Say) -> Report:
     if "overload" in options.parts and options.engine == "free":
         report.overload = overloading.overloads(home, model, options.workers, min(options.repeats, OVERLOADS), say)
         report.beside = [overloading.besides(home, model, workers, say) for workers in BESIDE_WORKERS]
+    if "scrapes" in options.parts and options.engine == "free":
+        report.scrapes = [scraping.scraped(home, model, options.repeats, say)]
     if "recovery" in options.parts:
         report.recovery = recovering.recoveries(_demo(home / "recovery"), FAULTS, say)
     return report
