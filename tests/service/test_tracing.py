@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -12,9 +13,11 @@ from tests.support.serving import Service, serve
 
 CHAT = {"model": "demo-llama", "messages": [{"role": "user", "content": "Say hello in French"}], "max_tokens": 6}
 CALLER = "b7ad6b7169203331"
-ONE, TWO, UNSAMPLED = (f"{n:032x}" for n in (0x0AF7, 0x0AF8, 0x0AF9))
+UNSAMPLED, *TRACES = (f"{n:032x}" for n in range(0x0AF7, 0x0AFE))
+ONE, TWO = TRACES[:3], TRACES[3:]
 PARTS = ["queue", "prefill", "decode"]
 OF_TRITON = ["InferRequest", "tensorrt_llm", "compute"]
+TOLD_S = 10
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +43,34 @@ def ask(service: Service, trace: str, sampled: str = "01", **fields: object) -> 
     return usage
 
 
+def whole(
+    service: Service, collector: Collector, traces: list[str], ours: Counter[str], answers: int, **fields: object
+) -> tuple[dict[str, int], list[Collected]]:
+    """The usage and all spans of a request, which is asked again with another trace where Triton tells nothing of it.
+
+    On a busy machine Triton 2.51 exports nothing of one request in sixty that came with a trace, whatever its schedule:
+    the header was sent, the answer is right, and the next one's spans come (11 of 660 with both cores busy).
+    """
+    of_triton = Counter(dict.fromkeys(OF_TRITON, 1))
+    for trace in traces:
+        usage = ask(service, trace, "01", **fields)
+        collector.of(trace, ours.total())
+        with suppress(AssertionError):
+            collector.of(trace, ours.total() + answers * len(OF_TRITON), TOLD_S)
+        spans = [span for span in collector.spans if span.trace == trace]
+        triton = Counter(span.name for span in spans) - ours
+        told = triton.total() // len(OF_TRITON)
+        assert triton == Counter({name: told * count for name, count in of_triton.items() if told})
+        assert Counter(span.name for span in spans) == ours + triton
+        if told == answers:
+            return usage, spans
+    raise AssertionError(f"Triton told nothing of {len(traces)} requests in a row")
+
+
 def test_a_request_is_one_tree_from_its_caller_to_triton(traced: Service, collector: Collector) -> None:
-    usage = ask(traced, ONE, temperature=0.5, seed=7)
-    spans = {span.name: span for span in collector.of(ONE, 8)}
+    ours = Counter(["POST /v1/chat/completions", "chat demo-llama", *PARTS])
+    usage, found = whole(traced, collector, ONE, ours, 1, temperature=0.5, seed=7)
+    spans = {span.name: span for span in found}
     assert set(spans) == {"POST /v1/chat/completions", "chat demo-llama", *PARTS, *OF_TRITON}
     http, chat, infer, model = (
         spans[name] for name in ("POST /v1/chat/completions", "chat demo-llama", *OF_TRITON[:2])
@@ -79,8 +107,6 @@ def in_turn(whole: Collected, *parts: Collected) -> None:
 def test_each_answer_has_spans_and_what_nobody_traces_has_none(traced: Service, collector: Collector) -> None:
     ask(traced, UNSAMPLED, sampled="00")
     assert httpx.get(f"{traced.url}/readyz").is_success
-    ask(traced, TWO, n=2)
-    spans = collector.of(TWO, 15)  # later than those of what was asked before
-    two = Counter(dict.fromkeys(("chat demo-llama", *PARTS, *OF_TRITON), 2))
-    assert Counter(span.name for span in spans) == two + Counter(["POST /v1/chat/completions"])
-    assert {span.trace for span in collector.spans} <= {ONE, TWO}
+    ours = Counter(["POST /v1/chat/completions", *2 * ["chat demo-llama", *PARTS]])
+    whole(traced, collector, TWO, ours, 2, n=2)  # later than those of what was asked before
+    assert {span.trace for span in collector.spans} <= {*ONE, *TWO}
