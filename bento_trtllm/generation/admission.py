@@ -14,6 +14,7 @@ from bento_trtllm.generation.slots import Slots, Standing
 
 LONGEST_RETRY_S = 30.0
 TIDY_S = 1.0
+"""How often clients are forgotten who have come back, or might have."""
 NEWEST = 0.05
 """What the newest of the times counts, of which a mean is kept."""
 

@@ -4,7 +4,7 @@ Each of many characters then may begin another of them or be what is behind one:
 2026.4.1, a vocabulary of 128,256 and `s ::= [^<>] s [^<>] | [^<>]`, 40 tokens take 5 s, and more with each.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from bento_trtllm.grammar.expressions import Characters, Choice, Concatenation, Expression, Literal, Repeat, Rule, parts
@@ -25,10 +25,9 @@ class _Step(NamedTuple):
 
 def growing(rules: Mapping[str, Expression]) -> str | None:
     """The first of such rules, which are known to end."""
-    # Those that have a text without any of few characters.
-    many = ShortestLengths({name: _of_many(rule) for name, rule in rules.items()})
-    free = {name for name in rules if many.of(Rule(name)) is not None}
-    steps = {name: [*_steps(rule, free, last=True)] for name, rule in rules.items()}
+    many = {name: _of_many(rule) for name, rule in rules.items()}
+    sizes = ShortestLengths(many)
+    steps = {name: [*_steps(rule, sizes, last=True)] for name, rule in many.items()}
     group = _groups({name: [step.name for step in each] for name, each in steps.items()})
     for name, each in steps.items():
         if any(not step.last and group[step.name] == group[name] for step in each):
@@ -49,30 +48,19 @@ def _of_many(expression: Expression) -> Expression:
     return expression
 
 
-def _steps(expression: Expression, free: Set[str], *, last: bool) -> Iterator[_Step]:
+def _steps(expression: Expression, sizes: ShortestLengths, *, last: bool) -> Iterator[_Step]:
+    """Of what is of many characters; what has no text of them ends it."""
     if isinstance(expression, Rule):
         yield _Step(expression.name, last)
     elif isinstance(expression, Concatenation):
         for i, part in enumerate(expression.parts):
-            yield from _steps(part, free, last=last and i == len(expression.parts) - 1)
-            if not _is_free(part, free):
+            yield from _steps(part, sizes, last=last and i == len(expression.parts) - 1)
+            if sizes.of(part) is None:
                 return
     else:
         once = not isinstance(expression, Repeat) or expression.most == 1
         for part in parts(expression):
-            yield from _steps(part, free, last=last and once)
-
-
-def _is_free(expression: Expression, free: Set[str]) -> bool:
-    """Whether it has a text without any of few characters."""
-    if isinstance(expression, Rule):
-        return expression.name in free
-    if isinstance(expression, Literal | Characters):
-        return isinstance(expression, Characters) and expression.wide
-    if isinstance(expression, Repeat):
-        return not expression.least or _is_free(expression.item, free)
-    some = any if isinstance(expression, Choice) else all
-    return some(_is_free(part, free) for part in parts(expression))
+            yield from _steps(part, sizes, last=last and once)
 
 
 def _groups(leads: Mapping[str, list[str]]) -> dict[str, str]:
