@@ -39,7 +39,7 @@ def check(found: Definitions) -> Costs:
             found.places[name] = found.places[name.removesuffix(APART)]
         found.rules[name] = rule
     costs = Costs(found.rules, ShortestLengths(found.rules).empty())
-    for name, count in nested(found.rules, empty, called=costs.recursive).items():
+    for name, count in nested(found.rules, costs.empty, called=costs.recursive).items():
         if count > MAX_NESTED:
             found.refuse(found.places[name], f"the rule {name[:80].removesuffix(APART)} has {NESTED}")
     return costs
