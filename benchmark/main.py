@@ -12,8 +12,9 @@ from benchmark import shapes, side_report
 from benchmark.document import replace
 from benchmark.load import HTTP_PATHS, PATHS
 from benchmark.plot import draw
+from benchmark.report import Options, Report
 from benchmark.service import BenchError
-from benchmark.suite import PARTS, Options, Report, run
+from benchmark.suite import PARTS, run
 from bento_trtllm.engines.openvino.options import Precision
 from tests.support.launcher import ROOT
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import shapes, sides, tables
+from benchmark.report import VERSIONS, cpu_name
 from benchmark.service import BenchError
-from benchmark.suite import VERSIONS, cpu_name
 from bento_trtllm.errors import BentoTRTLLMError
 from bento_trtllm.triton_models.shared.cores import cores
 
