@@ -20,7 +20,7 @@ from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.pings import Pings
 from bento_trtllm.api.routing import served
 from bento_trtllm.api.threads import take_short_turns
-from bento_trtllm.api.web import web_app
+from bento_trtllm.api.web import LATE_ERRORS, web_app
 from bento_trtllm.arguments import read_keys, read_settings
 from bento_trtllm.bento import garbage, logs, metric_files, protocol, tracing, traffic
 from bento_trtllm.bento.arbiter import forward_signals, patch_arbiter
@@ -144,5 +144,5 @@ TRTLLM.add_asgi_middleware(
 fields = Fields(TRTLLM.apis["generate"].input_spec, ignore_unknown=ignore_unknown)
 TRTLLM.add_asgi_middleware(DecodedBodies, checks={"/generate": fields.check})
 TRTLLM.add_asgi_middleware(Visits, state=web.state)
-TRTLLM.add_asgi_middleware(Pings, interval_s=settings.ping_interval_s)
+TRTLLM.add_asgi_middleware(Pings, interval_s=settings.ping_interval_s, late_errors=LATE_ERRORS)
 web.state.service = TRTLLM

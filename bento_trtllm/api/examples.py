@@ -2,18 +2,13 @@
 
 from typing import Any
 
-MESSAGES = [{"role": "user", "content": "Say hello in Japanese"}]
-BODIES: dict[str, dict[str, Any]] = {
-    "/generate": {"prompt": "Explain superconductors in plain English", "max_tokens": 256},
-    "/v1/chat/completions": {"messages": MESSAGES, "max_tokens": 64},
-    "/v1/completions": {"prompt": "A superconductor is", "max_tokens": 16},
-    "/v1/responses": {"input": "Say hello in Japanese", "max_output_tokens": 64},
-    "/v1/messages": {"messages": MESSAGES, "max_tokens": 64},
-    "/v1/messages/count_tokens": {"messages": MESSAGES},
-    "/tokenize": {"prompt": "Hello, world"},
-    "/detokenize": {"tokens": [1, 2, 3]},
-}
-"""By path; where a model is to be named, it is the one that is served."""
+GENERATE = {"prompt": "Explain superconductors in plain English", "max_tokens": 256}
+"""For /generate, whose description is BentoML's."""
+
+
+def example(**body: Any) -> dict[str, Any]:
+    """A route's `openapi_extra` with a body for it; where a model is to be named, put() adds the one that is served."""
+    return {"requestBody": {"content": {"application/json": {"example": body}}}}
 
 
 def put(specification: dict[str, Any], model: str) -> None:
@@ -24,6 +19,9 @@ def put(specification: dict[str, Any], model: str) -> None:
                 if parameter["name"] == "model":
                     parameter["example"] = model
             content = operation.get("requestBody", {}).get("content", {}).get("application/json")
-            if content is not None and path in BODIES:
-                named = {"model": model} if path.startswith("/v1/") else {}
-                content["example"] = {**named, **BODIES[path]}
+            if content is None:
+                continue
+            if path == "/generate":
+                content["example"] = GENERATE
+            elif path.startswith("/v1/") and "example" in content:
+                content["example"] = {"model": model, **content["example"]}

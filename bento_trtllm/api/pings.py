@@ -6,29 +6,40 @@ from then on is an event.
 """
 
 import asyncio
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from bento_trtllm.api import late_errors, sse
+from bento_trtllm.api import sse
 from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send
 from bento_trtllm.api.bodies import DECODED
+
+LateError = Callable[[int, dict[str, Any]], str]
+"""The event for an error that has come too late for a status of its own, given that and OpenAI's object."""
 
 
 class Pings:
     """ASGI middleware, behind DecodedBodies, which tells it what is a stream. 0 seconds: none."""
 
-    def __init__(self, app: App, *, interval_s: float) -> None:
+    def __init__(self, app: App, *, interval_s: float, late_errors: Mapping[str, LateError]) -> None:
+        """`late_errors` are those of paths whose clients read another event than one of OpenAI's object."""
         self._app = app
+        self._late_errors = late_errors
         self._interval_s = interval_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._interval_s or not _asks_for_stream(scope):
             await self._app(scope, receive, send)
             return
-        stream = _Stream(send, self._interval_s, scope["path"])
+        stream = _Stream(send, self._interval_s, self._late_errors.get(scope["path"], _late_error))
         try:
             await self._app(scope, receive, stream.send)
         finally:
             await stream.close()
+
+
+def _late_error(status: int, error: dict[str, Any]) -> str:
+    return sse.error({"error": error})
 
 
 def _asks_for_stream(scope: Scope) -> bool:
@@ -42,10 +53,10 @@ def _asks_for_stream(scope: Scope) -> bool:
 class _Stream:
     """An application's send, and a timer beside it."""
 
-    def __init__(self, send: Send, interval_s: float, path: str) -> None:
+    def __init__(self, send: Send, interval_s: float, late_error: LateError) -> None:
         self._send = send
         self._interval_s = interval_s
-        self._path = path
+        self._late_error = late_error
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(interval_s, self._ring)
@@ -96,7 +107,7 @@ class _Stream:
             self._error += message.get("body", b"")
             if message.get("more_body", False):
                 return
-            message = {**message, "body": late_errors.event(self._path, self._status, self._error).encode()}
+            message = {**message, "body": self._late_error(self._status, json.loads(self._error)["error"]).encode()}
         if not message.get("more_body", False):
             self._stop()
         await self._send(message)

@@ -10,6 +10,7 @@ from bento_trtllm.api.dialogue.context_length import within
 from bento_trtllm.api.dialogue.conversation import Conversation, Names, choose
 from bento_trtllm.api.dialogue.fields import MAX_TOOLS
 from bento_trtllm.api.errors import bad_request
+from bento_trtllm.api.examples import example
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai.chat import read_messages
 from bento_trtllm.api.openai.requests import Message, Tool
@@ -59,7 +60,7 @@ def install(app: FastAPI) -> None:
     app.include_router(router)
 
 
-@router.post("/tokenize", response_model=Tokens)
+@router.post("/tokenize", response_model=Tokens, openapi_extra=example(prompt="Hello, world"))
 async def tokenize(request: Request, body: TokenizeRequest) -> Response:
     """The tokens of a text, with what the tokenizer puts before it, or of a conversation's prompt."""
     model = _model(request, body.model)
@@ -70,7 +71,7 @@ async def tokenize(request: Request, body: TokenizeRequest) -> Response:
     return Response(found.dump(), media_type="application/json")
 
 
-@router.post("/detokenize", response_model=DetokenizedPrompt)
+@router.post("/detokenize", response_model=DetokenizedPrompt, openapi_extra=example(tokens=[1, 2, 3]))
 async def detokenize(request: Request, body: DetokenizeRequest) -> Response:
     """The text of tokens, control tokens by their names."""
     model = _model(request, body.model)

@@ -1,19 +1,33 @@
 """What the service has beside its BentoML endpoints: OpenAI's API, a page to chat with the model, a page of the API."""
 
+from collections.abc import Mapping
+
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from bento_trtllm import VERSION
 from bento_trtllm.api import admin, elsewhere, examples, pages, tokenization, vitals
 from bento_trtllm.api.anthropic import app as anthropic
+from bento_trtllm.api.anthropic import errors as anthropic_errors
 from bento_trtllm.api.openai import app as openai
+from bento_trtllm.api.openai import framing
+from bento_trtllm.api.pings import LateError
 from bento_trtllm.api.responses import app as responses
+from bento_trtllm.api.responses import events
 from bento_trtllm.api.routing import all_served
 
 DESCRIPTION = (
     "Llama 3 on NVIDIA Triton: `/generate`, the APIs of OpenAI and Anthropic under `/v1`, and a page to chat at "
     "[/chat](./chat)."
 )
+
+LATE_ERRORS: Mapping[str, LateError] = {
+    "/v1/chat/completions": framing.late_error,
+    "/v1/completions": framing.late_error,
+    "/v1/responses": events.late_error,
+    "/v1/messages": anthropic_errors.late_error,
+}
+"""By path, where clients read an event of their API's own; elsewhere it has the type `error` and OpenAI's object."""
 
 
 def web_app(*, ignore_unknown: bool = False, has_admin: bool = False) -> FastAPI:

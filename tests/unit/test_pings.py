@@ -12,6 +12,7 @@ from bento_trtllm.api.asgi import Message, Receive, Scope, Send, respond
 from bento_trtllm.api.bodies import DECODED
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.pings import Pings
+from bento_trtllm.api.web import LATE_ERRORS
 from tests.support.virtual_time import in_virtual_time
 
 CHAT, GENERATE = "/v1/chat/completions", "/generate"
@@ -39,7 +40,7 @@ async def ask(
         await work(send)
 
     scope = {"type": "http", "path": path, "headers": [(b"accept", accept)], DECODED: {"stream": stream}}
-    await Pings(app, interval_s=interval_s)(scope, nothing, send)
+    await Pings(app, interval_s=interval_s, late_errors=LATE_ERRORS)(scope, nothing, send)
     return got
 
 
@@ -135,7 +136,9 @@ async def test_a_client_that_does_not_read_is_not_pinged() -> None:
         await send(EVENT)
 
     serving = asyncio.create_task(
-        Pings(app, interval_s=15)({"type": "http", "path": CHAT, DECODED: {"stream": True}}, nothing, send)
+        Pings(app, interval_s=15, late_errors={})(
+            {"type": "http", "path": CHAT, DECODED: {"stream": True}}, nothing, send
+        )
     )
     await asyncio.sleep(100)
     assert pings == 0

@@ -7,16 +7,18 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from bento_trtllm.api.anthropic import conversation
 from bento_trtllm.api.anthropic.answer import MessageAnswer
-from bento_trtllm.api.anthropic.errors import AnthropicErrors
+from bento_trtllm.api.anthropic.errors import PATH, AnthropicErrors
 from bento_trtllm.api.anthropic.objects import ErrorObject, MessageObject, TokenCount
 from bento_trtllm.api.anthropic.requests import CountRequest, MessagesRequest
 from bento_trtllm.api.event_stream import event_stream
+from bento_trtllm.api.examples import example
 from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop
 from bento_trtllm.generation.fan_out import fan_out
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorObject}, "5XX": {"model": ErrorObject}}
+HELLO = [{"role": "user", "content": "Say hello in Japanese"}]
 
-router = APIRouter(prefix="/v1/messages", tags=["Anthropic"], responses=ERRORS, route_class=Route)
+router = APIRouter(prefix=PATH, tags=["Anthropic"], responses=ERRORS, route_class=Route)
 
 
 def install(app: FastAPI) -> None:
@@ -25,7 +27,7 @@ def install(app: FastAPI) -> None:
     app.add_middleware(cast(Any, AnthropicErrors))
 
 
-@router.post("", response_model=MessageObject)
+@router.post("", response_model=MessageObject, openapi_extra=example(messages=HELLO, max_tokens=64))
 async def create_message(request: Request, body: MessagesRequest) -> Response:
     """Answer a conversation; with `stream`, as typed server-sent events."""
     model = find(request, body.model)
@@ -39,7 +41,7 @@ async def create_message(request: Request, body: MessagesRequest) -> Response:
         return Response((await answer.collect(items)).dump(), media_type="application/json")
 
 
-@router.post("/count_tokens", response_model=TokenCount)
+@router.post("/count_tokens", response_model=TokenCount, openapi_extra=example(messages=HELLO))
 async def count_tokens(request: Request, body: CountRequest) -> Response:
     """How many tokens the prompt of such a message has."""
     model = find(request, body.model)

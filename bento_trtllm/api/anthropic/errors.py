@@ -27,6 +27,11 @@ def error_object(status: int, message: str) -> ErrorObject:
     return ErrorObject(error=ErrorDetail(type=kind, message=message), request_id=request_id.CURRENT.get() or None)
 
 
+def late_error(status: int, error: dict[str, Any]) -> str:
+    """An error of a stream whose response began before it."""
+    return f"event: error\ndata: {error_object(status, error['message']).dump()}\n\n"
+
+
 def describe(error: APIError) -> ErrorObject:
     """An error of ours."""
     return error_object(error.status, error.message)

@@ -10,6 +10,7 @@ from bento_trtllm.api import faults
 from bento_trtllm.api.error_body import ERRORS
 from bento_trtllm.api.errors import APIError, bad_request, describe
 from bento_trtllm.api.event_stream import event_stream
+from bento_trtllm.api.examples import example
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chat, chat_answer, completions, functions, responses
 from bento_trtllm.api.openai.choices import ResponseHead
@@ -47,7 +48,11 @@ async def retrieve_model(request: Request, model: str) -> Response:
     return _json(_card(*with_base(request.scope, model)))
 
 
-@router.post("/chat/completions", response_model=responses.ChatCompletion)
+@router.post(
+    "/chat/completions",
+    response_model=responses.ChatCompletion,
+    openapi_extra=example(messages=[{"role": "user", "content": "Say hello in Japanese"}], max_tokens=64),
+)
 async def create_chat_completion(request: Request, body: ChatRequest) -> Response:
     """Answer a conversation; with `stream`, as server-sent events."""
     model = find(request, body.model)
@@ -69,7 +74,11 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> Respons
         return _json(functions.as_asked(completion) if body.functions else completion)
 
 
-@router.post("/completions", response_model=responses.Completion)
+@router.post(
+    "/completions",
+    response_model=responses.Completion,
+    openapi_extra=example(prompt="A superconductor is", max_tokens=16),
+)
 async def create_completion(request: Request, body: CompletionRequest) -> Response:
     """Continue a text; with `stream`, as server-sent events."""
     model = find(request, body.model)

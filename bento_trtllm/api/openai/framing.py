@@ -1,8 +1,15 @@
 """How the events of OpenAI's older endpoints are written."""
 
+from typing import Any
+
 from bento_trtllm.api import sse
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.response_body import ResponseBody
+
+
+def late_error(status: int, error: dict[str, Any]) -> str:
+    """An error of a stream whose response began before it; OpenAI's clients look at the data, and not at a type."""
+    return sse.data({"error": error})
 
 
 class BareData:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from bento_trtllm.api.error_body import ERRORS
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.event_stream import event_stream
+from bento_trtllm.api.examples import example
 from bento_trtllm.api.responses import conversation
 from bento_trtllm.api.responses.answer import ResponseAnswer
 from bento_trtllm.api.responses.objects import ResponseObject
@@ -23,7 +24,11 @@ def install(app: FastAPI) -> None:
     app.include_router(router)
 
 
-@router.post("/responses", response_model=ResponseObject)
+@router.post(
+    "/responses",
+    response_model=ResponseObject,
+    openapi_extra=example(input="Say hello in Japanese", max_output_tokens=64),
+)
 async def create_response(request: Request, body: ResponsesRequest) -> Response:
     """Answer a conversation that the request brings whole; with `stream`, as typed server-sent events."""
     model = find(request, body.model)

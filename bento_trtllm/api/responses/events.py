@@ -1,5 +1,7 @@
 """The events of a stream of the Responses API."""
 
+from typing import Any
+
 from bento_trtllm.api.dialogue.scores import TokenLogprob
 from bento_trtllm.api.response_body import ResponseBody
 from bento_trtllm.api.responses.objects import Item, OutputText, ReasoningText, ResponseObject
@@ -99,3 +101,9 @@ class ErrorEvent(StreamEvent):
     code: str | None
     message: str
     param: str | None
+
+
+def late_error(status: int, error: dict[str, Any]) -> str:
+    """An error of a stream whose response began before it."""
+    told = ErrorEvent(type="error", code=error["code"], message=error["message"], param=error["param"])
+    return f"event: error\ndata: {told.dump()}\n\n"
