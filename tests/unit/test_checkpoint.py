@@ -12,12 +12,13 @@ import pytest
 
 from bento_trtllm.checkpoint import prequantized
 from bento_trtllm.checkpoint.architectures import ARCHITECTURES
+from bento_trtllm.checkpoint.architectures.decoder import DecoderConfig
 from bento_trtllm.checkpoint.architectures.llama import LlamaConfig
 from bento_trtllm.checkpoint.checkpoint import read_checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine
 from bento_trtllm.engines.base import Engine
-from bento_trtllm.engines.openvino import network
+from bento_trtllm.engines.pytorch import engine as pytorch
 from bento_trtllm.engines.tensorrt import build
 from bento_trtllm.errors import CheckpointError, EngineError
 from tests.support.checkpoints import encode, write_checkpoint, write_safetensors
@@ -305,24 +306,29 @@ def test_other_dtypes_are_read(tmp_path: Path) -> None:
     assert encode(np.array([1.0, -2.5], np.float32), "BF16").tolist() == [0x3F80, 0xC020]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_another_architecture_is_a_row_here_and_one_with_each_engine(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One with Llama's layers, and its names."""
+class OtherLayers(DecoderConfig):
+    """An architecture that none of the engines has a network for."""
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return LlamaConfig.shapes(LlamaConfig.model_validate(self.model_dump()))
+
+
+def test_another_architecture_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one with each engine for GPUs; the CPU's runs all that have Llama's layers."""
     path = write_checkpoint(tmp_path / "tiny", hidden=128, inner=256)
     edit(path / "config.json", architectures=["YiForCausalLM"])
     with pytest.raises(CheckpointError, match="is of the architecture YiForCausalLM: only LlamaForCausalLM"):
         find_checkpoint(str(path))
-    rows: dict[str, dict[str, Any]] = {"openvino": network.NETWORKS, "tensorrt": build.MODELS}
+    makes = {**ENGINES, "pytorch": (lambda: make_engine("pytorch", gpu="H100"), "")}
+    monkeypatch.setitem(ARCHITECTURES, "YiForCausalLM", f"{__name__}:OtherLayers")
+    for make, _ in makes.values():
+        with pytest.raises(CheckpointError, match="is of the architecture YiForCausalLM, which"):
+            make().prepare(find_checkpoint(str(path)))
     monkeypatch.setitem(ARCHITECTURES, "YiForCausalLM", ARCHITECTURES["LlamaForCausalLM"])
-    found = find_checkpoint(str(path))
-    assert found.config.architecture == "YiForCausalLM"
-    make, _ = ENGINES[engine]
-    with pytest.raises(CheckpointError, match="is of the architecture YiForCausalLM, which"):
-        make().prepare(found)
-    monkeypatch.setitem(rows[engine], "YiForCausalLM", rows[engine]["LlamaForCausalLM"])
-    assert make().prepare(found).plan()["files"]
+    monkeypatch.setitem(build.MODELS, "YiForCausalLM", build.MODELS["LlamaForCausalLM"])
+    monkeypatch.setattr(pytorch, "ARCHITECTURES", (*pytorch.ARCHITECTURES, "YiForCausalLM"))
+    for make, _ in makes.values():
+        assert make().prepare(find_checkpoint(str(path))).plan()["files"]
 
 
 def test_ends_are_those_of_all_files(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import openvino as ov
 from tqdm import tqdm
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
-from bento_trtllm.engines.openvino.network import NETWORKS
+from bento_trtllm.engines.openvino.network import Network
 from bento_trtllm.engines.openvino.rotary import frequencies
 from bento_trtllm.engines.openvino.weights import Part, Stored
 
@@ -26,7 +26,7 @@ MODEL, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
 def write_ir(checkpoint: Checkpoint, weights: Sequence[Stored], directory: Path) -> None:
     """Write MODEL and WEIGHTS. Raises CheckpointError for a weight that its precision cannot hold, or OSError."""
     config = checkpoint.config
-    model = NETWORKS[config.architecture](config, weights, frequencies(config)).build()
+    model = Network(config, weights, frequencies(config)).build()
     graph = save(model, directory / MODEL)
     layers = {layer.get("name", ""): layer for layer in graph.iterfind("layers/layer")}
     total = sum(part.elements for each in weights for part in each.parts[:1])

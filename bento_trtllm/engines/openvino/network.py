@@ -166,16 +166,6 @@ class Network:
         return self._open[part.name]
 
 
-NETWORKS: dict[str, type[Network]] = {
-    "LlamaForCausalLM": Network,
-    "MistralForCausalLM": Network,
-    "Qwen2ForCausalLM": Network,
-    "Qwen3ForCausalLM": Network,
-    "SmolLM3ForCausalLM": Network,
-}
-"""By Hugging Face's name of the architecture."""
-
-
 def _causal(ids: ov.Node, mask: ov.Node) -> ov.Node:
     """What is added to scores, [batch, 1, tokens, all tokens]: 0 for what a token may see."""
     count, whole = (op.gather(op.shape_of(x), _whole(1), _whole(0)) for x in (ids, mask))
