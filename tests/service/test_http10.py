@@ -20,7 +20,8 @@ ACCEPT = f"accept: {SSE['accept']}"
 @pytest.fixture(scope="module")
 def slow(home: Path, slow_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose answers take seconds."""
-    with serve(home, tmp_path_factory.mktemp("slow") / "log.txt", "--arg", f"model={slow_model}") as service:
+    options = ("--arg", f"model={slow_model}", "--arg", "workers=1")
+    with serve(home, tmp_path_factory.mktemp("slow") / "log.txt", *options) as service:
         service.wait_ready()
         yield service
 

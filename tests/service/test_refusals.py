@@ -195,7 +195,7 @@ def test_a_worker_that_finds_its_settings_gone_says_so_once(home: Path, tmp_path
     """It finds out when it imports the service, before it has any."""
     keys, log = tmp_path / "keys", tmp_path / "log.txt"
     keys.write_text("secret")
-    with serve(home, log, TRTLLM_API_KEYS_FILE=str(keys)) as service:
+    with serve(home, log, "--arg", "workers=1", TRTLLM_API_KEYS_FILE=str(keys)) as service:
         service.wait_ready()
         keys.unlink()
         (worker,) = workers(service)
@@ -209,7 +209,7 @@ def test_a_worker_that_finds_its_settings_gone_says_so_once(home: Path, tmp_path
 def test_a_name_without_a_version_stays_the_version_it_was(store: Path, home: Path, tmp_path: Path) -> None:
     """A worker that comes later serves what the others do, though `demo-llama` means another version by then."""
     (store / "models" / "demo-llama" / "latest").write_text("test")
-    with serve(store, tmp_path / "log.txt", "--arg", "model=demo-llama") as service:
+    with serve(store, tmp_path / "log.txt", "--arg", "model=demo-llama", "--arg", "workers=1") as service:
         service.wait_ready()
         pack(store, "demo-llama:newer", write_checkpoint(tmp_path / "other"))
         assert Manifest.read(store / "models" / "demo-llama" / "newer").vocab_size == 512

@@ -112,7 +112,7 @@ def test_they_hold_bounded_memory_and_slow_nobody(start: Callable[..., Service])
     """A machine may be slow for seconds on end, whoever reads: each kind of time is the best of rounds that are far
     apart, until it is settled.
     """
-    service = start()
+    service = start("--arg", "workers=1")
     process = psutil.Process(*workers(service))
     alone: list[float] = []
     beside: list[float] = []
@@ -132,7 +132,7 @@ def test_they_hold_bounded_memory_and_slow_nobody(start: Callable[..., Service])
 
 def test_they_are_given_up(start: Callable[..., Service]) -> None:
     """Within some times write_timeout_s, and as what they are."""
-    service = start("--arg", f"write_timeout_s={WRITE_TIMEOUT_S}")
+    service = start("--arg", f"write_timeout_s={WRITE_TIMEOUT_S}", "--arg", "workers=1")
     process = psutil.Process(*workers(service))
     with slow_readers(service, 2) as connections:
         tiny.until(lambda: not ports(connections) & peers(process), 60)

@@ -6,6 +6,7 @@ as tests/service/test_lifecycle.py shows.
 
 import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -95,18 +96,24 @@ def bound(argv: Sequence[str]) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
 
 
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _GIVEN: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nobody listens on now, and that was not given before: who got it may not listen yet."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _GIVEN:
-            _GIVEN.add(port)
-            return port
+    """A port that nobody listens on now, and that was not given before: who got it may not listen yet.
+
+    It is below those that the kernel gives to connections, any of which could have it by then.
+    """
+    ports = range(10_000, int(EPHEMERAL.read_text().split()[0]))
+    for _ in range(1000):
+        port = random.choice(ports)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _GIVEN:
+                _GIVEN.add(port)
+                return port
+    raise OSError(f"a thousand ports from {ports.start} to {ports.stop - 1} are all taken")
 
 
 def environment(home: Path, **extra: str) -> dict[str, str]:

@@ -200,7 +200,7 @@ def test_the_command_line(tmp_path: Path, gpu: bool) -> None:
         key="secret",
         settings=TritonSettings(stop_timeout_s=5),
         gpu=gpu,
-        environ={"PATH": "/usr/bin"},
+        environ={"PATH": "/usr/bin", "CUDA_VISIBLE_DEVICES": "0"},
     )
     launch = tritonserver(start)
     assert launch.argv[0] == "/opt/tritonserver/bin/tritonserver"
@@ -218,6 +218,7 @@ def test_the_command_line(tmp_path: Path, gpu: bool) -> None:
         "PATH": "/usr/bin",
         "TMPDIR": str(start.folder),
         "OMPI_MCA_ess_singleton_isolated": "1",
+        "CUDA_VISIBLE_DEVICES": "0" if gpu else "",
     }
 
 

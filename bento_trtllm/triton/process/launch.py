@@ -103,6 +103,10 @@ def tritonserver(start: Start) -> Launch:
     # Without mpirun, Open MPI starts a server of its own and waits until its pipe is closed. A Python stub that is
     # forked meanwhile keeps the pipe open, and loading hangs forever. Isolated, it starts none.
     env["OMPI_MCA_ess_singleton_isolated"] = "1"
+    if not start.gpu:
+        # Triton would open each GPU of the machine, take memory of it from those who compute there, and listen on a
+        # socket of CUDA's (@cuda-uvmfd-…).
+        env["CUDA_VISIBLE_DEVICES"] = ""
     return Launch(tuple(argv), env, start.cwd)
 
 
