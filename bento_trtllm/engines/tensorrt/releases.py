@@ -6,14 +6,12 @@ versions.py.
 
 The last is 26.07: upstream then took out trtllm-build, the conversion and the engine backend.
 
-`python3 -m bento_trtllm.engines.tensorrt.releases [TAG]` prints a tag, the default unless one is given, and its image.
-scripts/in_container asks like this, outside any environment of ours: this module and versions.py import nothing that
-does not come with Python.
+docker.py asks it outside any environment of ours: this module and versions.py import nothing that does not come with
+Python.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,17 +94,3 @@ def find_release(tag: str) -> Release:
 def same_version(wanted: str, found: str) -> bool:
     """Whether an installed TensorRT-LLM is the release's: 1.0.3.2510 and 1.0.3+cu13 are 1.0.3, 1.0.30 is not."""
     return found == wanted or found.startswith((f"{wanted}.", f"{wanted}+"))
-
-
-def main() -> int:
-    try:
-        release = find_release(*sys.argv[1:] or [DEFAULT])
-    except EngineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(release.tag, release.image)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
