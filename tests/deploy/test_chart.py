@@ -1,5 +1,6 @@
 """deploy/chart, held against Helm, Kubernetes' schemas and the service."""
 
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -10,6 +11,7 @@ from tests.support.chart import NAMESPACE, RELEASE, Objects, Refused, lint, rend
 
 FULL = {
     "keysSecret": "keys",
+    "keysFileSecret": "named-keys",
     "image": {"repository": "r.example.com/b", "tag": "1", "pullSecrets": ["pull"]},
     "settings": {
         "drain_timeout_s": 120.5,
@@ -117,9 +119,20 @@ def test_keys_come_from_the_secret_and_the_picker_sends_none(plain: Objects, ful
     assert monitored["spec"]["endpoints"][0]["authorization"]["credentials"]["name"] == "keys"
 
 
+def test_named_keys_are_a_file_of_their_secret(plain: Objects, full: Objects) -> None:
+    pod = full["Deployment"]["spec"]["template"]["spec"]
+    path = Path(environment(pod["containers"][0])["keys_file"])
+    (mount,) = (each for each in pod["containers"][0]["volumeMounts"] if each["mountPath"] == str(path.parent))
+    assert mount["readOnly"] and "subPath" not in mount  # which would keep the first content for ever
+    (volume,) = (each for each in pod["volumes"] if each["name"] == mount["name"])
+    assert volume["secret"] == {"secretName": "named-keys", "items": [{"key": path.name, "path": path.name}]}
+    assert "keys_file" not in environment(plain["Deployment"]["spec"]["template"]["spec"]["containers"][0])
+
+
 @pytest.mark.parametrize(
     ("values", "what"),
     [
+        ({"keysFileSecret": "k", "settings": {"keys_file": "/k"}}, "settings.keys_file and keysFileSecret both"),
         ({"setings": {}}, "setings"),
         ({"settings": {"api_keys": "secret"}}, "api_keys"),
         ({"settings": {"admin_key": "secret"}}, "admin_key"),
