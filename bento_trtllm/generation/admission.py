@@ -83,23 +83,33 @@ class Admission:
         """What each client has, in all workers, with the number of the worker."""
         return self._slots.standings()
 
+    def has_room(self, client: Client) -> bool:
+        """Whether a request would find a place, as far as can be told before anything of it was read."""
+        return self._find_crowd(client) is None
+
     def refuse_early(self, client: Client) -> None:
         """Raise QueueFull for a request that would find no place, before anything of it was read: so it costs little.
 
         Who passes may be refused later: others come meanwhile.
         """
+        if crowd := self._find_crowd(client):
+            raise self._full(client, *crowd)
+
+    def _find_crowd(self, client: Client) -> tuple[float, int, int] | None:
+        """What leaves no place for another request, as `_full` takes it; None if there is one."""
         running, waiting = self._slots.elsewhere()
         waiting += self._waiting
         if waiting < self._longest_line or self._running + running < self._slots.limit:
-            return
+            return None
         # It is shown as in line for as long as this takes: what counts is how it would be with it.
         line = self._lines.get(client.name)
         first, length = (line.places[0][0], len(line.places)) if line else (asyncio.get_running_loop().time(), 0)
         self._slots.show_line(client, first, length + 1)
         try:
-            self._check_room(client, waiting + 1, self._running + running)
+            part = self._part_exceeded(client, waiting + 1)
         finally:
             self._slots.show_line(client, first if length else None, length)
+        return None if part is None else (part, waiting, self._running + running)
 
     @asynccontextmanager
     async def slot(self, limit_s: float) -> AsyncIterator[None]:
@@ -140,11 +150,9 @@ class Admission:
             self.changed()
             return
         running, waiting = self._slots.elsewhere()
-        try:
-            self._check_room(client, self._waiting + waiting, self._running + running)
-        except QueueFull:
+        if (part := self._part_exceeded(client, self._waiting + waiting)) is not None:
             self._leave(client, place)
-            raise
+            raise self._full(client, part, self._waiting + waiting, self._running + running)
         self.changed()
         late = WaitedTooLong(f"The server was busy with other requests for {limit_s:g} s: try again in a few seconds.")
         timer = loop.call_later(limit_s, self._turn_away, client, place, late)
@@ -159,15 +167,19 @@ class Admission:
         finally:
             timer.cancel()
 
-    def _check_room(self, client: Client, waiting: int, running: int) -> None:
-        """Raise QueueFull if the client has no right to a place in a line of that length, its own included."""
+    def _part_exceeded(self, client: Client, waiting: int) -> float | None:
+        """The client's part of a line of that length, its own place included, if it has no right to that place."""
         if waiting <= self._longest_line:
-            return
+            return None
         its_own, part = self._slots.crowd(client)
-        if waiting > 2 * self._longest_line or its_own > max(1, self._longest_line * part):
-            retry_s = self._retry_s(client, part, waiting - 1)
-            busy = f"The server is busy with {running + waiting - 1} requests and takes no more"
-            raise QueueFull(f"{busy}: try again in {retry_s} s.", retry_s)
+        exceeded = waiting > 2 * self._longest_line or its_own > max(1, self._longest_line * part)
+        return part if exceeded else None
+
+    def _full(self, client: Client, part: float, waiting: int, running: int) -> QueueFull:
+        """The refusal of one more beside so many, with a time to come back that is its own."""
+        retry_s = self._retry_s(client, part, waiting)
+        busy = f"The server is busy with {running + waiting} requests and takes no more"
+        return QueueFull(f"{busy}: try again in {retry_s} s.", retry_s)
 
     def _retry_s(self, client: Client, part: float, waiting: int) -> int:
         """When a line of that length has been served, more or less, and a slot will be free for it, too.

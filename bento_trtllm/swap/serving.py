@@ -99,15 +99,15 @@ class Serving:
 
     def check_room(self, client: Client) -> None:
         """Raise QueueFull for a request that would find no place in line, whichever model it is for."""
-        full = None
-        for model in self.models:
-            try:
-                return model.admission.refuse_early(client)
-            except QueueFull as error:
-                full = full or error
-        if full:
-            self._telemetry.refused(full.kind)
-            raise full
+        first, *others = self.models
+        # Who is refused is told a time, which counts for those who are refused after it: in one line, not in each.
+        if any(model.admission.has_room(client) for model in others):
+            return
+        try:
+            first.admission.refuse_early(client)
+        except QueueFull as error:
+            self._telemetry.refused(error.kind)
+            raise
 
     async def metrics(self, collected: str) -> str:
         """All metrics of the service, including those collected from its workers."""

@@ -11,8 +11,10 @@ import pytest
 
 from bento_trtllm.config import Settings
 from bento_trtllm.errors import EngineError
+from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.client import Client
 from bento_trtllm.generation.errors import EngineUnavailable, QueueFull
+from bento_trtllm.generation.slots import OwnSlots
 from bento_trtllm.keys.keyring import Keyring
 from bento_trtllm.keys.ledger import Ledger
 from bento_trtllm.manifest import Manifest
@@ -339,16 +341,16 @@ async def test_a_pack_whose_adapter_has_the_name_of_another_model_is_not_swapped
 async def test_the_service_turns_nobody_away_whose_model_may_have_room(
     two: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And books the time that it tells those who are refused in one line, not in each."""
     refused: list[str] = []
     two._telemetry = SimpleNamespace(refused=refused.append)  # type: ignore[assignment]
-
-    def full(client: Client) -> None:
-        raise QueueFull("The server is busy.", 3)
-
-    two.models[0].admission = SimpleNamespace(drain=lambda: None, refuse_early=full)  # type: ignore[assignment]
-    two.models[1].admission = SimpleNamespace(drain=lambda: None, refuse_early=lambda client: None)  # type: ignore[assignment]
-    two.check_room(Client(""))
-    two.models[1].admission.refuse_early = full  # type: ignore[method-assign]
-    with pytest.raises(QueueFull, match="busy"):
+    lines = [Admission(OwnSlots(1), 0), Admission(OwnSlots(1), 0)]
+    for model, line in zip(two.models, lines, strict=True):
+        model.admission = line
+    async with lines[0].slot(1):
         two.check_room(Client(""))
+        async with lines[1].slot(1):
+            with pytest.raises(QueueFull, match="busy with 1 request"):
+                two.check_room(Client(""))
     assert refused == [QueueFull.kind]
+    assert [len(line._returns) for line in lines] == [1, 0]
