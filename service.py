@@ -46,11 +46,11 @@ with refusing():
     keyring = Keyring(read_keys(settings), settings.keys_file)
     packs = [packed_model(tag) for tag in settings.tags]
 tracing.install(settings)
-protocol.install(settings)
 traffic.install()
 ignore_unknown = settings.unknown_fields == "ignore"
 ledger = Ledger(settings.workers)
 web = web_app(ignore_unknown=ignore_unknown, has_admin=bool(settings.admin_key.get_secret_value()))
+protocol.install(settings, lambda: web.state.serving.not_ready())  # noqa: PLW0108  there is none yet
 
 
 @bentoml.asgi_app(web)

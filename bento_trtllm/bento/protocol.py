@@ -6,22 +6,23 @@ uvicorn's classes is in tests/unit/bento/test_protocol.py, which fails by name i
 """
 
 import asyncio
-import json
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Literal, cast
 
 import httptools
 from uvicorn.protocols.http import auto, httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from bento_trtllm.api import request_id
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.bento.connections import open_files
 from bento_trtllm.bento.cycle import cycle
 from bento_trtllm.bento.peers import Peers
+from bento_trtllm.bento.plain_error import plain_error
+from bento_trtllm.bento.prompt_probes import PromptProbes
 from bento_trtllm.config import ServingSettings
 
 logger = logging.getLogger(__name__)
@@ -59,8 +60,9 @@ class Times:
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *args: Any, times: Times, peers: Peers, **options: Any) -> None:
+    def __init__(self, *args: Any, times: Times, peers: Peers, probes: PromptProbes, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._probes = probes
         self._times = times
         self._peers = peers
         self._phase: Phase = ""
@@ -72,7 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_count = 0
         # Bytes since a part of a request was last complete; the parser does not report a header before its end.
         self._unfinished = 0
-        self._progress = False
+        self._progress = self._prompt = False
         self._discarded = 0
         self._unanswered: list[RequestResponseCycle] = []
         self._why: APIError | None = None
@@ -99,6 +101,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._peers.remove(self)
         LINGERING.discard(self)
         self._stop_timer()
+        # They know this connection, too: garbage that only the collector finds, in a pause for all streams.
+        self._unanswered.clear()
+        self.cycle = None  # type: ignore[assignment]
 
     def leave(self) -> None:
         """Make room for another connection."""
@@ -110,7 +115,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._discard(len(data))
             return
         self._unset_keepalive_if_required()
-        self._progress = False
+        self._progress = self._prompt = False
         try:
             self._feed(data)
         except httptools.HttpParserError:
@@ -187,6 +192,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._phase = ""
         self._progress = True
         super().on_message_complete()
+        if not self._busy():
+            self._peers.idle(self)  # the response was complete before the request
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Have the application answer, or here and now what can be: one of all that came at once, or none moves on."""
+        answer = None if self._prompt or self.flow.write_paused else self._probes.app(cycle.scope)
+        if answer is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        self._prompt = True
+        with suppress(StopIteration):
+            cycle.run_asgi(cast("Any", answer)).send(None)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -251,7 +268,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if reading:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.transport.write(_response(error))
+        self.transport.write(plain_error(error))
         LINGERING.add(self)
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -269,23 +286,12 @@ LINGERING: set[BoundedProtocol] = set()
 """Connections that were refused and are still read from for a little while."""
 
 
-def install(settings: ServingSettings) -> None:
+def install(settings: ServingSettings, not_ready: Callable[[], str | None]) -> None:
     """Have uvicorn use it. Call it before the server is made, which happens once the service has been imported."""
     most, of_an_address = settings.connections()
     peers = Peers(min(most, open_files()), of_an_address)
     times = Times(settings.head_timeout_s, settings.body_timeout_s)
-    auto.AutoHTTPProtocol = cast("Any", partial(BoundedProtocol, times=times, peers=peers))
+    auto.AutoHTTPProtocol = cast(
+        "Any", partial(BoundedProtocol, times=times, peers=peers, probes=PromptProbes(not_ready))
+    )
     httptools_impl.RequestResponseCycle = cycle  # type: ignore[assignment, misc]
-
-
-def _response(error: APIError) -> bytes:
-    body = json.dumps(error.body()).encode()
-    headers = {
-        "content-type": "application/json",
-        "content-length": str(len(body)),
-        "connection": "close",
-        request_id.HEADER.decode(): request_id.new(),
-        **error.headers,
-    }
-    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}", *(f"{k}: {v}" for k, v in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode() + body

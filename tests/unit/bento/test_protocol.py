@@ -20,6 +20,7 @@ LOOK = "bento/protocol.py, BoundedProtocol; tests/service/test_wire.py"
 OVERRIDDEN = [
     *("connection_made", "connection_lost", "data_received", "on_message_begin", "on_url", "on_header"),
     *("on_headers_complete", "on_body", "on_message_complete", "on_response_complete", "_unset_keepalive_if_required"),
+    "_start_asgi_task",
 ]
 ATTRIBUTES = ["transport", "parser", "pipeline", "cycle", "client", "loop", "headers"]
 CYCLE_ATTRIBUTES = [
@@ -72,7 +73,7 @@ def test_bentomls_server_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """BentoML names no protocol (_bentoml_impl/worker/service.py), so uvicorn takes the one that it finds."""
     monkeypatch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)
     monkeypatch.setattr(httptools_impl, "RequestResponseCycle", RequestResponseCycle)
-    install(Settings())
+    install(Settings(), lambda: None)
     config = Config(app)
     config.load()
     protocol = config.http_protocol_class(config=config, server_state=ServerState(), app_state={}, _loop=object())  # type: ignore[call-arg]
