@@ -32,6 +32,9 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
+    def abort(self) -> None:
+        self.closed = True
+
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
@@ -86,7 +89,10 @@ async def test_one_of_many_that_come_at_once_is_answered_so() -> None:
         service.protocol.data_received(PROBE * 5)
         assert service.wire.written.count(b"200 OK") == 1
         await asyncio.sleep(0)
-        assert service.reached == ["GET /readyz"]
+        assert service.reached == ["GET /readyz"] and not service.wire.closed
+    with Service() as service:
+        service.protocol.data_received(PROBE * 1000)
+        assert service.wire.written.count(b"200 OK") == 1 and service.wire.closed
 
 
 async def test_a_probe_of_http_10_ends_its_connection() -> None:
