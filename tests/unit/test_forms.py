@@ -36,6 +36,23 @@ def test_a_form_is_made_once_or_refused_once(pattern: str, monkeypatch: pytest.M
     assert ("lookahead" in told[0]) == ("(?=" in pattern)
 
 
+def test_what_is_refused_pushes_out_nothing_that_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(rules: Rules, text: str) -> Expression:
+        made.append(text)
+        return patterns.whole(rules, text)
+
+    monkeypatch.setattr(forms, "whole", counted)
+    good = Form("guided_regex", "regex", "pushed|out")
+    forms.compile_form(good, 1)
+    for number in range(2 * forms.MOST_KEPT):
+        with pytest.raises(APIError, match="lookahead"):
+            forms.compile_form(Form("guided_regex", "regex", f"{number}(?=b)c"), 1)
+    forms.compile_form(good, 1)
+    assert made.count("pushed|out") == 1
+
+
 @pytest.mark.parametrize(
     ("fields", "form"),
     [

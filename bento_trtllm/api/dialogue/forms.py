@@ -1,10 +1,11 @@
 """What an answer must be, if anything: a grammar of its form, or of the calls that it must be."""
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 from bento_trtllm.api.dialogue.conversation import Form, Toolbox
 from bento_trtllm.api.dialogue.thoughts import Thinking, before
@@ -24,6 +25,8 @@ from bento_trtllm.grammar.texts import one_of
 # Characters that the answers of one request can be forced to have, all together: towards their ends they are counted in
 # tokens at each step, in the event loop.
 MAX_FORCED = 32_768
+MOST_KEPT = 32
+"""Of grammars that were made, and of refusals; of each kind of form, calls and auto."""
 Given = ParamSpec("Given")
 Made = TypeVar("Made", Grammar, Grammar | None)
 Written = tuple[tuple[str, str], ...]
@@ -94,22 +97,26 @@ def _checked(grammar: Grammar, answers: int) -> Grammar:
 
 
 def _kept(make: Callable[Given, Made]) -> Callable[Given, Made]:
-    """Makes each once, or refuses it once: applications send the same again and again."""
+    """Makes each once, or refuses it once: applications send the same again and again.
 
-    def attempt(*given: Given.args, **named: Given.kwargs) -> Made | str:
-        try:
-            return make(*given, **named)
-        except GrammarError as error:
-            return str(error)
-
-    made = cast("Callable[Given, Made | str]", lru_cache(maxsize=32)(attempt))
+    Refusals are kept apart, so that whoever sends what is refused pushes out nothing that others use.
+    """
+    refusals: OrderedDict[object, str] = OrderedDict()
+    made = lru_cache(maxsize=MOST_KEPT)(make)
 
     @wraps(make)
     def kept(*given: Given.args, **named: Given.kwargs) -> Made:
-        found = made(*given, **named)
-        if isinstance(found, str):
-            raise GrammarError(found)
-        return found
+        asked = (given, tuple(sorted(named.items())))
+        if (known := refusals.get(asked)) is not None:
+            raise GrammarError(known)
+        try:
+            return made(*given, **named)  # type: ignore[arg-type]
+        except GrammarError as error:
+            refusals[asked] = str(error)
+            if len(refusals) > MOST_KEPT:
+                with suppress(KeyError):  # another thread was first
+                    refusals.popitem(last=False)
+            raise
 
     return kept
 
