@@ -2,6 +2,7 @@
 
 from typing import Any
 
+MESSAGES = [{"role": "user", "content": "Say hello in Japanese"}]
 GENERATE = {"prompt": "Explain superconductors in plain English", "max_tokens": 256}
 """For /generate, whose description is BentoML's."""
 

@@ -21,6 +21,11 @@ def data(value: object) -> str:
     return f"data: {json_text(value)}\n\n"
 
 
+def event(kind: str, text: str) -> str:
+    """One event of a type, with JSON that is text already."""
+    return f"event: {kind}\ndata: {text}\n\n"
+
+
 def error(value: object) -> str:
     """One event of the type `error`."""
-    return f"event: error\n{data(value)}"
+    return event("error", json_text(value))

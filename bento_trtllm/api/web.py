@@ -25,7 +25,7 @@ LATE_ERRORS: Mapping[str, LateError] = {
     "/v1/chat/completions": framing.late_error,
     "/v1/completions": framing.late_error,
     "/v1/responses": events.late_error,
-    "/v1/messages": anthropic_errors.late_error,
+    anthropic_errors.PATH: anthropic_errors.late_error,
 }
 """By path, where clients read an event of their API's own; elsewhere it has the type `error` and OpenAI's object."""
 

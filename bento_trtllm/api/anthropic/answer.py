@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
-from bento_trtllm.api import json_body
+from bento_trtllm.api import json_body, sse
 from bento_trtllm.api.anthropic import errors, objects
 from bento_trtllm.api.anthropic.objects import MessageEvent
 from bento_trtllm.api.anthropic.requests import MessagesRequest
@@ -62,11 +62,11 @@ class MessageAnswer:
     def frame(self, item: ResponseBody) -> str:
         """One event."""
         assert isinstance(item, MessageEvent)
-        return f"event: {item.type}\ndata: {item.dump()}\n\n"
+        return sse.event(item.type, item.dump())
 
     def failure(self, error: APIError) -> str:
         """The last event of a stream that failed."""
-        return f"event: error\ndata: {errors.describe(error).dump()}\n\n"
+        return sse.event("error", errors.describe(error).dump())
 
     async def render(self, items: AsyncGenerator[ChoiceEvent, None]) -> AsyncGenerator[list[ResponseBody], None]:
         """The events, in the groups in which they come."""

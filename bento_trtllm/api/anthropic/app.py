@@ -11,12 +11,11 @@ from bento_trtllm.api.anthropic.errors import PATH, AnthropicErrors
 from bento_trtllm.api.anthropic.objects import ErrorObject, MessageObject, TokenCount
 from bento_trtllm.api.anthropic.requests import CountRequest, MessagesRequest
 from bento_trtllm.api.event_stream import event_stream
-from bento_trtllm.api.examples import example
+from bento_trtllm.api.examples import MESSAGES, example
 from bento_trtllm.api.routing import LONG_BODY, LONG_FORM, Route, find, off_loop
 from bento_trtllm.generation.fan_out import fan_out
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorObject}, "5XX": {"model": ErrorObject}}
-HELLO = [{"role": "user", "content": "Say hello in Japanese"}]
 
 router = APIRouter(prefix=PATH, tags=["Anthropic"], responses=ERRORS, route_class=Route)
 
@@ -27,7 +26,7 @@ def install(app: FastAPI) -> None:
     app.add_middleware(cast(Any, AnthropicErrors))
 
 
-@router.post("", response_model=MessageObject, openapi_extra=example(messages=HELLO, max_tokens=64))
+@router.post("", response_model=MessageObject, openapi_extra=example(messages=MESSAGES, max_tokens=64))
 async def create_message(request: Request, body: MessagesRequest) -> Response:
     """Answer a conversation; with `stream`, as typed server-sent events."""
     model = find(request, body.model)
@@ -41,7 +40,7 @@ async def create_message(request: Request, body: MessagesRequest) -> Response:
         return Response((await answer.collect(items)).dump(), media_type="application/json")
 
 
-@router.post("/count_tokens", response_model=TokenCount, openapi_extra=example(messages=HELLO))
+@router.post("/count_tokens", response_model=TokenCount, openapi_extra=example(messages=MESSAGES))
 async def count_tokens(request: Request, body: CountRequest) -> Response:
     """How many tokens the prompt of such a message has."""
     model = find(request, body.model)

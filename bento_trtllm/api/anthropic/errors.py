@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from bento_trtllm.api import request_id
+from bento_trtllm.api import request_id, sse
 from bento_trtllm.api.anthropic.objects import ErrorDetail, ErrorObject
 from bento_trtllm.api.asgi import App, Message, Receive, Scope, Send
 from bento_trtllm.api.errors import APIError
@@ -29,7 +29,7 @@ def error_object(status: int, message: str) -> ErrorObject:
 
 def late_error(status: int, error: dict[str, Any]) -> str:
     """An error of a stream whose response began before it."""
-    return f"event: error\ndata: {error_object(status, error['message']).dump()}\n\n"
+    return sse.event("error", error_object(status, error["message"]).dump())
 
 
 def describe(error: APIError) -> ErrorObject:

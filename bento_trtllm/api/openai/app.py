@@ -10,7 +10,7 @@ from bento_trtllm.api import faults
 from bento_trtllm.api.error_body import ERRORS
 from bento_trtllm.api.errors import APIError, bad_request, describe
 from bento_trtllm.api.event_stream import event_stream
-from bento_trtllm.api.examples import example
+from bento_trtllm.api.examples import MESSAGES, example
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.openai import chat, chat_answer, completions, functions, responses
 from bento_trtllm.api.openai.choices import ResponseHead
@@ -51,7 +51,7 @@ async def retrieve_model(request: Request, model: str) -> Response:
 @router.post(
     "/chat/completions",
     response_model=responses.ChatCompletion,
-    openapi_extra=example(messages=[{"role": "user", "content": "Say hello in Japanese"}], max_tokens=64),
+    openapi_extra=example(messages=MESSAGES, max_tokens=64),
 )
 async def create_chat_completion(request: Request, body: ChatRequest) -> Response:
     """Answer a conversation; with `stream`, as server-sent events."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Literal
 
+from bento_trtllm.api import sse
 from bento_trtllm.api.dialogue.chat import Chat
 from bento_trtllm.api.dialogue.scores import TokenLogprob, token_logprobs
 from bento_trtllm.api.errors import APIError
@@ -40,7 +41,7 @@ class ResponseAnswer:
         assert isinstance(item, StreamEvent)
         item.sequence_number = self._sequence
         self._sequence += 1
-        return f"event: {item.type}\ndata: {item.dump()}\n\n"
+        return sse.event(item.type, item.dump())
 
     def failure(self, error: APIError) -> str:
         """The last events of a stream that failed."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bento_trtllm.api import sse
 from bento_trtllm.api.dialogue.scores import TokenLogprob
 from bento_trtllm.api.response_body import ResponseBody
 from bento_trtllm.api.responses.objects import Item, OutputText, ReasoningText, ResponseObject
@@ -106,4 +107,4 @@ class ErrorEvent(StreamEvent):
 def late_error(status: int, error: dict[str, Any]) -> str:
     """An error of a stream whose response began before it."""
     told = ErrorEvent(type="error", code=error["code"], message=error["message"], param=error["param"])
-    return f"event: error\ndata: {told.dump()}\n\n"
+    return sse.event(told.type, told.dump())

@@ -56,9 +56,9 @@ class Asked:
 
     command: tuple[str, ...]
     release: Release
-    gpus: str = "all"
-    mounts: tuple[str, ...] = ()
-    prints: bool = False
+    gpus: str
+    mounts: tuple[str, ...]
+    prints: bool
 
 
 @dataclass(frozen=True)
