@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.bento.connections import open_files
-from bento_trtllm.bento.cycle import cycle
+from bento_trtllm.bento.cycle import MAX_DISCARDED_BYTES, EarlyCycle, cycle
 from bento_trtllm.bento.peers import Peers
 from bento_trtllm.bento.plain_error import plain_error
 from bento_trtllm.bento.prompt_probes import PromptProbes
@@ -36,8 +36,6 @@ MAX_PIPELINED = 8
 # A client that is refused in the middle of its request reads the response only if what it still sends is received.
 LINGER_S = 2.0
 MAX_LINGERING = 128
-# How much is read of a body whose request was already answered.
-MAX_DISCARDED_BYTES = 8 * 2**20
 
 Phase = Literal["", "head", "body"]
 
@@ -192,7 +190,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._phase = ""
         self._progress = True
         super().on_message_complete()
-        if not self._busy():
+        if isinstance(self.cycle, EarlyCycle) and self.cycle.closes_at_end:
+            self.transport.close()
+        elif not self._busy():
             self._peers.idle(self)  # the response was complete before the request
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:

@@ -3,19 +3,21 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from statistics import median
 
 import httpx
 import pytest
 
+from bento_trtllm.bento.cycle import MAX_DISCARDED_BYTES
 from tests.support.limits import LIMIT_S
 from tests.support.serving import Service, serve
 from tests.support.wire import Answer, ask, closed, connect, get, parse, post, read_one, receive
 
 BODY = b'{"prompt": "hi", "max_tokens": 2}'
 CHUNKED = post("/generate", b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
+CHUNK = b"10000\r\n" + b"a" * 65536 + b"\r\n"
 A_LOT = 32 * 2**20
 HEAD_S, BODY_S = 2.0, 2.0
 OF_AN_ADDRESS, IN_ALL = 6, 8
@@ -65,7 +67,7 @@ ENDLESS = {
     "headers": (b"GET / HTTP/1.1\r\n", b"x: y\r\n" * 1000, 431),
     "chunk extension": (CHUNKED + b"2;", b"a" * 65536, 431),
     "trailers": (CHUNKED + b"2\r\n{}\r\n0\r\n", b"x: y\r\n" * 1000, 431),
-    "body": (CHUNKED, b"10000\r\n" + b"a" * 65536 + b"\r\n", 413),
+    "body": (CHUNKED, CHUNK, 413),
 }
 
 
@@ -93,6 +95,36 @@ def test_what_is_too_large_is_said(service: Service, request_: bytes, status: in
     assert "over" in error["message"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert answer.headers["x-request-id"]
+
+
+BODIES = {
+    "said to be too long": (f"content-length: {10 * 2**20}", b"a" * 10 * 2**20, "1.1", True),
+    "of a length that is not said": ("transfer-encoding: chunked", CHUNK * 100 + b"0\r\n\r\n", "1.1", True),
+    "that waits to be asked for": ("content-length: 5000000\r\nexpect: 100-continue", b"", "1.1", True),
+    "in HTTP/1.0": ("content-length: 5000000", b"a" * 5_000_000, "1.0", True),
+    "of a client that closes": ("content-length: 5000000\r\nconnection: close", b"a" * 5_000_000, "1.1", True),
+    "that is read to its end": ("content-length: 5000000", b"a" * 5_000_000, "1.1", False),
+}
+
+
+@pytest.mark.parametrize(("said", "body", "version", "ends"), BODIES.values(), ids=BODIES.keys())
+def test_who_is_answered_early_knows_whether_to_go_on(
+    service: Service, said: str, body: bytes, version: str, ends: bool
+) -> None:
+    """A connection that will not be read to the request's end is said to close, and the response arrives."""
+    head = f"POST /generate HTTP/{version}\r\nhost: localhost\r\ncontent-type: application/json\r\n{said}\r\n\r\n"
+    with connect(service.url) as connection:
+        connection.sendall(head.encode())
+        with suppress(ConnectionError) if len(body) > MAX_DISCARDED_BYTES else nullcontext():
+            connection.sendall(body)
+        answer = read_one(connection)
+        assert answer.status == 413
+        assert (answer.headers.get("connection") == "close") is ends
+        if not ends:
+            connection.sendall(get("/livez"))
+            assert read_one(connection).status == 200
+        if 0 < len(body) < MAX_DISCARDED_BYTES:
+            assert receive(connection) == b""  # an end, not a reset
 
 
 def test_what_clients_send_is_not_too_large(service: Service) -> None:

@@ -25,7 +25,7 @@ OVERRIDDEN = [
 ATTRIBUTES = ["transport", "parser", "pipeline", "cycle", "client", "loop", "headers"]
 CYCLE_ATTRIBUTES = [
     *("response_started", "response_complete", "disconnected", "message_event", "keep_alive"),
-    *("chunked_encoding", "expected_content_length", "transport", "scope"),
+    *("chunked_encoding", "expected_content_length", "transport", "scope", "more_body"),
 ]
 
 
@@ -54,6 +54,8 @@ def test_uvicorn_makes_cycles_by_the_name_that_is_replaced() -> None:
         HttpToolsProtocol.on_headers_complete,
         'self.scope["http_version"] = http_version',
         "self.cycle = RequestResponseCycle(scope=",
+        "expect_100_continue=",
+        "keep_alive=",
         look="bento/cycle.py, cycle; tests/service/test_http10.py",
     )
 
