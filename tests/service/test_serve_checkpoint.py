@@ -2,15 +2,14 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
+from bento_trtllm.checkout.once import named, packed
 from bento_trtllm.engines.openvino.reference import Reference
 from bento_trtllm.manifest import Manifest
-from bento_trtllm.packing.once import named
 from tests.support.checkpoints import write_checkpoint
 from tests.support.refusal import refused
 from tests.support.serving import ROOT, environment, serve
@@ -26,23 +25,17 @@ def checkpoint(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "Tiny", hidden=128, inner=256, config={"rope_scaling": LLAMA3}, endless=True)
 
 
-def once(home: Path, *arguments: str) -> str:
-    """The tag that it says."""
-    argv = [sys.executable, "-m", "bento_trtllm.packing.once", *arguments]
-    done = subprocess.run(
-        argv, cwd=ROOT, env=environment(home), check=True, capture_output=True, text=True, timeout=120
-    )
-    return done.stdout.strip()
-
-
-def test_a_checkpoint_is_packed_once_and_served(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_is_packed_once_and_served(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = tmp_path / "bentoml"
-    tag = once(home, str(checkpoint))
-    packed = home / "models" / tag.replace(":", "/")
-    manifest = packed.joinpath("manifest.json")
+    monkeypatch.setenv("BENTOML_HOME", str(home))
+    tag = packed(str(checkpoint))
+    model = home / "models" / tag.replace(":", "/")
+    manifest = model.joinpath("manifest.json")
     before = manifest.stat().st_mtime_ns
-    assert once(home, str(checkpoint)) == tag and manifest.stat().st_mtime_ns == before
-    assert Manifest.read(packed).precision == "int8"
+    assert packed(str(checkpoint)) == tag and manifest.stat().st_mtime_ns == before
+    assert Manifest.read(model).precision == "int8"
     prompts = [[5, 6, 7], [9, 8] * 150]
     with serve(home, tmp_path / "log.txt", "--arg", f"model={tag}") as service:
         service.wait_ready()
@@ -50,9 +43,9 @@ def test_a_checkpoint_is_packed_once_and_served(checkpoint: Path, tmp_path: Path
         answer = httpx.post(f"{service.url}/v1/completions", json=body, timeout=60).json()
     assert answer["usage"]["completion_tokens"] == 40
     # Not exactly: the cache has 8 bits, and products as many as this CPU is fastest in.
-    model = Reference.load(checkpoint, "int8")
+    reference = Reference.load(checkpoint, "int8")
     for choice, prompt in zip(answer["choices"], prompts, strict=True):
-        likeliest = model.log_probs(prompt, start=len(prompt) - 1).max()
+        likeliest = reference.log_probs(prompt, start=len(prompt) - 1).max()
         assert abs(choice["logprobs"]["token_logprobs"][0] - likeliest) < 0.25
 
 

@@ -1,37 +1,30 @@
-"""A model packed when it is first asked for: `python -m bento_trtllm.packing.once [DIR_OR_HF_ID [PRECISION]]`.
+"""A model packed when it is first asked for: the demo, or a checkpoint that is named, packed for OpenVINO.
 
-It prints the tag: of the demo, or of the checkpoint that is named, packed for OpenVINO. The version is a hash of all
-that goes into the pack, so another checkpoint, precision or checkout is packed anew. For a checkout, which has
-pack_model.py. Whatever packing says goes to stderr.
+The version is a hash of all that goes into the pack, so another checkpoint, precision or checkout is packed anew.
 """
 
 import hashlib
-import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from bento_trtllm.bento.home import models
-from bento_trtllm.errors import BentoTRTLLMError
+from bento_trtllm.checkout.environment import ROOT, run
 
-ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "assets" / "demo-llama"
 Packing = tuple[str, list[str]]
 """A tag, and what pack_model.py is told besides."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    try:
-        tag, options = named(*arguments) if arguments else demo()
-    except (BentoTRTLLMError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def packed(checkpoint: str = "", precision: str = "") -> str:
+    """The tag of a model that is in the store now; what packing says goes to stderr.
+
+    Raises CheckpointError, OSError, and SystemExit with the exit code of pack_model.py, which has said why.
+    """
+    tag, options = named(checkpoint, precision) if checkpoint else demo()
     if not (models() / tag.replace(":", "/") / "manifest.json").exists():
-        argv = [sys.executable, "pack_model.py", "openvino", *options, "--tag", tag]
-        if code := subprocess.run(argv, cwd=ROOT, check=False, stdout=sys.stderr).returncode:
-            return code
-    print(tag)
-    return 0
+        run([sys.executable, "pack_model.py", "openvino", *options, "--tag", tag])
+    return tag
 
 
 def demo() -> Packing:
@@ -68,7 +61,3 @@ def _version(files: Iterable[Path], *texts: str) -> str:
         digest.update(f"{file.relative_to(ROOT)} {file.stat().st_size}\n".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
