@@ -15,6 +15,9 @@ from bento_trtllm.generation.slots import Slots, Standing
 LONGEST_RETRY_S = 30.0
 TIDY_S = 1.0
 """How often clients are forgotten who have come back, or might have."""
+OF_RETURNERS = 0.5
+"""The part of the slots that come free which is booked for those who were told to come again: others come untold, first
+of all whoever just had an answer. Booked for all, returners are refused up to twice as often, and wait as long."""
 NEWEST = 0.05
 """What the newest of the times counts, of which a mean is kept."""
 
@@ -189,7 +192,7 @@ class Admission:
         """
         now = asyncio.get_running_loop().time()
         served = now + waiting * self._held_s / self._slots.limit
-        behind = self._returns.get(client.name, 0.0) + self._held_s / (part * max(1, self._running))
+        behind = self._returns.get(client.name, 0.0) + self._held_s / (OF_RETURNERS * part * max(1, self._running))
         # A crowd that is too large for it must not come back together, either.
         latest = now + LONGEST_RETRY_S * random.uniform(0.5, 1)
         if now > self._tidy_at:
