@@ -125,12 +125,15 @@ def show(rows: dict[str, object], output: Path | None) -> int:
     return int(any(value for name, value in rows.items() if name.isupper()))
 
 
-def compare(service: Service, precision: str = "f32", seed: int = 0) -> alike.Alike:
-    """What compares the answers of a service of the demo model, in this precision, with those given alone."""
+def compare(service: Service, precision: str = "f32", seed: int = 0, every: int = 1) -> alike.Alike:
+    """What compares the answers of a service of the demo model, in this precision, with those given alone.
+
+    To every so-manyth question.
+    """
     tokenizer = PromptTokenizer(DEMO)
     llama = Reference.load(DEMO)
     margin = Margin(llama, tokenizer, list(llama.checkpoint.eos_ids))
-    asked = questions(tokenizer, ChatTemplate(DEMO, tokenizer))
+    asked = questions(tokenizer, ChatTemplate(DEMO, tokenizer))[::every]
     return alike.Alike(service, asked, margin, decisive=alike.DECISIVE[precision], seed=seed)
 
 

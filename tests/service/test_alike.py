@@ -13,15 +13,15 @@ from soak.margin import Margin
 from soak.questions import ROUTES
 from tests.support.serving import DEMO, serve
 
-ANSWERS, STREAMS, RESTARTS = 600, 64, 2
+ANSWERS, STREAMS, RESTARTS = 240, 64, 2
 
 
 @pytest.mark.engines("openvino", "tensorrt-1.x")  # 0.10.0 has no guided decoding
 async def test_answers_among_others_are_those_given_alone(home: Path, tmp_path: Path) -> None:
-    """A short run of `scripts/soak --answers`: in f32 every answer is the same, to the last byte."""
+    """A short run of `scripts/soak --answers`, of a third of its questions: in f32 every answer is the same, to the last byte."""
     with serve(home, tmp_path / "log.txt") as service:
         service.wait_ready()
-        alike = compare(service)
+        alike = compare(service, every=3)
         await alike.ask_alone()
         await alike.ask_among(ANSWERS, STREAMS, RESTARTS)
         counts = alike.counts

@@ -2,8 +2,6 @@
 
 import asyncio
 import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +14,8 @@ from tests.support.asking import timeout
 from tests.support.demo import ANSWERS, PROMPT
 from tests.support.launcher import free_port
 from tests.support.processes import left_over
-from tests.support.serving import ROOT, SSE, Service, environment, serve
+from tests.support.serving import SSE, Service, environment, serve
+from tests.support.warm import fork
 
 pytestmark = [pytest.mark.slow, pytest.mark.engines("openvino")]
 DEMO = "demo-llama:test"
@@ -25,16 +24,16 @@ SWAP_LIMIT_S = 90
 
 async def swap(service: Service, home: Path, *arguments: str) -> tuple[int, str]:
     """`bento-trtllm swap`: its exit code, and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bento_trtllm", "swap", *arguments),
-        *("--pid", str(service.process.pid)),
-        cwd=ROOT,
-        env=environment(home),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    printed, _ = await asyncio.wait_for(process.communicate(), SWAP_LIMIT_S)
-    return int(process.returncode or 0), printed.decode()
+
+    def run() -> tuple[int, str]:
+        with fork(
+            "bento_trtllm", ["swap", *arguments, "--pid", str(service.process.pid)], environment(home)
+        ) as swapping:
+            swapping.process.join(SWAP_LIMIT_S)
+            assert swapping.process.exitcode is not None, swapping.err()
+            return swapping.process.exitcode, swapping.out() + swapping.err()
+
+    return await asyncio.to_thread(run)
 
 
 class Load:
@@ -58,7 +57,7 @@ class Load:
         async def loop() -> None:
             while not over.is_set():
                 await self.ask(client)
-                await asyncio.sleep(0.02)  # the engines need these cores, too
+                await asyncio.sleep(0.05)  # the engines need these cores, too
 
         tasks = [asyncio.create_task(loop()) for _ in range(clients)]
         try:
@@ -110,7 +109,7 @@ async def test_another_model_takes_over_under_load(home: Path, slow_model: str, 
             lines = long.aiter_lines()
             await anext(lines)
             reading = asyncio.create_task(_rest(lines))
-            async with load.running(client, 4):
+            async with load.running(client, 2):
                 code, printed = await swap(service, home, DEMO)
                 assert (code, [line.split(": ")[1] for line in printed.splitlines()]) == (
                     0,
@@ -156,7 +155,7 @@ async def test_where_both_do_not_fit_requests_wait(home: Path, slow_model: str, 
     with serve(home, tmp_path / "log.txt", *options, TEST_MARKER=str(tmp_path)) as service:
         service.wait_ready()
         load = Load()
-        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client, load.running(client, 4):
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client, load.running(client, 2):
             code, printed = await swap(service, home, DEMO)
             said = [line.split(": ", 1)[1] for line in printed.splitlines()]
             assert (code, said[0].startswith("both do not fit (only one of the two can listen at grpc_port")) == (
