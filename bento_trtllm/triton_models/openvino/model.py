@@ -10,6 +10,7 @@ import json
 import sys
 from typing import Any
 
+import lean  # noqa: F401 - before OpenVINO
 import log
 import openvino_genai as genai
 from batcher import Batcher

@@ -1,0 +1,34 @@
+"""What is left out of a start, whose time is mostly imports."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "bento_trtllm" / "triton_models" / "openvino"
+
+
+def imported(code: str, cwd: Path = ROOT) -> set[str]:
+    """The modules that a Python has once it has run this."""
+    argv = [
+        sys.executable,
+        "-c",
+        f"import sys\n{code}\nprint(*(name for name, module in sys.modules.items() if module))",
+    ]
+    return set(subprocess.run(argv, cwd=cwd, check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_an_engine_does_without_the_converter_of_models() -> None:
+    names = imported("import lean, openvino_genai", FOLDER)
+    assert "openvino_genai" in names
+    assert not [name for name in names if name.startswith("openvino.tools")]
+
+
+def test_openvino_does_without_it_where_it_cannot_be_imported() -> None:
+    spec = find_spec("openvino")
+    assert spec and spec.origin
+    tried, _, _ = Path(spec.origin).read_text().rpartition("except ImportError:")
+    assert tried.rstrip().endswith("from openvino.tools.ovc import convert_model"), (
+        "look at triton_models/openvino/lean.py"
+    )
