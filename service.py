@@ -22,7 +22,7 @@ from bento_trtllm.api.routing import served
 from bento_trtllm.api.threads import take_short_turns
 from bento_trtllm.api.web import LATE_ERRORS, web_app
 from bento_trtllm.arguments import read_keys, read_settings
-from bento_trtllm.bento import garbage, logs, metric_files, protocol, tracing, traffic
+from bento_trtllm.bento import garbage, logs, metric_files, protocol, tracing, traffic, unneeded
 from bento_trtllm.bento.arbiter import forward_signals, patch_arbiter
 from bento_trtllm.bento.connections import allow_open_files, bound_connections
 from bento_trtllm.bento.pinned import pinned
@@ -40,6 +40,7 @@ from bento_trtllm.triton.wire.probe import GRPC_ENVIRONMENT
 
 if bentoml.server_context.worker_index is not None:
     keep_private()  # in a worker, now: BentoML creates the files of its metrics next
+    unneeded.leave_out()
 metric_files.reserve()
 with refusing():
     settings = read_settings(vars(bentoml.use_arguments()))

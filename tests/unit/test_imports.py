@@ -1,9 +1,15 @@
 """What is left out of a start, whose time is mostly imports."""
 
+import inspect
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+from _bentoml_impl import server
+from _bentoml_impl.server import app
+
+from tests.support.canary import expect
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "bento_trtllm" / "triton_models" / "openvino"
@@ -32,3 +38,28 @@ def test_openvino_does_without_it_where_it_cannot_be_imported() -> None:
     assert tried.rstrip().endswith("from openvino.tools.ovc import convert_model"), (
         "look at triton_models/openvino/lean.py"
     )
+
+
+WORKER = """
+from bento_trtllm.bento.unneeded import leave_out
+leave_out()
+from _bentoml_impl.server.app import create_proxy_app
+assert not {"aiohttp", "pyparsing", "circus"} & set(sys.modules)
+import bentoml
+create_proxy_app(bentoml.service(cmd=["true"])(type("Other", (), {})))
+"""
+
+
+def test_a_worker_imports_what_bentoml_seldom_uses_when_it_is_called() -> None:
+    names = imported(WORKER)
+    assert {"aiohttp", "pyparsing"} <= names
+    assert "circus" not in names
+
+
+def test_bentoml_takes_these_functions_from_these_modules() -> None:
+    look = "bento/unneeded.py"
+    source = inspect.getsource(app)
+    assert "from _bentoml_impl.server.proxy import create_proxy_app\n" in source, f"look at {look}"
+    assert source.count("server.proxy") == 1, f"look at {look}"
+    assert inspect.getsource(server).count("import") == 1, f"look at {look}"
+    expect(server, "from .serving import serve_http", look=look)
