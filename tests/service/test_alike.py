@@ -18,7 +18,7 @@ ANSWERS, STREAMS, RESTARTS = 240, 64, 2
 
 @pytest.mark.engines("openvino", "tensorrt-1.x")  # 0.10.0 has no guided decoding
 async def test_answers_among_others_are_those_given_alone(home: Path, tmp_path: Path) -> None:
-    """A short run of `scripts/soak --answers`, of a third of its questions: in f32 every answer is the same, to the last byte."""
+    """A short run of `scripts/soak --answers`, with a third of its questions: in f32 no byte of an answer differs."""
     with serve(home, tmp_path / "log.txt") as service:
         service.wait_ready()
         alike = compare(service, every=3)

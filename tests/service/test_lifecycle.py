@@ -147,7 +147,7 @@ def test_streams_are_cut_with_an_error_after_the_grace_time(home: Path, slow_mod
         assert service.process.wait(LIMIT_S) == 0
 
 
-@pytest.mark.parametrize(("workers", "everybody"), [(3, False), (1, True)], ids=["first", "all"])
+@pytest.mark.parametrize(("workers", "everybody"), [(2, False), (1, True)], ids=["first", "all"])
 def test_whoever_comes_while_the_service_stops_is_told(
     home: Path, slow_model: str, tmp_path: Path, workers: int, everybody: bool
 ) -> None:
