@@ -11,6 +11,7 @@ from typing import Any
 
 import log
 import numpy as np
+from active import Active
 from arguments import llm_arguments
 from intake import Intake
 from lora import Lora
@@ -37,8 +38,7 @@ class TritonPythonModel:
         self._metrics = EngineMetrics(args["model_name"], 0)
         self._streams = Streams(
             self._llm,
-            self._sampling,
-            self._lora,
+            self._generate,
             settings.cancellation_check_s,
             settings.response_pace,
             self._metrics,
@@ -77,3 +77,13 @@ class TritonPythonModel:
         self._sampling.check(request)
         self._lora.check(request)
         self._streams.submit(request, reply, name)
+
+    def _generate(self, active: Active, index: int) -> Any:
+        """Begin one sequence of a request; returns TensorRT-LLM's RequestOutput."""
+        request = active.request
+        return self._llm.generate_async(
+            active.prompt,
+            self._sampling.params(request, index),
+            lora_request=self._lora.request(request.adapter),
+            streaming=request.streaming,
+        )

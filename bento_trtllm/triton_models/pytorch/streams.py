@@ -17,13 +17,11 @@ from typing import Any
 from active import Active
 from faults import CANCELLED, FAILED, INVALID_REQUEST, UNAVAILABLE, Fault
 from guide import TEXT
-from lora import Lora
 from metrics import EngineMetrics
 from outbox import Outbox, Outgoing
 from pacing import Pace
 from reply import Reply
 from request import EngineRequest
-from sampling import SamplingTranslator
 from tensorrt_llm.llmapi import RequestError
 
 # Sending delays what comes in by no more than this.
@@ -44,15 +42,15 @@ class Streams:
     def __init__(
         self,
         llm: Any,
-        sampling: SamplingTranslator,
-        lora: Lora,
+        generate: Callable[[Active, int], Any],
         check_s: float,
         pace: Pace,
         metrics: EngineMetrics,
         log_error: Callable[[str], None],
     ) -> None:
-        """`check_s`: how often to see whether clients have left."""
-        self._llm, self._sampling, self._lora, self._check_s = llm, sampling, lora, check_s
+        """`generate` has the LLM begin a request's sequence of that index; `check_s`: how often to see whether clients
+        have left."""
+        self._llm, self._generate, self._check_s = llm, generate, check_s
         self._metrics, self._log_error = metrics, log_error
         self._running: list[Active] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,11 +106,7 @@ class Streams:
         try:
             if active.dropped:
                 return
-            params = self._sampling.params(active.request, index)
-            adapter = self._lora.request(active.request.adapter)
-            sequence.result = self._llm.generate_async(
-                active.prompt, params, lora_request=adapter, streaming=active.request.streaming
-            )
+            sequence.result = self._generate(active, index)
             self._asked.set()
             async for step in sequence.result:
                 if active.dropped or sequence.finished:
