@@ -2,16 +2,15 @@
 
 import asyncio
 import os
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from bento_trtllm.api import admin
-from bento_trtllm.api.adapters import adapt
 from bento_trtllm.api.dialogue.thoughts import CLOSE, MARKS
-from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.tools.formats import choose
+from bento_trtllm.api.variants import variants
 from bento_trtllm.bento import tracing
 from bento_trtllm.bento.home import home
 from bento_trtllm.bento.pinned import open_pinned, pin, pin_proofs, pinned_proof, verify
@@ -19,7 +18,6 @@ from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
 from bento_trtllm.engines.together import check_together
 from bento_trtllm.errors import EngineError, StoreError, TritonError
-from bento_trtllm.generation.adapted import Adapted
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.engine_profile import EngineProfile
@@ -29,7 +27,9 @@ from bento_trtllm.generation.parameters import GenerationRequest, Sampling
 from bento_trtllm.generation.slots import OwnSlots
 from bento_trtllm.manifest import FILE as MANIFEST
 from bento_trtllm.manifest import tag_of
+from bento_trtllm.metrics.adapters import adapters
 from bento_trtllm.metrics.prometheus import Telemetry
+from bento_trtllm.names import check_names, names
 from bento_trtllm.text.templates import Templates
 from bento_trtllm.text.text import Text
 from bento_trtllm.triton.process.door import Door
@@ -40,7 +40,6 @@ from bento_trtllm.triton.process.shared_slots import SharedSlots
 from bento_trtllm.triton.process.supervisor import Supervisor
 from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.failures import Failures
-from bento_trtllm.triton_models.shared.adapters import Adapters
 
 PROOFS = "proofs"
 """Beside the store: what packs have shown of themselves on other machines than those that packed them."""
@@ -66,19 +65,9 @@ def check(packs: Sequence[Path], settings: Settings) -> None:
             raise EngineError(f"{tag_of(packed)}: {error}") from error
         planned.append((packed, runtime, parameters))
     if len(packs) > 1:
-        check_names({packed.parent.name: Adapters.read(packed / "engine").numbers for packed in packs})
+        check_names([names(packed.parent.name, packed) for packed in packs])
         check_together({packed.parent.name: (runtime, parameters) for packed, runtime, parameters in planned})
     pin_proofs({packed: runtime.prove(packed, given, home() / PROOFS) for packed, runtime, given in planned})
-
-
-def check_names(models: Mapping[str, Collection[str]]) -> None:
-    """Raise StoreError where requests could mean two; the models have names of their own, and adapters of these."""
-    names = Counter([*models, *(name for adapters in models.values() for name in adapters)])
-    if both := next((name for name, count in names.items() if count > 1), None):
-        having = " and ".join(name for name, adapters in models.items() if both in (name, *adapters))
-        raise StoreError(
-            f"requests would call two of the models {both}, an adapter's name: {having} do not go together"
-        )
 
 
 class LLM:
@@ -87,6 +76,8 @@ class LLM:
     Raises StoreError or CheckpointError for a pack that cannot be served, and EngineError for settings that it must not
     have.
     """
+
+    kind = "models"
 
     def __init__(self, packed: Path, settings: Settings, telemetry: Telemetry, beside: Sequence[str] = ()) -> None:
         """`beside` are the engines of the other models in the service."""
@@ -140,10 +131,7 @@ class LLM:
             observer=telemetry.of(self.name, self.admission),
         )
         self.generator = generator(self.client)
-        self.adapters: Mapping[str, ServedModel] = {
-            name: adapt(self, name, generator(partial(Adapted, self.client, number)))
-            for name, number in Adapters.read(packed / "engine").numbers.items()
-        }
+        self.variants = variants(self, packed, generator, self.client)
         self._client: TritonClient | None = None
         self._generation = 0
         self._closing: asyncio.Future[None] | None = None
@@ -239,6 +227,15 @@ class LLM:
         if self._client is None:
             return f"The engine of {self.name} is not ready ({self.triton.state}): {self.triton.reason}"
         return None
+
+    @property
+    def names(self) -> list[str]:
+        """What requests may call it and its variants; its own is the first."""
+        return [self.name, *self.variants]
+
+    def told(self) -> str:
+        """What /metrics says of its engine besides what the engine does."""
+        return adapters(self.variants, ready=self.triton.status.state == "ready", now=time.time())
 
     def seen(self) -> admin.Seen:
         """How it is, as this worker knows it."""

@@ -12,6 +12,7 @@ from bento_trtllm import VERSION
 from bento_trtllm.api import pages
 from bento_trtllm.api.access import ADMIN
 from bento_trtllm.generation.slots import Standing
+from bento_trtllm.keys.key import Permitted
 from bento_trtllm.keys.keyring import Keyring, now
 from bento_trtllm.keys.ledger import Account, Allowance
 
@@ -46,14 +47,12 @@ class Left(BaseModel):
     reset_s: float
 
 
-class KeyState(BaseModel):
+class KeyState(Permitted):
     """A named key, with what it has used since the service began."""
 
     name: str
     weight: float
     max_running: int | None
-    models: list[str] | None
-    adapters: list[str] | None
     expires: datetime | None
     expired: bool
     running: int
@@ -181,8 +180,7 @@ def _key(account: Account, clients: list[Waiter]) -> KeyState:
         name=key.name,
         weight=key.weight,
         max_running=key.max_running,
-        models=None if key.models is None else sorted(key.models),
-        adapters=None if key.adapters is None else sorted(key.adapters),
+        **key.permitted.model_dump(),
         expires=key.expires,
         expired=key.expired(now()),
         **_load(clients, client=key.name),

@@ -30,7 +30,7 @@ class GenerateBody:
     max_tokens: int
     sampling: Sampling
     model: str | None = None
-    """The model itself, or an adapter of it."""
+    """The model itself, or a variant of it."""
 
 
 class Fields:

@@ -29,8 +29,10 @@ class ServedModel(Protocol):
     tool_format: ToolFormat
     thinks: bool
     """Whether its template knows of thoughts before an answer."""
-    adapters: Mapping[str, "ServedModel"]
-    """The models that its LoRA adapters make of it, by name."""
+    kind: str
+    """Which list of a key must have it: a field of keys.key.Permitted."""
+    variants: Mapping[str, "ServedModel"]
+    """Models that its engine serves besides, by their names."""
 
     def not_ready(self) -> str | None:
         """Why no requests are taken, as a sentence; None if they are."""
@@ -43,5 +45,5 @@ def not_ready(models: Sequence[ServedModel]) -> str | None:
 
 
 def called(model: ServedModel, name: str) -> ServedModel | None:
-    """The model itself or one of its adapters, by its name; None if it has no such name."""
-    return model if name in (model.name, model.tag) else model.adapters.get(name)
+    """The model itself or one of its variants, by its name; None if it has no such name."""
+    return model if name in (model.name, model.tag) else model.variants.get(name)

@@ -75,31 +75,28 @@ def find(request: Request, name: str) -> ServedModel:
 
 
 def named(scope: Mapping[str, Any], name: str) -> ServedModel:
-    """A model that is served, or an adapter of one. Raises APIError: 404, or 403 where a key does not allow it."""
+    """A model that is served, or a variant of one. Raises APIError: 404, or 403 where a key does not allow it."""
     return with_base(scope, name)[0]
 
 
 def with_base(scope: Mapping[str, Any], name: str) -> tuple[ServedModel, ServedModel]:
-    """The same, and the model that it is or is an adapter of. Raises APIError."""
+    """The same, and the model that it is or is a variant of. Raises APIError."""
     models: Sequence[ServedModel] = scope[ALL_SERVED]
     base, found = next(((model, found) for model in models if (found := called(model, name))), (None, None))
     if base is None or found is None:
-        known = ", ".join(f"`{each}`" for model in models for each in (model.name, *model.adapters))
+        known = ", ".join(f"`{each}`" for model in models for each in (model.name, *model.variants))
         message = f"The model `{name}` does not exist: this server has {known}."
         raise APIError(404, "invalid_request", message, param="model", code="model_not_found")
-    if key := refusing(scope, base, found):
+    if key := refusing(scope, found):
         message = f"The key {key.name} does not allow the model `{name}`."
         raise APIError(403, "forbidden", message, param="model", code="model_not_found")
     return found, base
 
 
-def refusing(scope: Mapping[str, Any], model: ServedModel, found: ServedModel) -> Key | None:
-    """The key of a request, if that does not allow this model or adapter of it."""
+def refusing(scope: Mapping[str, Any], model: ServedModel) -> Key | None:
+    """The key of a request, if that does not allow this model."""
     key: Key | None = scope.get(KEY)
-    if key is None:
-        return None
-    allowed = key.allows_model(model.name, model.tag) if found is model else key.allows_adapter(found.name)
-    return None if allowed else key
+    return key if key and not key.permitted.allows(model.kind, model.name, model.tag) else None
 
 
 async def off_loop(request: Request, work: Callable[[], Result], long: int) -> Result:

@@ -1,16 +1,4 @@
-"""keys.yaml: the named keys, as an operator writes them.
-
-keys:
-- name: search
-  key: sk-0123…                # or sha256: its SHA-256, in hexadecimal
-  weight: 2                    # of the slots, beside others; 1 unless it says otherwise
-  max_running: 16              # all further lines are limits, and none is there without its line
-  requests_per_minute: 600
-  tokens_per_minute: 100000
-  models: [demo-llama]
-  adapters: [legal]
-  expires: 2027-06-30T00:00:00Z
-"""
+"""keys.yaml: the named keys, as an operator writes them (docs/keys.md)."""
 
 from collections import Counter
 from datetime import datetime, timezone
@@ -21,17 +9,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from bento_trtllm.errors import SettingsError
-from bento_trtllm.keys.key import UNNAMED, Key, digest
+from bento_trtllm.keys.key import UNNAMED, Key, Permitted, digest
 
 LEAST_KEY = 16
 """Characters. What is shorter could be guessed from its SHA-256."""
 Count = Annotated[int, Field(ge=1, strict=True)]
 
 
-class Entry(BaseModel):
+class Entry(Permitted):
     """One key."""
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
     key: SecretStr | None = Field(None, min_length=LEAST_KEY)
@@ -40,8 +26,6 @@ class Entry(BaseModel):
     max_running: Count | None = None
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
-    models: list[str] | None = None
-    adapters: list[str] | None = None
     expires: datetime | None = None
 
     @field_validator("name")
@@ -76,8 +60,7 @@ class Entry(BaseModel):
             self.max_running,
             self.requests_per_minute,
             self.tokens_per_minute,
-            None if self.models is None else frozenset(self.models),
-            None if self.adapters is None else frozenset(self.adapters),
+            Permitted(**self.model_dump(include=set(Permitted.model_fields))),
             expires,
         )
 

@@ -1,8 +1,10 @@
 """A key that clients send, and what it allows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
+
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from bento_trtllm.generation.client import Client
 
@@ -13,6 +15,25 @@ UNNAMED = "api_keys"
 def digest(key: bytes) -> bytes:
     """What is kept of a key, and looked up: how long that takes tells nothing of the keys themselves."""
     return sha256(key).digest()
+
+
+class Permitted(BaseModel):
+    """Names and tags of what a key may use, by kind; None is all."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    models: list[str] | None = None
+    adapters: list[str] | None = None
+
+    @field_validator("models", "adapters")
+    @classmethod
+    def _in_order(cls, names: list[str] | None) -> list[str] | None:
+        return None if names is None else sorted(set(names))
+
+    def allows(self, kind: str, *names: str) -> bool:
+        """Whether it may use one of a kind that has these names."""
+        listed: list[str] | None = getattr(self, kind)
+        return listed is None or not set(names).isdisjoint(listed)
 
 
 @dataclass(frozen=True)
@@ -26,8 +47,7 @@ class Key:
     max_running: int | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
-    models: frozenset[str] | None = None
-    adapters: frozenset[str] | None = None
+    permitted: Permitted = field(default_factory=Permitted)
     expires: datetime | None = None
 
     @property
@@ -38,11 +58,3 @@ class Key:
     def expired(self, now: datetime) -> bool:
         """Whether its time is over."""
         return self.expires is not None and now >= self.expires
-
-    def allows_model(self, *names: str) -> bool:
-        """Whether it may use a model that has these names."""
-        return self.models is None or not self.models.isdisjoint(names)
-
-    def allows_adapter(self, name: str) -> bool:
-        """Whether it may use an adapter."""
-        return self.adapters is None or name in self.adapters

@@ -6,7 +6,7 @@ every engine tells Triton of it, in its own way.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 PATH = "/prometheus/metrics"
 """Where trtllm-serve has them; here it is another name of /metrics."""
@@ -24,25 +24,6 @@ def kv_cache(triton: str) -> str:
     return "\n".join(
         f"# HELP {name} {GAUGES[name]}\n# TYPE {name} gauge\n{name} {value:g}"
         for name, value in _values(blocks).items()
-    )
-
-
-def adapters(names: Collection[str], *, ready: bool, now: float) -> str:
-    """The LoRA adapters, in the form of vLLM's `vllm:lora_requests_info`, which the protocol asks for; none, nothing.
-
-    An engine has all of its adapters loaded as soon as it is `ready`. `now` is Unix time, in seconds.
-    """
-    if not names:
-        return ""
-    family, all_of_them = "trtllm_lora_requests_info", ",".join(sorted(names))
-    running, waiting = (all_of_them, "") if ready else ("", all_of_them)
-    labels = f'max_lora="{len(names)}",running_lora_adapters="{running}",waiting_lora_adapters="{waiting}"'
-    return "\n".join(
-        (
-            f"# HELP {family} LoRA adapters that are loaded, and that are still to be; the value is the time.",
-            f"# TYPE {family} gauge",
-            f"{family}{{{labels}}} {now:.3f}",
-        )
     )
 
 

@@ -10,8 +10,7 @@ What is the same for all workers (the engine's state, Triton's metrics) is added
 
 import asyncio
 import os
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +24,7 @@ from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.parameters import GenerationRequest
 from bento_trtllm.keys.audit import AuditLog
 from bento_trtllm.metrics.exposition import MODEL_LABEL, merge, side_by_side
-from bento_trtllm.metrics.inference_pool import adapters, kv_cache
+from bento_trtllm.metrics.inference_pool import kv_cache
 from bento_trtllm.metrics.routes import ROUTE, operation
 from bento_trtllm.metrics.spans import PROVIDER, StreamSpan
 from bento_trtllm.metrics.stream_count import BETWEEN_S, WHOLE, StreamCount
@@ -120,10 +119,10 @@ class Telemetry:
         """A request was refused before it was queued; without a model, before that was known."""
         self._requests.labels(ROUTE.get(), kind, *self._by(model)).inc()
 
-    async def exposition(self, ours: str, engines: Mapping[str, tuple[Status, Collection[str]]]) -> str:
+    async def exposition(self, ours: str, engines: Mapping[str, tuple[Status, str]]) -> str:
         """All of /metrics: what BentoML has collected, and by the name of a model its engine's, from Triton.
 
-        With each engine come the names of its adapters.
+        With each engine comes what its model itself tells of it.
         """
         told = await asyncio.gather(*(_told(*each) for each in engines.values()))
         if self._several:
@@ -209,11 +208,10 @@ def _of(metric: Metric, labels: tuple[str, ...]) -> Metric:
     return metric.labels(*labels) if labels else metric
 
 
-async def _told(status: Status, loras: Collection[str]) -> list[str]:
+async def _told(status: Status, model: str) -> list[str]:
     """What is known of one Triton, and what it tells; of the same metric, the first counts."""
     triton = await scrape(status.metrics) if status.metrics else ""
-    told = adapters(loras, ready=status.state == "ready", now=time.time())
-    return [_engine(status, up=bool(triton)), kv_cache(triton), told, triton]
+    return [_engine(status, up=bool(triton)), kv_cache(triton), model, triton]
 
 
 def _engine(status: Status, up: bool) -> str:

@@ -20,9 +20,9 @@ from bento_trtllm.checkpoint.merge import merge, read_mergeable
 from bento_trtllm.engines.base import Build, Engine
 from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.names import check_names, names
 from bento_trtllm.packing.repository import configurations, write_repository
 from bento_trtllm.text.text import Text
-from bento_trtllm.triton_models.shared.adapters import Adapters
 
 # For what the plan does not count: the repository, file headers, the filesystem's own overhead.
 MARGIN = 16 << 20
@@ -100,8 +100,7 @@ def pack(
                     **({"revision": checkpoint.revision} if checkpoint.revision else {}),
                 }
             manifest = _fill(model.directory, build, _describe(build, options))
-            if new.name in Adapters.read(model.directory / "engine").names:
-                raise StoreError(f"an adapter has the name {new.name}, which is the model's: give it another")
+            check_names([names(new.name, model.directory)])
             facts = manifest.model_dump(exclude={"format", "files", "seal", "build", "options"}, exclude_none=True)
             facts |= {manifest.engine: manifest.build} if manifest.build else {}
             labels = {key: str(facts[key]) for key in ("engine", "precision", "architecture")}

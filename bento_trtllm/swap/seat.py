@@ -6,13 +6,14 @@ repeated, so a worker that comes late, or in another's place, does what is still
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from bento_trtllm.config import Settings
 from bento_trtllm.errors import BentoTRTLLMError, EngineError, StoreError
-from bento_trtllm.llm import LLM, check_names
+from bento_trtllm.llm import LLM
+from bento_trtllm.names import check_names
 from bento_trtllm.swap.orders import Orders, Pack, Progress, Stage, Wanted
 
 LOGGER = logging.getLogger("bento_trtllm")
@@ -29,9 +30,9 @@ class Seat:
         settings: Settings,
         make: Callable[[Path], LLM],
         orders: Orders,
-        others: Callable[[], Mapping[str, Collection[str]]] = dict,
+        others: Callable[[], Sequence[Sequence[str]]] = list,
     ) -> None:
-        """`others` are the models in other seats by name, with the names of their adapters."""
+        """`others` are the names of the models in other seats."""
         self._first = packed
         self._settings = settings
         self._new = make
@@ -160,7 +161,7 @@ class Seat:
             return
         try:
             candidate = self._candidate = self._make(wanted)
-            check_names({**self._others(), candidate.name: candidate.adapters})
+            check_names([*self._others(), candidate.names])
             await asyncio.to_thread(candidate.check_proof)
         except BentoTRTLLMError as error:
             self._tell(wanted, "failed", str(error))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -111,7 +111,7 @@ class Serving:
 
     async def metrics(self, collected: str) -> str:
         """All metrics of the service, including those collected from its workers."""
-        engines = {model.name: (model.triton.status, model.adapters) for model in self.models}
+        engines = {model.name: (model.triton.status, model.told()) for model in self.models}
         return await self._telemetry.exposition(collected, engines)
 
     def overview(self) -> admin.Overview:
@@ -132,10 +132,9 @@ class Serving:
         beside = [engine for each, engine in enumerate(engines) if each != number]
         return LLM(packed, settings, self._telemetry, beside)
 
-    def _others(self, number: int) -> dict[str, Collection[str]]:
-        """All models but that of one seat, by name, with the names of their adapters."""
-        others = [seat.model for each, seat in enumerate(self._seats) if each != number]
-        return {model.name: model.adapters.keys() for model in others}
+    def _others(self, number: int) -> list[Sequence[str]]:
+        """The names of all models but that of one seat."""
+        return [seat.model.names for each, seat in enumerate(self._seats) if each != number]
 
     def _models(self) -> list[LLM]:
         return [model for seat in self._seats for model in seat.models()]

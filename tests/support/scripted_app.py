@@ -68,7 +68,8 @@ class ScriptedApp:
             admission=admission,
             tool_format=tool_format,
             thinks=thinks,
-            adapters={},
+            kind="models",
+            variants={},
             not_ready=lambda: None,
             defaults=Defaults.read(DEMO),
         )

@@ -79,7 +79,8 @@ def app() -> Iterator[DecodedBodies]:
         defaults=Defaults.read(DEMO),
         tool_format=LLAMA3,
         thinks=False,
-        adapters={},
+        kind="models",
+        variants={},
     )
     application.state.serving = Served(cast(ServedModel, model))
     # As in a worker: else the collector walks over all that these tests have.

@@ -3,7 +3,8 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bento_trtllm.metrics.inference_pool import adapters, kv_cache
+from bento_trtllm.metrics.adapters import adapters
+from bento_trtllm.metrics.inference_pool import kv_cache
 
 
 def told(**blocks: float) -> str:

@@ -46,14 +46,14 @@ def test_all_that_a_key_may_have(path: Path) -> None:
     first, second = read(path)
     assert (first.client.weight, first.client.max_running) == (2.5, 4)
     assert (first.requests_per_minute, first.tokens_per_minute) == (60, 1000)
-    assert first.allows_model("demo-llama", "demo-llama:1")
-    assert not first.allows_model("other")
-    assert not first.allows_adapter("any")
+    assert first.permitted.allows("models", "demo-llama", "demo-llama:1")
+    assert not first.permitted.allows("models", "other")
+    assert not first.permitted.allows("adapters", "any")
     assert [first.expired(datetime(2027, 1, day, 23, tzinfo=timezone.utc)) for day in (30, 31)] == [False, True]
     assert second.digest == digest(SECRET.encode())
     assert second.client.max_running == float("inf")
-    assert second.allows_model("other")
-    assert second.allows_adapter("any")
+    assert second.permitted.allows("models", "other")
+    assert second.permitted.allows("adapters", "any")
     assert not second.expired(datetime(9999, 1, 1, tzinfo=timezone.utc))
 
 

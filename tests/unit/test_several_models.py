@@ -18,10 +18,10 @@ from bento_trtllm.engines import make_runtime, together
 from bento_trtllm.engines.openvino import runtime as openvino
 from bento_trtllm.engines.runtime import Runtime
 from bento_trtllm.errors import EngineError, SettingsError, StoreError, TritonError
-from bento_trtllm.keys.key import Key, digest
-from bento_trtllm.llm import check_names
+from bento_trtllm.keys.key import Key, Permitted, digest
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.metrics.exposition import side_by_side
+from bento_trtllm.names import check_names
 from bento_trtllm.swap.orders import MARK, Orders, mark
 from tests.support.scripted_app import ScriptedApp
 
@@ -111,8 +111,8 @@ def test_a_setting_is_for_any_of_the_engines() -> None:
 
 
 def test_a_name_means_one_model() -> None:
-    check_names({"a": ["loud"], "b": ["quiet"]})
-    for models in ({"a": ["b"], "b": []}, {"a": ["loud"], "b": ["loud"]}):
+    check_names([["a", "loud"], ["b", "quiet"]])
+    for models in ([["a", "b"], ["b"]], [["a", "loud"], ["b", "loud"]]):
         with pytest.raises(StoreError, match=r"requests would call two of the models .*: a and b do not go together"):
             check_names(models)
 
@@ -173,11 +173,11 @@ async def test_the_service_is_ready_when_all_are() -> None:
 
 def test_a_key_allows_some_of_them() -> None:
     models = [cast(ServedModel, ScriptedApp(name=name).model) for name in ("first", "other")]
-    scope = {ALL_SERVED: models, KEY: Key("mine", digest(b"sk"), models=frozenset({"other"}))}
+    scope = {ALL_SERVED: models, KEY: Key("mine", digest(b"sk"), permitted=Permitted(models=["other"]))}
     assert named(scope, "other") is models[1]
     with pytest.raises(APIError, match="The key mine does not allow the model `first`"):
         named(scope, "first")
-    assert [bool(refusing(scope, model, model)) for model in models] == [True, False]
+    assert [bool(refusing(scope, model)) for model in models] == [True, False]
 
 
 @pytest.mark.parametrize(("name", "number"), [("other", 1), ("first", 0), ("none", 0), (None, 0), (["other"], 0)])

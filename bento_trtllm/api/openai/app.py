@@ -36,9 +36,9 @@ def install(app: FastAPI) -> None:
 
 @router.get("/models", response_model=responses.ModelList)
 async def list_models(request: Request) -> Response:
-    """The models that are served and their adapters, as far as the request's key allows them."""
-    known = [(model, each) for model in all_served(request) for each in (model, *model.adapters.values())]
-    data = [_card(each, model) for model, each in known if not refusing(request.scope, model, each)]
+    """All models that are served, as far as the request's key allows them."""
+    known = [(model, each) for model in all_served(request) for each in (model, *model.variants.values())]
+    data = [_card(each, model) for model, each in known if not refusing(request.scope, each)]
     return _json(responses.ModelList(object="list", data=data))
 
 

@@ -141,7 +141,7 @@ class ModelCard(ResponseBody):
     proof: Proof | None = None
     """Ours: what its log probabilities are off by on this machine, where its engine says so."""
     parent: str | None = None
-    """vLLM's: the model that an adapter is for."""
+    """vLLM's: the model that it is a variant of."""
 
 
 class ModelList(ResponseBody):
