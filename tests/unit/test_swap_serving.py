@@ -27,7 +27,7 @@ from bento_trtllm.triton.process.run_folder import RunFolder
 from tests.support.asking import timeout
 
 OLD, NEW = Path("/models/llama/old"), Path("/models/llama/new")
-ADAPTERS: dict[Path, list[str]] = {}
+ADAPTERS: dict[Path, dict[str, object]] = {}
 ENGINES: dict[Path, str] = {}
 FAULTS: dict[str, str] = {}
 """What goes wrong with NEW: `start`, `prove`, or `room`."""
@@ -70,7 +70,8 @@ class Model:
         self.path = path
         self.beside = beside
         self.name, self.tag = path.parent.name, f"{path.parent.name}:{path.name}"
-        self.names = [self.name, *ADAPTERS.get(path, [])]
+        self.variants = ADAPTERS.get(path, {})
+        self.names = [self.name, *self.variants]
         self.manifest = SimpleNamespace(seal=path.name, engine=ENGINES.get(path, "openvino"))
         self.draining = False
         self.admission = SimpleNamespace(drain=self.drain)
@@ -330,7 +331,7 @@ async def test_a_model_knows_the_engines_that_are_beside_it_now(two: Serving) ->
 
 
 async def test_a_pack_whose_adapter_has_the_name_of_another_model_is_not_swapped_in(two: Serving) -> None:
-    ADAPTERS[NEW] = ["other"]
+    ADAPTERS[NEW] = {"other": object()}
     orders = two._seats[0]._orders
     orders.folder.mkdir(parents=True, exist_ok=True)
     orders.write(Wanted(str(NEW), NEW.name, 1))
