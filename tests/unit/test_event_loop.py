@@ -88,7 +88,6 @@ def app() -> Iterator[DecodedBodies]:
     threads.take_short_turns()
     garbage.settle()
     yield DecodedBodies(cast(App, Visits(cast(App, application), state=application.state)))
-    gc.unfreeze()
     gc.set_threshold(*thresholds)
     sys.setswitchinterval(interval)
 
