@@ -39,13 +39,8 @@ def _run(arguments: Sequence[str]) -> str:
     asked = command.packing
     engine = make_engine(command.engine, **command.options)
     if asked.dry_run:
-        planned = plan(
-            asked.checkpoint, engine, tag=asked.tag, revision=asked.revision, force=asked.force, lora=asked.merge_lora
-        )
-        return json.dumps(planned, indent=2, ensure_ascii=False)
-    tag = pack(
-        asked.checkpoint, engine, tag=asked.tag, revision=asked.revision, force=asked.force, lora=asked.merge_lora
-    )
+        return json.dumps(plan(asked, engine), indent=2, ensure_ascii=False)
+    tag = pack(asked, engine)
     return f"packed {tag}\nserve it with: {engine.serve_command(tag)}"
 
 

@@ -6,12 +6,15 @@ stays bounded, whatever the size of the checkpoint.
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from tqdm import tqdm
+from typing_extensions import Self
 
 from bento_trtllm.checkpoint.adapter import Adapter, Pair, read_adapter
 from bento_trtllm.checkpoint.checkpoint import Checkpoint, read_checkpoint
@@ -34,6 +37,30 @@ def read_mergeable(argument: str, checkpoint: Checkpoint) -> Adapter:
             f"{checkpoint.source} is quantised already ({how}): merge the adapter into the original checkpoint"
         )
     return adapter
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A Change: the merging of an adapter, which was named so."""
+
+    argument: str
+    checkpoint: Checkpoint
+    adapter: Adapter
+
+    @classmethod
+    def read(cls, argument: str, checkpoint: Checkpoint) -> Self:
+        """Raises CheckpointError where it cannot be merged into the checkpoint."""
+        return cls(argument, checkpoint, read_mergeable(argument, checkpoint))
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"merge-lora": self.argument}
+
+    def plan(self) -> JsonValue:
+        return {"adapter": str(self.adapter.path), "weights": len(self.adapter.pairs)}
+
+    def write(self, directory: Path) -> Checkpoint:
+        return merge(self.checkpoint, self.adapter, directory)
 
 
 def merge(checkpoint: Checkpoint, adapter: Adapter, directory: Path) -> Checkpoint:

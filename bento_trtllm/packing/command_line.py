@@ -11,7 +11,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError, create_model
 from pydantic_settings import (
@@ -28,6 +28,10 @@ from pydantic_settings import SettingsError as ParsingError
 
 from bento_trtllm.engines import ENGINES, options_of
 from bento_trtllm.errors import SettingsError
+
+if TYPE_CHECKING:
+    from bento_trtllm.checkpoint.change import Change
+    from bento_trtllm.checkpoint.checkpoint import Checkpoint
 
 CHECK = "check"
 VALUES = {
@@ -54,6 +58,13 @@ class Packing(BaseModel):
     dry_run: CliToggleFlag[bool] = Field(
         False, description="Check everything, print the plan as JSON, and pack nothing."
     )
+
+    def change(self, checkpoint: "Checkpoint") -> "Change | None":
+        """What is to become of the checkpoint before it is packed. Raises CheckpointError where that cannot be."""
+        # Imported late so that --help answers at once.
+        from bento_trtllm.checkpoint.merge import Merge  # noqa: PLC0415
+
+        return Merge.read(self.merge_lora, checkpoint) if self.merge_lora else None
 
 
 class Checking(BaseModel):

@@ -13,14 +13,14 @@ from google.protobuf import text_format
 
 from bento_trtllm.bento.home import home, models
 from bento_trtllm.bento.store import default_name, draft, make_tag
-from bento_trtllm.checkpoint.adapter import Adapter
+from bento_trtllm.checkpoint.change import Change
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
-from bento_trtllm.checkpoint.merge import merge, read_mergeable
 from bento_trtllm.engines.base import Build, Engine
 from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.names import check_names, names
+from bento_trtllm.packing.command_line import Packing
 from bento_trtllm.packing.repository import configurations, write_repository
 from bento_trtllm.text.text import Text
 
@@ -30,23 +30,15 @@ MARGIN = 16 << 20
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def plan(
-    argument: str,
-    engine: Engine,
-    *,
-    tag: str | None = None,
-    revision: str | None = None,
-    force: bool = False,
-    lora: str | None = None,
-) -> dict[str, Any]:
+def plan(asked: Packing, engine: Engine) -> dict[str, Any]:
     """What `pack` would do with the same arguments, after all of its checks; packs nothing.
 
     A Hugging Face id is downloaded to be checked.
     """
-    checkpoint, adapter, build = _prepare(argument, engine, revision, lora)
-    text = tag or default_name(checkpoint.name)
-    new = make_tag(text, force=force)
-    _check_space(build, merging=adapter is not None)
+    checkpoint, change, build = _prepare(asked, engine)
+    text = asked.tag or default_name(checkpoint.name)
+    new = make_tag(text, force=asked.force)
+    _check_space(build, changed=change is not None)
     configs = {config.name: text_format.MessageToString(config) for config in configurations(build)}
     return {
         "checkpoint": {
@@ -60,7 +52,7 @@ def plan(
             "bos_id": checkpoint.bos_id,
             "eos_ids": list(checkpoint.eos_ids),
         },
-        "merged": {"adapter": str(adapter.path), "weights": len(adapter.pairs)} if adapter else None,
+        "merged": change.plan() if change else None,
         "engine": build.plan(),
         "tokenizer": {
             str(file.relative_to(checkpoint.path)): file.stat().st_size for file in checkpoint.tokenizer_files
@@ -71,34 +63,22 @@ def plan(
     }
 
 
-def pack(
-    argument: str,
-    engine: Engine,
-    *,
-    tag: str | None = None,
-    revision: str | None = None,
-    force: bool = False,
-    lora: str | None = None,
-) -> str:
-    """Pack a directory or a Hugging Face id, and return its tag in the store, name:version.
+def pack(asked: Packing, engine: Engine) -> str:
+    """Pack a checkpoint, and return its tag in the store, name:version.
 
-    `lora` is the directory of an adapter to merge into the weights. With `force` a model with the same tag is replaced
-    once the new one is complete. Raises BentoTRTLLMError, in one sentence; after that or any other exception the store
-    is as it was before.
+    Raises BentoTRTLLMError, in one sentence; after that or any other exception the store is as it was before.
     """
     engine.check_machine()
-    checkpoint, adapter, build = _prepare(argument, engine, revision, lora)
-    new = make_tag(tag or default_name(checkpoint.name), force=force)
-    _check_space(build, merging=adapter is not None)
+    checkpoint, change, build = _prepare(asked, engine)
+    new = make_tag(asked.tag or default_name(checkpoint.name), force=asked.force)
+    _check_space(build, changed=change is not None)
     try:
-        with draft(new, force=force) as model:
+        with draft(new, force=asked.force) as model:
             options: dict[str, str] = {}
-            if adapter:
-                build = engine.prepare(merge(checkpoint, adapter, model.directory.parent / "merged"))
-                options = {
-                    "merge-lora": str(lora),
-                    **({"revision": checkpoint.revision} if checkpoint.revision else {}),
-                }
+            if change:
+                build = engine.prepare(change.write(model.directory.parent / "changed"))
+                # The checkpoint that was written has no revision of its own.
+                options = {**change.options, **({"revision": checkpoint.revision} if checkpoint.revision else {})}
             manifest = _fill(model.directory, build, _describe(build, options))
             check_names([names(new.name, model.directory)])
             facts = manifest.model_dump(exclude={"format", "files", "seal", "build", "options"}, exclude_none=True)
@@ -115,15 +95,13 @@ def pack(
     return str(new)
 
 
-def _prepare(
-    argument: str, engine: Engine, revision: str | None, lora: str | None
-) -> tuple[Checkpoint, Adapter | None, Build]:
+def _prepare(asked: Packing, engine: Engine) -> tuple[Checkpoint, Change | None, Build]:
     """What was asked for, read and checked."""
-    checkpoint = find_checkpoint(argument, revision)
-    adapter = read_mergeable(lora, checkpoint) if lora else None
+    checkpoint = find_checkpoint(asked.checkpoint, asked.revision)
+    change = asked.change(checkpoint)
     build = engine.prepare(checkpoint)
     _check_text(checkpoint)
-    return checkpoint, adapter, build
+    return checkpoint, change, build
 
 
 def _fill(directory: Path, build: Build, manifest: Manifest) -> Manifest:
@@ -165,10 +143,10 @@ def _check_text(checkpoint: Checkpoint) -> None:
     Text.read(checkpoint.path, end_ids=checkpoint.eos_ids).check()
 
 
-def _check_space(build: Build, *, merging: bool) -> None:
+def _check_space(build: Build, *, changed: bool) -> None:
     built = sum(build.plan()["files"].values())
     needed = built + sum(file.stat().st_size for file in build.checkpoint.tokenizer_files) + MARGIN
-    needed += build.checkpoint.nbytes if merging else 0  # for a while
+    needed += build.checkpoint.nbytes if changed else 0  # for a while
     existing = next(folder for folder in models().parents if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:

@@ -19,6 +19,7 @@ from bento_trtllm.bento.store import default_name
 from bento_trtllm.engines import make_engine
 from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest
+from bento_trtllm.packing.command_line import Packing
 from bento_trtllm.packing.pack import pack
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.templates import Templates
@@ -225,7 +226,7 @@ def test_too_little_space_is_found_before_it_is_written(
     usage = shutil.disk_usage(tmp_path)._replace(free=10 << 20)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     with pytest.raises(StoreError, match=r"has 0\.0 GB free, and the model takes 0\.0 GB"):
-        pack(str(tiny), make_engine("openvino"))
+        pack(Packing(checkpoint=str(tiny)), make_engine("openvino"))
     assert not (tmp_path / "bentoml").exists()
 
 

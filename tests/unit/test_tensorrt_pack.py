@@ -103,7 +103,7 @@ def test_the_merged_weights_are_converted(desk: Desk, tiny: Path, tmp_path: Path
         assert Manifest.read(packed).options == {"merge-lora": str(adapter)}
         assert Manifest.read(packed).checksum != checkpoint.checksum
     converted = [call["dir"] for call in calls(desk) if call["call"] == "convert"]
-    assert len(converted) == 2 and all(Path(path).name == "merged" for path in converted)
+    assert len(converted) == 2 and all(Path(path).name == "changed" for path in converted)
     assert not any(Path(path).exists() for path in converted)
 
 
