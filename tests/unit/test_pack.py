@@ -10,9 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bento_trtllm.bento.store import default_name
@@ -24,13 +24,16 @@ from bento_trtllm.packing.pack import pack
 from bento_trtllm.text.defaults import Defaults
 from bento_trtllm.text.templates import Templates
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from tests.support.checkpoints import write_checkpoint, write_smollm2_135m
+from tests.support.checkpoints import write_checkpoint
 from tests.support.hub import COMMIT, serve_hub
 from tests.support.packing import pack_model
+from tests.support.warm import ForkedService, start
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
+LITTLE = 60_000
+"""Bytes that a file may have where the disk is full: fewer than the weights of `tiny`."""
 REPOSITORY = {"preprocessing", "tensorrt_llm", "postprocessing", "ensemble"}
 
 
@@ -95,14 +98,24 @@ def desk(tmp_path: Path) -> Desk:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    return write_checkpoint(tmp_path / "Tiny_Llama 3", shards=2)
+    return write_checkpoint(tmp_path / "Tiny_Llama 3", layers=1, shards=2)
 
 
 @pytest.fixture(scope="module")
-def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    path = tmp_path_factory.mktemp("checkpoints") / "smollm2-135m-instruct"
-    yield write_smollm2_135m(path)
-    shutil.rmtree(path)
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one pack, mine:1, for tests to copy."""
+    folder = tmp_path_factory.mktemp("store")
+    desk = Desk(folder / "desk")
+    code, out, err = desk.pack(write_checkpoint(folder / "Tiny_Llama 3", layers=1, shards=2), "--tag", "mine:1")
+    assert (code, out.splitlines()[0]) == (0, "packed mine:1"), err
+    return desk.home
+
+
+@pytest.fixture
+def packed(desk: Desk, store: Path) -> Desk:
+    """A desk whose store has mine:1, of the checkpoint `tiny`."""
+    shutil.copytree(store, desk.home)
+    return desk
 
 
 def test_packs_a_directory(desk: Desk, tiny: Path) -> None:
@@ -134,25 +147,38 @@ def test_packs_a_directory(desk: Desk, tiny: Path) -> None:
     desk.assert_clean()
 
 
-def test_bentoml_knows_the_model(desk: Desk, tiny: Path) -> None:
-    for tag in ("first:1", "second", "second", "second:mine"):
-        assert desk.pack(tiny, "--tag", tag)[0] == 0
+def test_bentoml_knows_the_model(packed: Desk) -> None:
     script = (
-        "import bentoml, json; model = bentoml.models.get('second:latest'); print(json.dumps(["
-        "str(model.tag), model.info.labels, model.info.metadata, str(model.info.context.framework_name),"
-        "len(bentoml.models.list()), bentoml.models.get('first').path]))"
+        "import bentoml, json; model = bentoml.models.get('mine'); print(json.dumps(["
+        "str(model.tag), model.info.labels, model.info.metadata, str(model.info.context.framework_name), model.path]))"
     )
-    latest, labels, metadata, framework, count, path = json.loads(desk.script(script))
-    # The latest is the last that was packed, with a version of one's own or not.
-    assert (latest, framework, count) == ("second:mine", "openvino", 4)
+    tag, labels, metadata, framework, path = json.loads(packed.script(script))
+    assert (tag, framework) == ("mine:1", "openvino")
     assert labels == {"engine": "openvino", "precision": "int8", "architecture": "LlamaForCausalLM"}
-    assert metadata["checksum"] == Manifest.read(desk.models()["first:1"]).checksum
+    assert metadata["checksum"] == Manifest.read(packed.models()["mine:1"]).checksum
     assert metadata["context_length"] == 2048
-    assert Path(path) == desk.models()["first:1"]
+    assert Path(path) == packed.models()["mine:1"]
 
 
-def test_a_tag_that_exists(desk: Desk, tiny: Path) -> None:
-    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
+def test_the_latest_is_the_last_that_was_packed(packed: Desk) -> None:
+    """With a version of one's own or not, and each without one is another."""
+    script = (
+        "import sys; from bento_trtllm.bento.store import draft, make_tag\n"
+        "with draft(make_tag(sys.argv[1])) as model: model.publish({'engine': 'openvino'}, {}, {})"
+    )
+    latest = "import bentoml; print(bentoml.models.get('mine:latest').tag, len(bentoml.models.list()))"
+    versions = set()
+    for i, tag in enumerate(("mine", "mine", "mine:own")):
+        packed.script(script, tag)
+        version, count = packed.script(latest).split()
+        assert int(count) == i + 2
+        versions.add(version)
+    assert version == "mine:own"
+    assert len(versions - {"mine:1"}) == 3
+
+
+def test_a_tag_that_exists(packed: Desk, tiny: Path) -> None:
+    desk = packed
     before = (desk.models()["mine:1"] / "model.yaml").read_bytes()
     assert "the model store has mine:1 already" in desk.refused(tiny, "--tag", "mine:1")
     assert (desk.models()["mine:1"] / "model.yaml").read_bytes() == before
@@ -163,13 +189,12 @@ def test_a_tag_that_exists(desk: Desk, tiny: Path) -> None:
     desk.assert_clean()
 
 
-def test_a_failed_force_keeps_the_old_model(desk: Desk, tiny: Path) -> None:
-    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
-    code, _, err = desk.pack(tiny, "--tag", "mine:1", "--force", limit=100_000)
+def test_a_failed_force_keeps_the_old_model(packed: Desk, tiny: Path) -> None:
+    code, _, err = packed.pack(tiny, "--tag", "mine:1", "--force", limit=LITTLE)
     assert code == 2 and "is full" in err
-    assert Manifest.read(desk.models()["mine:1"]).precision == "int8"
-    assert (desk.models()["mine:1"] / "engine" / "openvino_model.bin").stat().st_size > 150_000
-    desk.assert_clean()
+    assert Manifest.read(packed.models()["mine:1"]).precision == "int8"
+    assert (packed.models()["mine:1"] / "engine" / "openvino_model.bin").stat().st_size > 1.5 * LITTLE
+    packed.assert_clean()
 
 
 def test_dry_run_writes_nothing(desk: Desk, tiny: Path) -> None:
@@ -212,7 +237,7 @@ def test_default_names(name: str, expected: str) -> None:
 
 def test_a_full_disk(desk: Desk, tiny: Path) -> None:
     # The kernel answers EFBIG here; a full disk's ENOSPC takes the same path.
-    code, out, err = desk.pack(tiny, limit=100_000)
+    code, out, err = desk.pack(tiny, limit=LITTLE)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert f"the disk of {desk.home} is full" in err
     assert desk.models() == {}
@@ -236,22 +261,39 @@ def test_a_store_that_cannot_be_written(desk: Desk, tiny: Path) -> None:
     assert code == 2 and "cannot be written" in err and err.count("\n") == 1
 
 
-def start_packing(desk: Desk, checkpoint: Path) -> "subprocess.Popen[str]":
-    """A pack that has begun to write its engine."""
-    process = subprocess.Popen(
-        desk.command("--checkpoint", checkpoint), env=desk.environment, stderr=subprocess.PIPE, text=True
-    )
+STOPPED = """
+import os, runpy, signal, sys
+from bento_trtllm.engines.openvino.weights import Stored
+write, written = Stored.write, []
+def write_or_stop(self, *arguments):
+    if len(written) == 5:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    written.append(self)
+    return write(self, *arguments)
+Stored.write = write_or_stop
+runpy.run_path("pack_model.py", run_name="__main__")
+"""
+"""pack_model.py that stops by itself in the middle of the weights, until it is sent SIGCONT."""
+
+
+def wait_stopped(desk: Desk, process: psutil.Process) -> Path:
+    """Wait until it has; returns its draft in the store."""
     deadline = time.monotonic() + 60
-    while not any(file.stat().st_size > 1_000_000 for file in desk.home.glob("tmp/*/model/engine/openvino_model.bin")):
-        assert time.monotonic() < deadline and process.poll() is None
+    while process.status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < deadline and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
         time.sleep(0.005)
-    return process
+    (stage,) = desk.home.glob("tmp/*")
+    assert (stage / "model/engine/openvino_model.bin").stat().st_size > 0
+    return stage
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_pack_leaves_nothing(number: signal.Signals, code: int, desk: Desk, big: Path) -> None:
-    process = start_packing(desk, big)
+def test_an_interrupted_pack_leaves_nothing(number: signal.Signals, code: int, desk: Desk, tiny: Path) -> None:
+    command = [sys.executable, "-c", STOPPED, "openvino", "--checkpoint", str(tiny)]
+    process = psutil.Popen(command, cwd=ROOT, env=desk.environment, stderr=subprocess.PIPE, text=True)
+    wait_stopped(desk, process)
     process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in err
@@ -260,13 +302,22 @@ def test_an_interrupted_pack_leaves_nothing(number: signal.Signals, code: int, d
     desk.assert_clean()
 
 
-def test_what_a_killed_pack_leaves_goes_with_the_next(desk: Desk, tiny: Path, big: Path) -> None:
-    process = start_packing(desk, big)
+def start_packing(desk: Desk, checkpoint: Path) -> tuple[ForkedService, Path]:
+    """A pack that has stopped in the middle of the weights, and its draft."""
+    (desk.path / "stopped.py").write_text(STOPPED)
+    environment = {**desk.environment, "PYTHONPATH": str(desk.path)}
+    arguments = ["openvino", "--checkpoint", str(checkpoint), "--tag", "stopped:1"]
+    process = start("stopped", arguments, environment, ROOT, desk.path / "log")
+    return process, wait_stopped(desk, process)
+
+
+def test_what_a_killed_pack_leaves_goes_with_the_next(desk: Desk, tiny: Path) -> None:
+    process, left = start_packing(desk, tiny)
     process.kill()
-    process.communicate()
-    (left,) = desk.home.glob("tmp/*")
+    process.wait(60)
     assert desk.models() == {}
-    assert desk.pack(tiny)[0] == 0
+    script = "from bento_trtllm.bento.store import draft, make_tag\nwith draft(make_tag('next:1')): pass"
+    desk.script(script)
     # It is swept once it is certain that it is no other pack's that has just begun.
     assert left.exists()
     os.utime(left, (0, 0))
@@ -274,16 +325,13 @@ def test_what_a_killed_pack_leaves_goes_with_the_next(desk: Desk, tiny: Path, bi
     desk.assert_clean()
 
 
-def test_a_pack_leaves_another_that_runs_alone(desk: Desk, tiny: Path, big: Path) -> None:
-    process = start_packing(desk, big)
-    (running,) = desk.home.glob("tmp/*")
-    process.send_signal(signal.SIGSTOP)
+def test_a_pack_leaves_another_that_runs_alone(desk: Desk, tiny: Path) -> None:
+    process, running = start_packing(desk, tiny)
     os.utime(running, (0, 0))
     assert desk.pack(tiny)[0] == 0
     process.send_signal(signal.SIGCONT)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert {tag.split(":")[0] for tag in desk.models()} == {"tiny_llama-3", "smollm2-135m-instruct"}
+    assert process.wait(60) == 0
+    assert {tag.split(":")[0] for tag in desk.models()} == {"tiny_llama-3", "stopped"}
     desk.assert_clean()
 
 
@@ -296,28 +344,26 @@ def test_a_store_on_another_disk(desk: Desk, tiny: Path, tmp_path: Path) -> None
     assert list((tmp_path / "disk" / "tmp").iterdir()) == []
 
 
-def test_find_model_says_how_to_pack(tmp_path: Path, tiny: Path) -> None:
+def test_find_model_says_how_to_pack(packed: Desk, tmp_path: Path) -> None:
     script = (
         "import sys; from bento_trtllm.bento.store import find_model; from bento_trtllm.errors import StoreError\n"
         "try: print(find_model(sys.argv[1]).path)\nexcept StoreError as error: print('error:', error)"
     )
-    desk = Desk(tmp_path / "desk")
 
-    def find(tag: str) -> str:
+    def find(tag: str, desk: Desk = packed) -> str:
         return desk.script(script, tag).strip()
 
-    assert find("mine").startswith("error: the model store has no model mine: pack one with python pack_model.py")
-    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
-    assert find("mine") == find("mine:1") == find("mine:latest") == str(desk.models()["mine:1"])
+    empty = find("mine", Desk(tmp_path / "empty"))
+    assert empty.startswith("error: the model store has no model mine: pack one with python pack_model.py")
+    assert find("mine") == find("mine:1") == find("mine:latest") == str(packed.models()["mine:1"])
     assert find("mine:2").startswith("error: the model store has no model mine:2")
     assert find("Ä:").startswith("error: ")
-    (desk.models()["mine:1"] / "model.yaml").unlink()
+    (packed.models()["mine:1"] / "model.yaml").unlink()
     assert find("mine:1").startswith("error: the model mine:1 cannot be read from the store")
 
 
-def test_every_file_is_in_the_manifest(desk: Desk, tiny: Path) -> None:
-    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
-    model = desk.models()["mine:1"]
+def test_every_file_is_in_the_manifest(packed: Desk) -> None:
+    model = packed.models()["mine:1"]
     files = {path.relative_to(model).as_posix(): path for path in model.rglob("*") if path.is_file()}
     recorded = Manifest.open(model, full=True).files
     assert recorded.keys() == files.keys() - {"manifest.json", "model.yaml"}
@@ -326,8 +372,8 @@ def test_every_file_is_in_the_manifest(desk: Desk, tiny: Path) -> None:
         assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
 
 
-def test_check(desk: Desk, tiny: Path) -> None:
-    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
+def test_check(packed: Desk) -> None:
+    desk = packed
     weights = desk.models()["mine:1"] / "engine" / "openvino_model.bin"
     code, out, err = desk.run("--check", "mine")
     assert (code, err) == (0, "")
@@ -336,8 +382,8 @@ def test_check(desk: Desk, tiny: Path) -> None:
     data = bytearray(weights.read_bytes())
     data[len(data) // 3] ^= 1
     weights.write_bytes(data)
-    for arguments in (("--check", "mine"), ("--check", "mine:1")):
-        code, out, err = desk.run(*arguments)
+    for tag in ("mine", "mine:1"):
+        code, out, err = desk.run("--check", tag)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert err.startswith(
             "error: the model mine:1 is damaged: engine/openvino_model.bin has other content than was packed;"
@@ -345,7 +391,7 @@ def test_check(desk: Desk, tiny: Path) -> None:
     # What the sentence says to do is right.
     again = shlex.split(err.partition("python pack_model.py ")[2])
     assert desk.run(*again)[0] == 0
-    assert desk.run("--check", "mine:1")[0] == 0
+    Manifest.open(desk.models()["mine:1"], full=True)
     code, out, err = desk.run("--check", "none")
     assert (code, out) == (2, "") and "the model store has no model none: pack one" in err
 
@@ -361,15 +407,26 @@ def test_what_is_needed(desk: Desk, arguments: tuple[str, ...], missing: str) ->
     assert code == 2 and missing in err and "Traceback" not in err
 
 
-@pytest.mark.parametrize("name", ["tokenizer_config.json", "generation_config.json", "config.json"])
-def test_a_byte_order_mark(desk: Desk, tiny: Path, name: str) -> None:
-    (tiny / name).write_bytes(b"\xef\xbb\xbf" + (tiny / name).read_bytes())
+def test_files_as_people_write_them(desk: Desk, tiny: Path) -> None:
+    """With byte order marks, numbers in quotes, and templates in all places: packed, and read as the service does."""
+    path = tiny / "generation_config.json"
+    given = json.loads(path.read_text()) | {"do_sample": True, "temperature": "0.6", "top_p": "0.9"}
+    path.write_text(json.dumps(given))
+    for name in ("tokenizer_config.json", "generation_config.json", "config.json"):
+        (tiny / name).write_bytes(b"\xef\xbb\xbf" + (tiny / name).read_bytes())
+    (tiny / "additional_chat_templates").mkdir()
+    (tiny / "additional_chat_templates" / "tool_use.jinja").write_text("{{ messages[0].content }}{{ tools | tojson }}")
+    (tiny / "chat_template.json").write_text('{"chat_template": "{% generation %}Hi{% endgeneration %}"}')
     code, _, err = desk.pack(tiny, "--tag", "mine:1")
     assert code == 0, err
-    # As the service reads it.
     tokenizer = desk.models()["mine:1"] / "tokenizer"
     assert "chat_template" in PromptTokenizer(tokenizer).config
-    Defaults.read(tokenizer)
+    assert Defaults.read(tokenizer) == Defaults(temperature=0.6, top_p=0.9)
+    templates = Templates.read(tokenizer)
+    assert templates == Templates.read(tiny)
+    assert set(templates.sources) == {"default", "tool_use"}
+    path.write_text(json.dumps(given | {"temperature": "warm"}))
+    assert "generation_config.json cannot be used: temperature: " in desk.refused(tiny)
 
 
 def test_a_base_model_without_a_template(desk: Desk, tmp_path: Path) -> None:
@@ -392,29 +449,9 @@ def test_a_template_that_refuses_every_chat(desk: Desk, tiny: Path) -> None:
         assert "The checkpoint's chat template refused the messages: no chats" in desk.refused(tiny, *options)
 
 
-def test_templates_of_all_places_are_packed(desk: Desk, tiny: Path) -> None:
-    (tiny / "additional_chat_templates").mkdir()
-    (tiny / "additional_chat_templates" / "tool_use.jinja").write_text("{{ messages[0].content }}{{ tools | tojson }}")
-    (tiny / "chat_template.json").write_text('{"chat_template": "{% generation %}Hi{% endgeneration %}"}')
-    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
-    templates = Templates.read(desk.models()["mine:1"] / "tokenizer")
-    assert templates == Templates.read(tiny)
-    assert set(templates.sources) == {"default", "tool_use"}
-
-
 def test_a_tokenizer_config_that_is_no_json(desk: Desk, tiny: Path) -> None:
     (tiny / "tokenizer_config.json").write_text("{")
     assert "tokenizer_config.json is not valid JSON" in desk.refused(tiny)
-
-
-def test_sampling_defaults_in_quotes(desk: Desk, tiny: Path) -> None:
-    path = tiny / "generation_config.json"
-    given = json.loads(path.read_text()) | {"do_sample": True, "temperature": "0.6", "top_p": "0.9"}
-    path.write_text(json.dumps(given))
-    assert desk.pack(tiny, "--tag", "mine:1")[0] == 0
-    assert Defaults.read(desk.models()["mine:1"] / "tokenizer") == Defaults(temperature=0.6, top_p=0.9)
-    path.write_text(json.dumps(given | {"temperature": "warm"}))
-    assert "generation_config.json cannot be used: temperature: " in desk.refused(tiny)
 
 
 def test_help_is_fast(desk: Desk) -> None:
@@ -436,7 +473,8 @@ def test_packs_a_hugging_face_id(desk: Desk, tiny: Path) -> None:
     with serve_hub({"meta-llama/Tiny": tiny}) as desk.environment["HF_ENDPOINT"]:
         code, out, err = desk.pack("meta-llama/Tiny")
         assert code == 0, err
-        assert desk.pack("meta-llama/Tiny", "--revision", COMMIT)[0] == 0
+        code, plan, err = desk.pack("meta-llama/Tiny", "--revision", COMMIT, "--dry-run")
+        assert (code, json.loads(plan)["checkpoint"]["revision"]) == (0, COMMIT), err
         assert "has no revision nope on Hugging Face" in desk.refused("meta-llama/Tiny", "--revision", "nope")
     tag = out.split()[1]
     assert tag.startswith("tiny:")
@@ -449,7 +487,7 @@ def test_packs_a_hugging_face_id(desk: Desk, tiny: Path) -> None:
     assert Templates.read(tokenizer).sources["tool_use"] == "{{ tools }}"
     # What is in the cache needs no network.
     desk.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
-    assert desk.pack("meta-llama/Tiny")[0] == 0
+    assert desk.pack("meta-llama/Tiny", "--dry-run")[0] == 0
 
 
 def test_what_modelopt_says_is_downloaded_too(desk: Desk, tiny: Path) -> None:
