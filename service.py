@@ -2,41 +2,33 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import bentoml
 from annotated_types import Ge, Le, MaxLen
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 
-from bento_trtllm.api.access import Access
-from bento_trtllm.api.anthropic.errors import AnthropicErrors
-from bento_trtllm.api.bodies import DecodedBodies
-from bento_trtllm.api.browsers import Browsers, cors
-from bento_trtllm.api.envelope import Envelope
-from bento_trtllm.api.generate import Fields, GenerateBody, respond
-from bento_trtllm.api.guard import Guard
-from bento_trtllm.api.pings import Pings
-from bento_trtllm.api.routing import served
 from bento_trtllm.api.threads import take_short_turns
-from bento_trtllm.api.web import LATE_ERRORS, web_app
 from bento_trtllm.arguments import read_keys, read_settings
-from bento_trtllm.bento import garbage, logs, metric_files, protocol, tracing, traffic, unneeded
+from bento_trtllm.bento import garbage, logs, metric_files, tracing, traffic, unneeded
 from bento_trtllm.bento.arbiter import forward_signals, patch_arbiter
 from bento_trtllm.bento.connections import allow_open_files, bound_connections
+from bento_trtllm.bento.later import Later
 from bento_trtllm.bento.pinned import pinned
 from bento_trtllm.bento.privacy import keep_private
 from bento_trtllm.bento.refusal import refusing, starting_worker
 from bento_trtllm.bento.store import packed_model
+from bento_trtllm.checks import check
 from bento_trtllm.generation.parameters import MAX_TOP_K, Sampling
 from bento_trtllm.keys.keyring import Keyring
 from bento_trtllm.keys.ledger import Ledger
-from bento_trtllm.llm import check
-from bento_trtllm.swap.serving import Serving
-from bento_trtllm.swap.visits import Visits
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
 from bento_trtllm.triton.wire.probe import GRPC_ENVIRONMENT
+
+if TYPE_CHECKING:
+    from bento_trtllm.swap.front import Front
 
 if bentoml.server_context.worker_index is not None:
     keep_private()  # in a worker, now: BentoML creates the files of its metrics next
@@ -48,13 +40,17 @@ with refusing():
     packs = [packed_model(tag) for tag in settings.tags]
 tracing.install(settings)
 traffic.install()
-ignore_unknown = settings.unknown_fields == "ignore"
 ledger = Ledger(settings.workers)
-web = web_app(ignore_unknown=ignore_unknown, has_admin=bool(settings.admin_key.get_secret_value()))
-protocol.install(settings, lambda: web.state.serving.not_ready())  # noqa: PLW0108  there is none yet
 
 
-@bentoml.asgi_app(web)
+@cache
+def front() -> "Front":
+    """What answers requests; made in a worker, since it takes imports of half a second of CPU time."""
+    from bento_trtllm.swap.front import Front  # noqa: PLC0415
+
+    return Front(TRTLLM, settings, keyring, ledger)
+
+
 @bentoml.service(
     name="bento-trtllm",
     workers=settings.workers,
@@ -70,7 +66,7 @@ class TRTLLM:
     def __init__(self) -> None:
         with starting_worker():
             served = pinned() or [Path(pack.resolve().path) for pack in packs]
-            self.serving = web.state.serving = Serving(served, settings, keyring, ledger)
+            self.serving = front().serve(served)
 
     @bentoml.on_deployment
     @staticmethod
@@ -120,30 +116,10 @@ class TRTLLM:
         """Answer a prompt, as server-sent events or, without `Accept: text/event-stream`, as bare text."""
         sampling = Sampling(temperature, top_p, top_k, seed, tuple(stop or ()))
         system = SYSTEM_PROMPT if system_prompt is None else system_prompt
-        request = GenerateBody(prompt, system, max_tokens, sampling, model)
-        async with aclosing(respond(served(ctx.request), request, ctx)) as body:
+        async with aclosing(front().generate(ctx, prompt, system, max_tokens, sampling, model)) as body:
             async for chunk in body:
                 yield chunk
 
 
-TRTLLM.add_asgi_middleware(AnthropicErrors)
-TRTLLM.add_asgi_middleware(Envelope)
-if settings.origins():
-    TRTLLM.add_asgi_middleware(CORSMiddleware, **cors(settings.origins()))
-TRTLLM.add_asgi_middleware(
-    Guard,
-    access=Access(
-        keyring,
-        ledger,
-        settings.admin_key.get_secret_value(),
-        lambda client: web.state.serving.check_room(client),  # noqa: PLW0108  there is none yet
-        open_metrics=settings.open_metrics,
-    ),
-    max_body_bytes=settings.max_body_bytes,
-    browsers=Browsers(settings.hosts(), settings.origins()),
-)
-fields = Fields(TRTLLM.apis["generate"].input_spec, ignore_unknown=ignore_unknown)
-TRTLLM.add_asgi_middleware(DecodedBodies, checks={"/generate": fields.check})
-TRTLLM.add_asgi_middleware(Visits, state=web.state)
-TRTLLM.add_asgi_middleware(Pings, interval_s=settings.ping_interval_s, late_errors=LATE_ERRORS)
-web.state.service = TRTLLM
+TRTLLM.mount_apps = Later(lambda: front().apps)
+TRTLLM.middlewares = Later(lambda: front().middlewares)

@@ -13,10 +13,10 @@ from bento_trtllm.api.tools.formats import choose
 from bento_trtllm.api.variants import variants
 from bento_trtllm.bento import tracing
 from bento_trtllm.bento.home import home
-from bento_trtllm.bento.pinned import open_pinned, pin, pin_proofs, pinned_proof, verify
+from bento_trtllm.bento.pinned import open_pinned, pinned_proof, verify
+from bento_trtllm.checks import PROOFS
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
-from bento_trtllm.engines.together import check_together
 from bento_trtllm.errors import EngineError, StoreError, TritonError
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.deadlines import Deadlines
@@ -29,7 +29,6 @@ from bento_trtllm.manifest import FILE as MANIFEST
 from bento_trtllm.manifest import tag_of
 from bento_trtllm.metrics.adapters import adapters
 from bento_trtllm.metrics.prometheus import Telemetry
-from bento_trtllm.names import check_names, names
 from bento_trtllm.text.templates import Templates
 from bento_trtllm.text.text import Text
 from bento_trtllm.triton.process.door import Door
@@ -40,34 +39,6 @@ from bento_trtllm.triton.process.shared_slots import SharedSlots
 from bento_trtllm.triton.process.supervisor import Supervisor
 from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.failures import Failures
-
-PROOFS = "proofs"
-"""Beside the store: what packs have shown of themselves on other machines than those that packed them."""
-
-
-def check(packs: Sequence[Path], settings: Settings) -> None:
-    """What can be checked for all workers before there is one; this also pins the packs.
-
-    Raises StoreError, EngineError for settings they must not have, or a machine that is too small or computes something
-    else, or TritonError where grpc_port is taken.
-    """
-    Door.of(settings).check()
-    runtimes = [make_runtime(manifest) for manifest in pin(packs)]
-    engines = [runtime.manifest.engine for runtime in runtimes]
-    planned = []
-    for packed, runtime in zip(packs, runtimes, strict=True):
-        try:
-            parameters = runtime.parameters(settings, read_parameters(engine_config(packed)), engines)
-            runtime.check_room(parameters)
-        except EngineError as error:
-            if len(packs) == 1:
-                raise
-            raise EngineError(f"{tag_of(packed)}: {error}") from error
-        planned.append((packed, runtime, parameters))
-    if len(packs) > 1:
-        check_names([names(packed.parent.name, packed) for packed in packs])
-        check_together({packed.parent.name: (runtime, parameters) for packed, runtime, parameters in planned})
-    pin_proofs({packed: runtime.prove(packed, given, home() / PROOFS) for packed, runtime, given in planned})
 
 
 class LLM:

@@ -1,4 +1,4 @@
-"""The launcher of the tests' services: what it starts does not outlive it."""
+"""The launcher of the tests' services: what it starts does not outlive it. And what such a start does without."""
 
 import subprocess
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.support.launcher import ROOT
 from tests.support.processes import left_over
+from tests.support.serving import environment
 from tests.support.tiny import until
 
 TESTS = """
@@ -33,3 +34,25 @@ def test_a_service_ends_when_its_tests_are_killed(home: Path, tmp_path: Path) ->
         assert {process.name() for process in left_over(str(tmp_path))} >= {"sleep", "tritonserver"}
         tests.kill()
     until(lambda: not left_over(str(tmp_path)), 60)
+
+
+PARENT = """
+import sys
+import service
+of_workers = "fastapi", "uvicorn.config", "tokenizers", "bento_trtllm.llm", "bento_trtllm.generation.generator"
+early = [name for name in of_workers if name in sys.modules]
+print(*early, len(service.TRTLLM.mount_apps), len(service.TRTLLM.middlewares))
+"""
+
+
+def test_what_workers_serve_is_not_imported_where_nobody_serves(home: Path) -> None:
+    argv = [sys.executable, "-c", PARENT]
+    done = subprocess.run(
+        argv,
+        cwd=ROOT,
+        env=environment(home, TRTLLM_MODEL="demo-llama:test"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "1 6\n", done.stderr

@@ -24,18 +24,18 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 # Not huggingface_hub, which reads the environment as it is imported.
-IMPORTS = ["bentoml_cli.cli", "bento_trtllm.packing.pack", "bento_trtllm.engines.openvino.engine", "bento_trtllm.llm"]
-OF_A_SERVICE = [
-    "api.web",
-    "api.access",
-    "api.guard",
-    "bento.protocol",
-    "bento.tracing",
-    "bento.traffic",
-    "swap.serving",
+IMPORTS = [
+    "bentoml_cli.cli",
+    "bento_trtllm.packing.pack",
+    "bento_trtllm.engines.openvino.engine",
+    "bento_trtllm.bento.tracing",
+    "bento_trtllm.bento.traffic",
+    "bento_trtllm.checks",
+    "bento_trtllm.keys.keyring",
+    "circus.arbiter",
 ]
 WARM = get_context("forkserver")
-WARM.set_forkserver_preload([*IMPORTS, *(f"bento_trtllm.{name}" for name in OF_A_SERVICE), "circus.arbiter"])
+WARM.set_forkserver_preload(IMPORTS)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from bento_trtllm.bento.pinned import PACKS, PROOFS, pinned_proof
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
+from bento_trtllm.checks import check
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_engine, make_runtime
 from bento_trtllm.engines.openvino import proof, readback, runtime, trial
@@ -18,7 +19,6 @@ from bento_trtllm.engines.openvino.machine import machine
 from bento_trtllm.engines.openvino.proof import EXACT, EXACT_BOUND, prove
 from bento_trtllm.engines.openvino.reference import Reference
 from bento_trtllm.errors import CheckpointError, EngineError
-from bento_trtllm.llm import check
 from bento_trtllm.manifest import Manifest, Proof
 from pack_model import main
 from tests.support.checkpoints import write_checkpoint

@@ -10,13 +10,13 @@ import pytest
 
 from bento_trtllm.checkpoint import prequantized
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
+from bento_trtllm.checks import check
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_engine, make_runtime
 from bento_trtllm.engines.pytorch import releases
 from bento_trtllm.engines.pytorch.options import PyTorchOptions
 from bento_trtllm.engines.tensorrt.python import TensorRTPython
 from bento_trtllm.errors import CheckpointError, EngineError, StoreError
-from bento_trtllm.llm import check
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.triton.process.installation import Installation
 from bento_trtllm.triton.process.launch import Ports, Start

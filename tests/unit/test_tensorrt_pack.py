@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
+from bento_trtllm.checks import check
 from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
 from bento_trtllm.engines.tensorrt import gpus as installed_gpus
@@ -21,7 +22,6 @@ from bento_trtllm.engines.tensorrt.gpus import GPU
 from bento_trtllm.engines.tensorrt.provenance import Provenance
 from bento_trtllm.engines.tensorrt.python import TensorRTPython
 from bento_trtllm.errors import EngineError
-from bento_trtllm.llm import check
 from bento_trtllm.manifest import Manifest
 from pack_model import main
 from tests.support.adapters import write_adapter

@@ -13,12 +13,12 @@ from typing_extensions import Self
 
 from bento_trtllm import engines
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
+from bento_trtllm.checks import check
 from bento_trtllm.config import Settings
 from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan
 from bento_trtllm.engines.options import EngineOptions
 from bento_trtllm.engines.runtime import Runtime
 from bento_trtllm.errors import EngineError
-from bento_trtllm.llm import check
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.triton.wire import tensors
 from pack_model import main

@@ -18,12 +18,14 @@ from _bentoml_impl.server import app as bentoml_app
 from _bentoml_impl.server import serving
 from _bentoml_impl.worker import service as bentoml_worker
 from _bentoml_sdk import io_models
+from _bentoml_sdk.service import factory
 from bentoml import Tag
 from bentoml._internal.configuration import containers
 from bentoml._internal.server import base_app
 from bentoml._internal.server.http import instruments
 from bentoml._internal.server.metrics.prometheus import PrometheusClient
 from bentoml._internal.utils import circus as bentoml_circus
+from bentoml._internal.utils.uri import join_paths
 from circus.arbiter import Arbiter
 from circus.controller import Controller
 from circus.sighandler import SysHandler
@@ -199,6 +201,21 @@ def test_probes_and_metrics() -> None:
     expect(
         bentoml_app.ServiceAppFactory.metrics, '"__metrics__"', 'await func(metrics_content.decode("utf-8"))', look=look
     )
+
+
+def test_lists_that_are_filled_later() -> None:
+    """What a service mounts, and its middlewares, are read as lists, and by nobody in the process that serves none."""
+    look = "bento/later.py; service.py, its last lines; swap/front.py"
+    middlewares = bentoml_app.ServiceAppFactory.middlewares.fget
+    expect(middlewares, "for middleware_cls, options in self.service.middlewares:", look=look)
+    expect(factory.Service.schema, "for mounted_app, mount_path_prefix, _ in self.mount_apps:", look=look)
+    expect(
+        factory.Service.mount_asgi_app,
+        "self.mount_apps.append((app, join_paths(self.path_prefix, path), name))",
+        look=look,
+    )
+    expect(factory.Service.add_asgi_middleware, "self.middlewares.append((middleware_cls, options))", look=look)
+    assert join_paths("", "/") == "/", look
 
 
 def test_pages() -> None:
