@@ -111,8 +111,11 @@ def write_tokenizer(directory: Path, vocab: int, family: str = "llama3", special
     _write_json(directory / "generation_config.json", {"bos_token_id": ids[bos], "eos_token_id": ends})
 
 
-def write_safetensors(path: Path, tensors: dict[str, tuple[str, NDArray[Any]]]) -> None:
-    """A safetensors file of (dtype, array) by name; a BF16 tensor is given as the uint16 of its bits."""
+def write_safetensors(path: Path, tensors: dict[str, tuple[str, NDArray[Any]]], *, hollow: bool = False) -> None:
+    """A safetensors file of (dtype, array) by name; a BF16 tensor is given as the uint16 of its bits.
+
+    A `hollow` one has zeros of those shapes, which take no space on the disk.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, (dtype, array) in tensors.items():
@@ -122,6 +125,9 @@ def write_safetensors(path: Path, tensors: dict[str, tuple[str, NDArray[Any]]]) 
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
+        if hollow:
+            file.truncate(file.tell() + offset)
+            return
         for _, array in tensors.values():
             file.write(np.ascontiguousarray(array).data)
 
@@ -148,6 +154,7 @@ def write_checkpoint(
     rope_theta: float = 500000.0,
     tied: bool = False,
     endless: bool = False,
+    hollow: bool = False,
     dtype: str = "BF16",
     family: str = "llama3",
     shards: int = 1,
@@ -157,7 +164,7 @@ def write_checkpoint(
     """Write a random Llama into a directory and return it; `config` overrides keys of config.json.
 
     The weights are large enough for attention and every layer to decide the next token. An `endless` one (not
-    tied) never ends its answer: the end tokens are never the likeliest.
+    tied) never ends its answer: the end tokens are never the likeliest. A `hollow` one, of one shard, is all zeros.
     """
     directory.mkdir(parents=True, exist_ok=True)
     write_tokenizer(directory, vocab, family, specials)
@@ -216,6 +223,9 @@ def write_checkpoint(
             shapes |= {name.replace(".weight", ".bias"): shapes[name][:1] for name in biased}
     tensors = {}
     for name, shape in shapes.items():
+        if hollow:
+            tensors[name] = (dtype, np.broadcast_to(encode(np.zeros(1, np.float32), dtype), shape))
+            continue
         values = random.standard_normal(shape, dtype=np.float32)
         if len(shape) > 1:
             values *= np.float32(1.5 / np.sqrt(shape[-1]))
@@ -225,7 +235,7 @@ def write_checkpoint(
             values[generation["eos_token_id"]] = 0
         tensors[name] = (dtype, encode(values, dtype))
     if shards == 1:
-        write_safetensors(directory / "model.safetensors", tensors)
+        write_safetensors(directory / "model.safetensors", tensors, hollow=hollow)
         return directory
     places: dict[str, str] = {}
     for i, names in enumerate(np.array_split(list(tensors), shards), 1):
@@ -236,18 +246,18 @@ def write_checkpoint(
     return directory
 
 
-def write_smollm2_135m(directory: Path) -> Path:
+def write_smollm2_135m(directory: Path, *, hollow: bool = False) -> Path:
     """SmolLM2-135M-Instruct's shape and tokenizer layout: BF16, tied, 9 heads over 3."""
     return write_checkpoint(
         directory, hidden=576, inner=1536, layers=30, heads=9, kv_heads=3, vocab=49152, context=8192,
-        rope_theta=100000.0, tied=True, family="smollm",
+        rope_theta=100000.0, tied=True, family="smollm", hollow=hollow,
     )  # fmt: skip
 
 
-def write_llama3_8b(directory: Path, *, hidden: int = 256, layers: int = 2) -> Path:
+def write_llama3_8b(directory: Path) -> Path:
     """Llama 3 8B scaled down: 32 heads over 8, untied, all 128256 tokens, the special ones at the end."""
     return write_checkpoint(
-        directory, hidden=hidden, inner=hidden * 7 // 2, layers=layers, heads=32, kv_heads=8, vocab=128256,
+        directory, hidden=64, inner=224, head_dim=8, heads=32, kv_heads=8, vocab=128256,
         specials=256, context=8192, shards=4,
     )  # fmt: skip
 
