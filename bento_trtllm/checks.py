@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from bento_trtllm.api.variants import check_names, names
 from bento_trtllm.bento.home import home
 from bento_trtllm.bento.pinned import pin, pin_proofs
 from bento_trtllm.config import Settings
@@ -10,7 +11,6 @@ from bento_trtllm.engines import make_runtime
 from bento_trtllm.engines.together import check_together
 from bento_trtllm.errors import EngineError
 from bento_trtllm.manifest import tag_of
-from bento_trtllm.names import check_names, names
 from bento_trtllm.triton.process.door import Door
 from bento_trtllm.triton.process.repository import engine_config, read_parameters
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from bento_trtllm.api import admin
 from bento_trtllm.api.dialogue.thoughts import CLOSE, MARKS
 from bento_trtllm.api.tools.formats import choose
-from bento_trtllm.api.variants import variants
+from bento_trtllm.api.variants import told, variants
 from bento_trtllm.bento import tracing
 from bento_trtllm.bento.home import home
 from bento_trtllm.bento.pinned import open_pinned, pinned_proof, verify
@@ -27,7 +26,6 @@ from bento_trtllm.generation.parameters import GenerationRequest, Sampling
 from bento_trtllm.generation.slots import OwnSlots
 from bento_trtllm.manifest import FILE as MANIFEST
 from bento_trtllm.manifest import tag_of
-from bento_trtllm.metrics.adapters import adapters
 from bento_trtllm.metrics.prometheus import Telemetry
 from bento_trtllm.text.templates import Templates
 from bento_trtllm.text.text import Text
@@ -205,8 +203,8 @@ class LLM:
         return [self.name, *self.variants]
 
     def told(self) -> str:
-        """What /metrics says of its engine besides what the engine does."""
-        return adapters(self.variants, ready=self.triton.status.state == "ready", now=time.time())
+        """What /metrics says of it besides what its engine tells."""
+        return told(self, ready=self.triton.status.state == "ready")
 
     def seen(self) -> admin.Seen:
         """How it is, as this worker knows it."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
+from bento_trtllm.api.variants import check_names, names
 from bento_trtllm.bento.home import home, models
 from bento_trtllm.bento.store import default_name, draft, make_tag
 from bento_trtllm.checkpoint.change import Change
@@ -19,7 +20,6 @@ from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines.base import Build, Engine
 from bento_trtllm.errors import StoreError
 from bento_trtllm.manifest import Manifest
-from bento_trtllm.names import check_names, names
 from bento_trtllm.packing.command_line import Packing
 from bento_trtllm.packing.repository import configurations, write_repository
 from bento_trtllm.text.text import Text

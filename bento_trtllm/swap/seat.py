@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from bento_trtllm.api.variants import check_names
 from bento_trtllm.config import Settings
 from bento_trtllm.errors import BentoTRTLLMError, EngineError, StoreError
 from bento_trtllm.llm import LLM
-from bento_trtllm.names import check_names
 from bento_trtllm.swap.orders import Orders, Pack, Progress, Stage, Wanted
 
 LOGGER = logging.getLogger("bento_trtllm")

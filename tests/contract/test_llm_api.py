@@ -131,20 +131,21 @@ def test_speculation(ours: SimpleNamespace, settings: Any) -> None:
 def test_adapters(ours: SimpleNamespace, tmp_path: Path) -> None:
     """Room for all of them; no directory, of which TensorRT-LLM would take the tokenizer."""
     plain = ours.lora.Lora(tmp_path)
-    assert plain.arguments() == {} and plain.request(0) is None
+    assert plain.arguments() == {} and plain.of(request(ours)) is None
     (tmp_path / "adapters").mkdir()
-    ours.adapters.Adapters(("b", "a"), 16, ("attn_q", "mlp_gate")).write(tmp_path)
+    index = ours.adapters.Adapters(("b", "a"), 16, ("attn_q", "mlp_gate")).text()
+    (tmp_path / "adapters/index.json").write_text(index)
     lora = ours.lora.Lora(tmp_path)
     config = lora.arguments()["lora_config"]
     assert ours.contract.fits(config, ours.contract.CLASSES["TorchLlmArgs"]["fields"]["lora_config"]["annotation"])
     assert (config.max_lora_rank, config.max_loras, config.max_cpu_loras, config.lora_dir) == (16, 2, 2, [])
     assert config.lora_target_modules == ["attn_q", "mlp_gate"]
-    asked = lora.request(2)
+    asked = lora.of(request(ours, own={"lora_task_id": 2}))
     assert (asked.lora_name, asked.lora_int_id, asked.lora_path) == ("a", 2, str(tmp_path / "adapters/a"))
-    assert lora.request(0) is None
-    lora.check(request(ours, adapter=2))
+    assert lora.of(request(ours, own={"lora_task_id": 0})) is None
+    lora.check(request(ours, own={"lora_task_id": 2}))
     with pytest.raises(ours.faults.RequestError) as caught:
-        lora.check(request(ours, adapter=3))
+        lora.check(request(ours, own={"lora_task_id": 3}))
     assert caught.value.fault.tensor == "lora_task_id"
 
 

@@ -43,6 +43,14 @@ def test_the_least_request_is_greedy_and_has_no_end() -> None:
     assert (request.repetition_penalty, request.seed, request.sequences, request.min_tokens) == (1.0, 0, 1, 0)
 
 
+def test_what_one_engine_alone_heeds_is_its_own() -> None:
+    reader = RequestReader("pytorch", "PyTorch", vocab_size=50, context_length=20, echo=False)
+    given = {"input_ids": np.array([[1]], np.int32), "request_output_len": np.array([[1]], np.int32)}
+    assert reader.read(given.get).own == {"lora_task_id": 0}
+    assert reader.read({**given, "lora_task_id": np.array([[2]], np.uint64)}.get).own == {"lora_task_id": 2}
+    assert "lora_task_id" not in read().own
+
+
 def test_everything_at_once() -> None:
     request = read(
         stop_words_list=np.array([[[5, 6, 7], [1, 3, -1]]], np.int32),

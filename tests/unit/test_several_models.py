@@ -11,6 +11,7 @@ from bento_trtllm.api.access import KEY
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.model import ServedModel
 from bento_trtllm.api.routing import ALL_SERVED, named, position, refusing
+from bento_trtllm.api.variants import check_names
 from bento_trtllm.arguments import read_settings
 from bento_trtllm.bento import pinned
 from bento_trtllm.config import Settings
@@ -21,7 +22,6 @@ from bento_trtllm.errors import EngineError, SettingsError, StoreError, TritonEr
 from bento_trtllm.keys.key import Key, Permitted, digest
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.metrics.exposition import side_by_side
-from bento_trtllm.names import check_names
 from bento_trtllm.swap.orders import MARK, Orders, mark
 from tests.support.scripted_app import ScriptedApp
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from bento_trtllm.api.variants import variants
 from bento_trtllm.generation.adapted import Adapted
-from bento_trtllm.triton_models.shared.adapters import FOLDER, Adapters
+from bento_trtllm.triton_models.shared.adapters import FOLDER, INDEX, Adapters
 
 
 def test_an_adapter_has_what_its_base_has_now(tmp_path: Path) -> None:
     (tmp_path / "engine" / FOLDER).mkdir(parents=True)
-    Adapters(("loud", "lora"), 1, ("attn_q",)).write(tmp_path / "engine")
+    index = Adapters(("loud", "lora"), 1, ("attn_q",)).text()
+    (tmp_path / "engine" / FOLDER / INDEX).write_text(index)
     reasons: list[str | None] = [None, "The server is stopping."]
     base: Any = SimpleNamespace(
         name="base",

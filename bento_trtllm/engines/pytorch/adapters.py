@@ -6,13 +6,12 @@ of its own weights, and all of them the one lora_alpha.
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from bento_trtllm.checkpoint.adapter import Adapter, read_adapter
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
-from bento_trtllm.engines.pytorch import weights
+from bento_trtllm.engines.pytorch.beside import Beside
 from bento_trtllm.errors import CheckpointError, EngineError
-from bento_trtllm.triton_models.shared.adapters import FOLDER, Adapters
+from bento_trtllm.triton_models.shared.adapters import FOLDER, INDEX, Adapters
 
 MODULES = {
     "q_proj": "attn_q",
@@ -29,8 +28,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 INSTEAD = "merge it into the weights with --merge-lora"
 
 
-def read(given: Sequence[str], checkpoint: Checkpoint) -> dict[str, Adapter]:
-    """Adapters by name, of NAME=DIR each. Raises EngineError, and CheckpointError for one that cannot be loaded."""
+def read(given: Sequence[str], checkpoint: Checkpoint) -> Beside:
+    """Adapters, of NAME=DIR each. Raises EngineError, and CheckpointError for one that cannot be loaded."""
     found: dict[str, Adapter] = {}
     for each in given:
         name, _, directory = each.partition("=")
@@ -39,7 +38,7 @@ def read(given: Sequence[str], checkpoint: Checkpoint) -> dict[str, Adapter]:
         if name in found:
             raise EngineError(f"--lora gives the name {name} twice: requests choose an adapter by its name")
         found[name] = _loadable(read_adapter(directory, checkpoint))
-    return found
+    return _beside(found) if found else Beside()
 
 
 def _loadable(adapter: Adapter) -> Adapter:
@@ -55,15 +54,10 @@ def _module(weight: str) -> str:
     return weight.split(".")[-2]
 
 
-def place(adapters: Mapping[str, Adapter], directory: Path) -> None:
-    """Put them into an engine's folder. Raises OSError."""
+def _beside(adapters: Mapping[str, Adapter]) -> Beside:
     modules = {MODULES[_module(name)] for adapter in adapters.values() for name in adapter.pairs}
     if modules & set(QKV):
         modules |= set(QKV)
-    for name, adapter in adapters.items():
-        folder = directory / FOLDER / name
-        folder.mkdir(parents=True)
-        weights.place(adapter.files, folder)
-    Adapters(tuple(adapters), max(adapter.rank for adapter in adapters.values()), tuple(sorted(modules))).write(
-        directory
-    )
+    rank = max(adapter.rank for adapter in adapters.values())
+    files = {f"{FOLDER}/{name}/{file.name}": file for name, adapter in adapters.items() for file in adapter.files}
+    return Beside(files, {f"{FOLDER}/{INDEX}": Adapters(tuple(adapters), rank, tuple(sorted(modules))).text()})

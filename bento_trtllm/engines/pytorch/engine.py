@@ -11,10 +11,10 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from typing_extensions import Self
 
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
-from bento_trtllm.checkpoint.safetensors import read_shards
 from bento_trtllm.config import EngineSettings
 from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, python_model, python_sources
-from bento_trtllm.engines.pytorch import adapters, releases, weights
+from bento_trtllm.engines.pytorch import releases, weights
+from bento_trtllm.engines.pytorch.beside import DRAFT, Beside
 from bento_trtllm.engines.pytorch.fit import KV_FRACTION, Load, gpu_fault
 from bento_trtllm.engines.pytorch.options import PyTorchOptions
 from bento_trtllm.engines.tensorrt import gpus
@@ -22,11 +22,8 @@ from bento_trtllm.engines.tensorrt.fit import division_fault
 from bento_trtllm.engines.tensorrt.gpus import GPU
 from bento_trtllm.errors import CheckpointError, EngineError
 from bento_trtllm.triton.process.ranks import launch_plan
-from bento_trtllm.triton_models.shared.adapters import FOLDER
 
 NAME = "pytorch"
-DRAFT = "draft"
-"""The folder of the draft checkpoint, in the engine's own."""
 ARCHITECTURES = ("LlamaForCausalLM",)
 
 
@@ -72,23 +69,10 @@ class PyTorchEngine(Engine):
         for gpu in self._gpus:
             if fault := gpu_fault(load, self.release, gpu):
                 raise EngineError(fault)
-        return PyTorchBuild(checkpoint, self, load, self._gpus, _draft(options))
+        return PyTorchBuild(checkpoint, self, load, self._gpus, options.beside(checkpoint))
 
     def serve_command(self, tag: str) -> str:
         return f"scripts/in_container --release {self.release.tag} bentoml serve --arg model={tag}"
-
-
-def _draft(options: PyTorchOptions) -> Path | None:
-    """The directory of the draft checkpoint. Raises EngineError for what is none, CheckpointError for its weights."""
-    if options.draft_checkpoint is None:
-        return None
-    path = Path(options.draft_checkpoint).expanduser()
-    if not (path / "config.json").is_file():
-        raise EngineError(
-            f"--draft-checkpoint {options.draft_checkpoint} is no directory with a config.json: download it first"
-        )
-    read_shards(path)
-    return path.resolve()
 
 
 def _guide_end(path: Path) -> str:
@@ -104,13 +88,12 @@ class PyTorchBuild(Build):
     """One checkpoint with options that fit it. Its precision is its quantization, or else its dtype."""
 
     def __init__(
-        self, checkpoint: Checkpoint, engine: PyTorchEngine, load: Load, gpus: list[GPU], draft: Path | None
+        self, checkpoint: Checkpoint, engine: PyTorchEngine, load: Load, gpus: list[GPU], beside: Beside
     ) -> None:
         super().__init__(checkpoint)
         self.options, self.release = engine.options, engine.release
         self.quantization, self.context_length = load.quantization, load.context_length
-        self._load, self._gpus, self._draft = load, gpus, draft
-        self._adapters = adapters.read(engine.options.lora or (), checkpoint)
+        self._load, self._gpus, self._beside = load, gpus, beside
 
     @property
     def precision(self) -> str:
@@ -127,11 +110,7 @@ class PyTorchBuild(Build):
 
     def plan(self) -> Plan:
         size = self._load.size
-        files = {source.name: source.stat().st_size for source in self._sources}
-        if self._draft:
-            files |= {f"{DRAFT}/{file.name}": file.stat().st_size for file in weights.files(self._draft)}
-        for name, adapter in self._adapters.items():
-            files |= {f"{FOLDER}/{name}/{file.name}": file.stat().st_size for file in adapter.files}
+        sources = {**{source.name: source for source in self._sources}, **self._beside.files}
         memory: JsonValue = None
         if self._gpus:
             gpu = self._gpus[0]
@@ -142,7 +121,7 @@ class PyTorchBuild(Build):
         return {
             "name": NAME,
             "precision": self.precision,
-            "files": files,
+            "files": {name: source.stat().st_size for name, source in sources.items()},
             "settings": {
                 **self.options.model_dump(mode="json"),
                 "image": self.release.image,
@@ -160,11 +139,7 @@ class PyTorchBuild(Build):
 
     def write(self, directory: Path, workspace: Path) -> None:
         weights.place(self._sources, directory)
-        if self._draft:
-            (directory / DRAFT).mkdir()
-            weights.place(weights.files(self._draft), directory / DRAFT)
-        if self._adapters:
-            adapters.place(self._adapters, directory)
+        self._beside.place(directory)
 
     def model_config(self) -> ModelConfig:
         options = self.options
@@ -178,11 +153,10 @@ class PyTorchBuild(Build):
             "max_batch_size": str(options.max_batch_size),
             "max_num_tokens": str(options.max_num_tokens),
             "kv_cache_dtype": options.kv_cache_dtype,
-            # "LoRA" with "CUDA Graph" is "No" in docs/source/features/feature-combination-matrix.md (1.3.0rc3).
-            "cuda_graphs": str(options.cuda_graphs and not self._adapters).lower(),
+            "cuda_graphs": str(options.records_steps).lower(),
             "speculative": options.speculative or "",
             "draft_tokens": str(options.draft_tokens),
-            "draft_folder": DRAFT if self._draft else "",
+            "draft_folder": DRAFT if options.draft_checkpoint else "",
             "guide_end_id": _guide_end(self.checkpoint.path),
             "exclude_input_in_output": "true",
             **EngineSettings().parameters(NAME),

@@ -1,11 +1,15 @@
 """What can be said of a PyTorch engine when it is packed; how it runs is in config.py."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
 from bento_trtllm.engines.options import EngineOptions
 from bento_trtllm.engines.tensorrt.releases import DEFAULT
+
+if TYPE_CHECKING:
+    from bento_trtllm.checkpoint.checkpoint import Checkpoint
+    from bento_trtllm.engines.pytorch.beside import Beside
 
 
 class PyTorchOptions(EngineOptions):
@@ -57,6 +61,20 @@ class PyTorchOptions(EngineOptions):
     def world_size(self) -> int:
         """GPUs that it takes."""
         return self.tp_size * self.pp_size
+
+    @property
+    def records_steps(self) -> bool:
+        """Whether steps are recorded as CUDA graphs."""
+        # "LoRA" with "CUDA Graph" is "No" in docs/source/features/feature-combination-matrix.md (1.3.0rc3).
+        return self.cuda_graphs and not self.lora
+
+    def beside(self, checkpoint: "Checkpoint") -> "Beside":
+        """What is to lie beside the checkpoint. Raises EngineError, and CheckpointError for what cannot be loaded."""
+        # Imported late so that --help answers at once.
+        from bento_trtllm.engines.pytorch import adapters, beside  # noqa: PLC0415
+
+        draft = beside.draft(self.draft_checkpoint) if self.draft_checkpoint is not None else beside.Beside()
+        return draft | adapters.read(self.lora or (), checkpoint)
 
     def given(self) -> dict[str, str]:
         """The options that were given, by their names on the command line, as manifest.json keeps them."""

@@ -49,8 +49,15 @@ class Lora:
 
     def check(self, request: EngineRequest) -> None:
         """Raise RequestError for an adapter that is not there: TensorRT-LLM would answer without any."""
-        if request.adapter and request.adapter not in self._requests:
-            raise RequestError(TENSOR, f"{TENSOR} is {request.adapter}: the pack has {len(self._requests)} adapters.")
+        number = _number(request)
+        if number and number not in self._requests:
+            raise RequestError(TENSOR, f"{TENSOR} is {number}: the pack has {len(self._requests)} adapters.")
 
-    def request(self, number: int) -> LoRARequest | None:
-        return self._requests.get(number)
+    def of(self, request: EngineRequest) -> LoRARequest | None:
+        """The adapter that a request asks for."""
+        return self._requests.get(_number(request))
+
+
+def _number(request: EngineRequest) -> int:
+    """Of its adapter; 0 is none."""
+    return int(request.own.get(TENSOR, 0))

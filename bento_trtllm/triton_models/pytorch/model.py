@@ -84,6 +84,6 @@ class TritonPythonModel:
         return self._llm.generate_async(
             active.prompt,
             self._sampling.params(request, index),
-            lora_request=self._lora.request(request.adapter),
+            lora_request=self._lora.of(request),
             streaming=request.streaming,
         )

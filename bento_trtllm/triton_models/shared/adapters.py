@@ -30,8 +30,9 @@ class Adapters:
         data = json.loads(file.read_text("utf-8"))
         return cls(tuple(data["names"]), data["rank"], tuple(data["modules"]))
 
-    def write(self, engine: Path) -> None:
-        (engine / FOLDER / INDEX).write_text(json.dumps(asdict(self)) + "\n", "utf-8")
+    def text(self) -> str:
+        """Of the index."""
+        return json.dumps(asdict(self)) + "\n"
 
     @property
     def numbers(self) -> dict[str, int]:

@@ -54,8 +54,8 @@ class EngineRequest:
     embedding_bias: npt.NDArray[np.float32] | None = None
     """[vocabulary], added to the logits."""
     echo: bool = False
-    adapter: int = 0
-    """The number of a LoRA adapter; 0 is none."""
+    own: Mapping[str, Any] = field(default_factory=dict)
+    """By tensor: values that no other engine has a use for."""
     end_ids: frozenset[int] = field(init=False)
     tracked: bool = field(init=False)
     """Whether words of more than one token end it or are forbidden: an engine may have to look for them."""
@@ -127,7 +127,7 @@ class RequestReader:
             ),
             embedding_bias=self._bias(values["embedding_bias"]),
             echo=self.echo if exclude is None else not exclude,
-            adapter=values["lora_task_id"],
+            own={each.tensor: values[each.tensor] for each in PARAMETERS if each.engines == (self.engine,)},
         )
         if request.echo and request.streaming:
             raise RequestError(
