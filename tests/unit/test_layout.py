@@ -6,6 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+ADAPTERS = re.compile(r"(?<!Type)adapter|lora", re.IGNORECASE)
+THEIRS = {
+    *("checkpoint/adapter.py", "checkpoint/merge.py", "engines/pytorch/adapters.py", "generation/adapted.py"),
+    *("metrics/adapters.py", "triton_models/pytorch/lora.py", "triton_models/shared/adapters.py"),
+}
+"""Files of the package that are LoRA's own."""
 LEVELS = {"unit", "triton", "service", "browser", "contract", "deploy"}
 
 
@@ -29,3 +35,14 @@ def test_nothing_imports_from_a_test_module() -> None:
 def test_every_test_is_in_a_level_and_support_has_none() -> None:
     tests = list((ROOT / "tests").rglob("test_*.py"))
     assert {file.relative_to(ROOT / "tests").parts[0] for file in tests} == LEVELS
+
+
+def test_few_files_know_of_adapters() -> None:
+    """Those that CONTRIBUTING.md names: a feature from pack to answer, as LoRA is, goes through eight."""
+    package = ROOT / "bento_trtllm"
+    files = [*package.rglob("*.py"), *package.rglob("*.html"), ROOT / "service.py", ROOT / "pack_model.py"]
+    knowing = {str(file.relative_to(ROOT)) for file in files if ADAPTERS.search(file.read_text("utf-8"))}
+    assert {f"bento_trtllm/{name}" for name in THEIRS} <= knowing
+    others = knowing - {f"bento_trtllm/{name}" for name in THEIRS}
+    named = ROOT.joinpath("CONTRIBUTING.md").read_text("utf-8").partition("## Add a feature")[2].partition("\n## ")[0]
+    assert others == set(re.findall(r"\]\((bento_trtllm/[^)]+)\)", named)) and len(others) <= 8
