@@ -1,11 +1,13 @@
 """What counts as one address."""
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 # Whoever has one IPv6 address has at least a network of this size (RFC 6177).
 IPV6_PREFIX_BITS = 64
 
 
+@lru_cache(1024)
 def network(host: str | None) -> str | None:
     """What counts as one address: an IPv4 address, the network of an IPv6 address."""
     if not host:
