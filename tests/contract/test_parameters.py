@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ from bento_trtllm.triton_models.shared.parameters import API_FIELDS, OUTPUTS, PA
 
 HERE = Path(__file__).parent
 PREFIX = "inflight_batcher_llm-"
-RELEASES = {
+RELEASES: dict[str, Any] = {
     file.stem.removeprefix(PREFIX): json.loads(file.read_text("utf-8"))["models"]["tensorrt_llm"]
     for file in HERE.glob(f"{PREFIX}*.json")
 }
+SIDES = {Parameter: "input", Output: "output"}
 LATER_SHAPES = {"request_output_len", "stop", "streaming"}
 """Scalars that keep their dimension in 0.10.0 and 0.11.0."""
 
@@ -29,37 +29,29 @@ def number(release: str) -> tuple[int, ...]:
     return tuple(map(int, found.groups()))
 
 
-def cases() -> Iterator[tuple[str, str, Parameter | Output]]:
-    for release in sorted(RELEASES, key=number):
-        yield from ((release, "input", row) for row in PARAMETERS)
-        yield from ((release, "output", row) for row in OUTPUTS)
-
-
 def test_all_releases_are_there() -> None:
     assert {"0.10.0", "0.17.0", "1.3.0rc3"} <= RELEASES.keys() and len(RELEASES) == 10
 
 
-def name_of(value: Any) -> Any:
-    return getattr(value, "tensor", value)
-
-
-@pytest.mark.parametrize(("release", "side", "row"), list(cases()), ids=name_of)
-def test_a_row_is_upstreams(release: str, side: str, row: Any) -> None:
-    upstream = {tensor["name"]: tensor for tensor in RELEASES[release][side]}
-    name = (getattr(row, "before_1", "") if number(release) < (0, 20) else "") or row.tensor
-    if number(row.since) > number(release):
-        assert name not in upstream
-        return
-    their = upstream[name]
-    assert their["data_type"] == f"TYPE_{row.dtype}".replace("BYTES", "STRING")
-    assert their["dims"] == list(row.dims or (1,))
-    if isinstance(row, Parameter):
-        # Up to 0.14.0 input_ids is not optional: dialects.py.
-        optional = their.get("optional", False)
-        assert row.required == (not optional) or (row.tensor == "input_ids" and number(release) < (0, 15))
-        shaped = "reshape" in their
-        assert row.scalar == shaped or (row.tensor in LATER_SHAPES and number(release) < (0, 12))
-        assert their.get("allow_ragged_batch", False) == (not row.scalar)
+@pytest.mark.parametrize("release", sorted(RELEASES, key=number))
+def test_the_rows_are_upstreams(release: str) -> None:
+    rows: tuple[Parameter | Output, ...] = (*PARAMETERS, *OUTPUTS)
+    for row in rows:
+        upstream = {tensor["name"]: tensor for tensor in RELEASES[release][SIDES[type(row)]]}
+        name = (getattr(row, "before_1", "") if number(release) < (0, 20) else "") or row.tensor
+        if number(row.since) > number(release):
+            assert name not in upstream
+            continue
+        their = upstream[name]
+        assert their["data_type"] == f"TYPE_{row.dtype}".replace("BYTES", "STRING"), name
+        assert their["dims"] == list(row.dims or (1,)), name
+        if isinstance(row, Parameter):
+            # Up to 0.14.0 input_ids is not optional: dialects.py.
+            optional = their.get("optional", False)
+            assert row.required == (not optional) or (row.tensor == "input_ids" and number(release) < (0, 15)), name
+            shaped = "reshape" in their
+            assert row.scalar == shaped or (row.tensor in LATER_SHAPES and number(release) < (0, 12)), name
+            assert their.get("allow_ragged_batch", False) == (not row.scalar), name
 
 
 def test_names_are_given_once() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,25 +75,25 @@ def theirs(read: str, model: str, side: str) -> dict[str, dict[str, Any]]:
     return {tensor["name"]: tensor for tensor in CONTRACTS[read][model][side]}
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("side", ["input", "output"])
-def test_tensors_are_upstreams(read: str, configs: dict[str, pb.ModelConfig], model: str, side: str) -> None:
-    upstream = theirs(read, model, side)
-    ours = getattr(configs[model], side)
-    assert ours
-    for tensor in ours:
-        their = upstream[tensor.name]  # a KeyError is a tensor that upstream does not have
-        assert pb.DataType.Name(tensor.data_type) == their["data_type"], tensor.name
-        assert list(tensor.dims) == their["dims"], tensor.name
-        if side == "input" and model == "tensorrt_llm":
-            assert tensor.HasField("reshape") == ("reshape" in their), tensor.name
-            assert tensor.allow_ragged_batch == their.get("allow_ragged_batch", False), tensor.name
+def test_tensors_are_upstreams(read: str, configs: dict[str, pb.ModelConfig]) -> None:
+    for model, side in product(MODELS, ("input", "output")):
+        upstream = theirs(read, model, side)
+        ours = getattr(configs[model], side)
+        assert ours, (model, side)
+        for tensor in ours:
+            where = model, side, tensor.name
+            their = upstream[tensor.name]  # a KeyError is a tensor that upstream does not have
+            assert pb.DataType.Name(tensor.data_type) == their["data_type"], where
+            assert list(tensor.dims) == their["dims"], where
+            if side == "input" and model == "tensorrt_llm":
+                assert tensor.HasField("reshape") == ("reshape" in their), where
+                assert tensor.allow_ragged_batch == their.get("allow_ragged_batch", False), where
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_every_required_input_of_upstream_is_there(read: str, configs: dict[str, pb.ModelConfig], model: str) -> None:
-    required = {name for name, tensor in theirs(read, model, "input").items() if not tensor.get("optional")}
-    assert {tensor.name for tensor in configs[model].input if not tensor.optional} == required
+def test_every_required_input_of_upstream_is_there(read: str, configs: dict[str, pb.ModelConfig]) -> None:
+    for model in MODELS:
+        required = {name for name, tensor in theirs(read, model, "input").items() if not tensor.get("optional")}
+        assert {tensor.name for tensor in configs[model].input if not tensor.optional} == required, model
 
 
 def test_parameters_are_upstreams(read: str, configs: dict[str, pb.ModelConfig]) -> None:
@@ -173,26 +174,28 @@ def test_written_and_placed(tag: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tag", FIRST_TAGS.values())
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("quantization", ["none", "fp8", "int4_awq", "nvfp4"])
-def test_trtllm_build_takes_the_options(tag: str, preset: str, quantization: str) -> None:
-    gpu = "B200" if quantization == "nvfp4" else "H100"
-    engine = make(tag, gpu, preset=preset, quantization=quantization, tp_size=2)
-    if quantization == "nvfp4" and not RELEASES[tag].version.nvfp4:
-        with pytest.raises(EngineError, match="has no NVFP4 for Llama"):
-            engine.prepare(llama(LLAMA3_8B))
-        return
-    argv = engine.prepare(llama(LLAMA3_8B)).plan()["settings"]["build"]
-    assert isinstance(argv, list)
-    assert argv[0] == "trtllm-build"
+def test_trtllm_build_takes_the_options(tag: str) -> None:
+    parsers = {}
     for name in RELEASES[tag].version.built_with:
-        parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
+        parsers[name] = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
         for option, choices in BUILD[name]["options"].items():
-            parser.add_argument(f"--{option}", choices=choices)
-        parsed, unknown = parser.parse_known_args([str(part) for part in argv[1:]])
-        assert unknown == []
-        assert (parsed.workers, parsed.gpt_attention_plugin) == ("2", "bfloat16")
-        assert (parsed.input_timing_cache, parsed.output_timing_cache) == PLAN_TIMING
+            parsers[name].add_argument(f"--{option}", choices=choices)
+    for preset, quantization in product(PRESETS, ("none", "fp8", "int4_awq", "nvfp4")):
+        case = preset, quantization
+        gpu = "B200" if quantization == "nvfp4" else "H100"
+        engine = make(tag, gpu, preset=preset, quantization=quantization, tp_size=2)
+        if quantization == "nvfp4" and not RELEASES[tag].version.nvfp4:
+            with pytest.raises(EngineError, match="has no NVFP4 for Llama"):
+                engine.prepare(llama(LLAMA3_8B))
+            continue
+        argv = engine.prepare(llama(LLAMA3_8B)).plan()["settings"]["build"]
+        assert isinstance(argv, list)
+        assert argv[0] == "trtllm-build"
+        for parser in parsers.values():
+            parsed, unknown = parser.parse_known_args([str(part) for part in argv[1:]])
+            assert unknown == [], case
+            assert (parsed.workers, parsed.gpt_attention_plugin) == ("2", "bfloat16"), case
+            assert (parsed.input_timing_cache, parsed.output_timing_cache) == PLAN_TIMING, case
 
 
 def test_the_tutorial_is_bentotrtllms() -> None:

@@ -76,6 +76,7 @@ def reaches_string(grammar: Grammar, text: str) -> bool:
     return follower.feed('"') and follower.complete
 
 
+@pytest.mark.slow
 @quick
 @given(repeated(), st.booleans(), st.data())
 def test_both_ways(pattern: str, anchored: bool, data: st.DataObject) -> None:

@@ -47,6 +47,7 @@ def test_what_people_send_is_taken(value: Any) -> None:
     census.check(dump(value))
 
 
+@pytest.mark.slow
 @given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_what_stands_outside_strings(value: Any) -> None:
     """As a walk counts it."""

@@ -146,6 +146,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(drawn(), st.booleans())
 def test_both_ways(one: Drawn, apart: bool) -> None:
@@ -177,6 +178,7 @@ def calling(draw: st.DrawFn, depth: int = 3) -> str:
     return f"({(' | ' if kind == 'options' else ' ').join(several)})"
 
 
+@pytest.mark.slow
 @settings(max_examples=75, deadline=None)
 @given(calling(), calling(), calling())
 def test_rules_that_refer_to_themselves_both_ways(root: str, r: str, s: str) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 from bento_trtllm import inventory
 from bento_trtllm.errors import StoreError
-from bento_trtllm.inventory import END, PIECE, SAMPLES, WHOLE
+from bento_trtllm.inventory import END, PIECE, SAMPLES
 from bento_trtllm.manifest import Manifest
 
+WHOLE = 4 << 20
+"""Instead of the 32 MB up to which a file is hashed whole."""
 LARGE = WHOLE + (3 << 20) + 5
 FACTS: dict[str, Any] = {
     "engine": "openvino", "precision": "int8", "source": "some where/llama", "revision": None, "checksum": "0" * 64,
@@ -22,8 +24,9 @@ FACTS: dict[str, Any] = {
 
 
 @pytest.fixture
-def packed(tmp_path: Path) -> Path:
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A pack with one file that is hashed whole and one that is sampled."""
+    monkeypatch.setattr(inventory, "WHOLE", WHOLE)
     path = tmp_path / "mine" / "1"
     for folder in inventory.FOLDERS:
         (path / folder).mkdir(parents=True)

@@ -74,6 +74,7 @@ def encodes(value: Any) -> bool:
         return False
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_agrees_with_pythons_own_parser(value: Any) -> None:
     """Or refuses; what it takes can be written as strict JSON in UTF-8 again."""

@@ -1,6 +1,6 @@
 """One name, one thing: no two public classes of the package have the same name."""
 
-import ast
+import re
 from collections import Counter
 
 from tests.support.launcher import ROOT
@@ -10,12 +10,7 @@ EVERY_MODELS = {"TritonPythonModel"}
 
 
 def test_no_name_stands_for_two_classes() -> None:
-    trees = [ast.parse(path.read_text()) for path in sorted((ROOT / "bento_trtllm").rglob("*.py"))]
-    names = Counter(
-        node.name
-        for tree in trees
-        for node in tree.body
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
-    )
+    texts = (path.read_text("utf-8") for path in (ROOT / "bento_trtllm").rglob("*.py"))
+    names = Counter(name for text in texts for name in re.findall(r"^class ([^\W_]\w*)", text, re.MULTILINE))
     assert len(names) > 300
     assert {name for name, count in names.items() if count > 1} == EVERY_MODELS

@@ -138,7 +138,7 @@ def test_one_call_where_several_are_not_wanted(name: str, text: str) -> None:
 def test_what_a_grammar_forces_can_be_read(name: str, several: bool) -> None:
     grammar = make_grammar(lambda rules: FORMATS[name].calls(rules, TOOLS, several=several))
     rng = random.Random(0)
-    for _ in range(100):
+    for _ in range(50):
         words, found = parse(name, write(grammar, rng))
         assert words == ""
         assert 1 <= len(found) <= (MAX_CALLS if several else 1)

@@ -45,11 +45,11 @@ def test_what_was_counted_without_room_is_there_later(tmp_path: Path) -> None:
     program = """
 limit(1000)
 counter = Counter("c", "text", ("n",), registry=None)
-count(range(3000))
+count(range(1500))
 print(collected(), len(list(Path(sys.argv[0] or ".").glob("*.db"))))
 limit(resource.RLIM_INFINITY)
 count([1])
-expected = {str(n): float(n) for n in range(3000)} | {"1": 2.0}
+expected = {str(n): float(n) for n in range(1500)} | {"1": 2.0}
 print(collected() == expected)
 """
     assert run(tmp_path, program) == ["{} 0", "True"]
@@ -60,12 +60,12 @@ def test_a_file_that_cannot_grow_stays_as_it_was(tmp_path: Path) -> None:
 counter = Counter("c", "text", ("n",), registry=None)
 count(range(10))
 limit(70000)
-count(range(3000))
+count(range(1500))
 some = collected()
-print(len(some) < 3000, all(some[str(n)] == 2 * n for n in range(10)))
+print(len(some) < 1500, all(some[str(n)] == 2 * n for n in range(10)))
 limit(resource.RLIM_INFINITY)
 count([1])
-print(collected() == {str(n): float(n * (1 + (n < 10))) for n in range(3000)} | {"1": 3.0})
+print(collected() == {str(n): float(n * (1 + (n < 10))) for n in range(1500)} | {"1": 3.0})
 """
     assert run(tmp_path, program) == ["True True", "True"]
 
@@ -74,7 +74,7 @@ def test_room_is_reserved(tmp_path: Path) -> None:
     """No holes: with one, the kernel has to look for room when it is written to."""
     program = """
 counter = Counter("c", "text", ("n",), registry=None)
-count(range(3000))
+count(range(1500))
 import os
 (file,) = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).iterdir()
 print(file.stat().st_size > 2**16, file.stat().st_blocks * 512 >= file.stat().st_size)
