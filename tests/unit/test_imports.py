@@ -8,6 +8,7 @@ from pathlib import Path
 
 from _bentoml_impl import server
 from _bentoml_impl.server import app
+from _bentoml_sdk import method
 
 from tests.support.canary import expect
 
@@ -44,6 +45,7 @@ WORKER = """
 from bento_trtllm.bento.unneeded import leave_out
 leave_out()
 from _bentoml_impl.server.app import create_proxy_app
+import _bentoml_impl.client
 assert not {"aiohttp", "pyparsing", "circus"} & set(sys.modules)
 import bentoml
 create_proxy_app(bentoml.service(cmd=["true"])(type("Other", (), {})))
@@ -63,3 +65,15 @@ def test_bentoml_takes_these_functions_from_these_modules() -> None:
     assert source.count("server.proxy") == 1, f"look at {look}"
     assert inspect.getsource(server).count("import") == 1, f"look at {look}"
     expect(server, "from .serving import serve_http", look=look)
+    # A service's client of itself: made, entered, asked for two attributes, closed; false means that there is none.
+    expect(
+        app.ServiceAppFactory.create_instance, "from ..client import RemoteProxy", "await proxy.__aenter__()", look=look
+    )
+    expect(app.ServiceAppFactory.create_instance, "proxy.to_async", "proxy.to_sync", look=look)
+    expect(app.ServiceAppFactory.destroy_instance, "await own_proxy.close()", look=look)
+    expect(
+        method.APIMethod.__get__,
+        'if proxy := getattr(instance, "__self_proxy__", None):',
+        "func = local_caller",
+        look=look,
+    )
