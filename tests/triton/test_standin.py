@@ -459,10 +459,12 @@ class Bare:
         ports = Ports.free()
         self.address, self.metrics = f"127.0.0.1:{ports.grpc}", ports.metrics
         self.log = folder / "log.txt"
+        self._prefix = f"bare-{ports.grpc}-"
         argv = [str(standin.server), f"--model-repository={repository}", "--allow-http=false"]
         argv += [f"--exit-timeout-secs={exit_s}"]
         argv += [f"--grpc-port={ports.grpc}", f"--metrics-port={ports.metrics}", "--disable-auto-complete-config"]
         argv += ["--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1", f"--backend-directory={standin.backends}"]
+        argv += [f"--backend-config=python,shm-region-prefix-name={self._prefix}"]
         environment = {**os.environ, **standin.environment}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(bound(argv), env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -470,6 +472,11 @@ class Bare:
     def ready(self) -> None:
         until(lambda: self.process.poll() is not None or "Started GRPCInferenceService" in self.log.read_text(), 60)
         assert self.process.poll() is None, self.log.read_text()[-2000:]
+        assert self.regions(), "its shared memory has another name, and would be left"
+
+    def regions(self) -> list[Path]:
+        """What it has in /dev/shm, and leaves there if it does not end by itself."""
+        return [*Path("/dev/shm").glob(f"{self._prefix}*")]
 
     def active(self) -> int:
         text = httpx.get(f"http://127.0.0.1:{self.metrics}/metrics").text
@@ -498,6 +505,8 @@ def bare(standin: Standin, home: Path, tmp_path: Path) -> Iterator[Callable[...,
     for server in started:
         server.process.kill()
         server.process.wait()
+        for region in server.regions():
+            region.unlink()
 
 
 def leave(server: Bare) -> float:
