@@ -18,7 +18,12 @@ from tests.support.launcher import ROOT, environment
 IMPORT = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| (\s*)(\S+)")
 READY = re.compile(r"Triton is ready after ([\d.]+) s")
 # What a worker imports, in BentoML's order.
-WORKER = "import _bentoml_impl.worker.service, uvicorn, _bentoml_impl.loader, service"
+WORKER = """
+import _bentoml_impl.worker.service, uvicorn, _bentoml_impl.loader, bentoml
+bentoml.server_context.worker_index = 1
+import service
+service.TRTLLM.to_asgi()
+"""
 SHOWN = 14
 
 
