@@ -134,14 +134,15 @@ def test_every_route_is_here() -> None:
     assert WHOLE.keys() == set(routes.JSON) - {"/generate"}
 
 
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2))])
 @pytest.mark.parametrize("path", WHOLE)
-def test_a_body_with_something_odd_in_one_place(path: str) -> None:
+def test_a_body_with_something_odd_in_one_place(path: str, part: int) -> None:
     async def all_places() -> None:
         async with ScriptedApp('{"a": 1}').client() as client:
             await check(client, path, WHOLE[path])
             for i, at in enumerate(places(WHOLE[path])):
-                # Each place gets a third of them, neighbours another one.
-                for value in ODD[i % 3 :: 3]:
+                # Each place gets a third of them, neighbours another one; a third of that in each part.
+                for value in ODD[i % 3 + 3 * part :: 9]:
                     await check(client, path, put(WHOLE[path], at, value))
 
     asyncio.run(all_places())

@@ -173,7 +173,7 @@ def test_formats_both_ways(name: str) -> None:
     rng = random.Random(3)
     for one in [*good, *(write(grammar, rng, rng.choice((5, 60))) for _ in range(15))]:
         assert reaches(grammar, one), one
-        for end in range(len(one[:80])):
+        for end in range(len(one[:80])) if one in good else range(rng.randrange(3), len(one[:80]), 3):
             follower = Ending(grammar)
             assert follower.feed(one[:end]), one[:end]
             assert reaches(grammar, one[:end] + follower.shortest())

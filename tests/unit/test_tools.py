@@ -150,7 +150,7 @@ def test_every_text_of_the_grammar_is_calls(several: bool) -> None:
     grammar = Grammar({ROOT: root, **rules.rules})
     rng = random.Random(0)
     counts = set()
-    for _ in range(200):
+    for _ in range(100):
         content, found = parse(write(grammar, rng))
         assert not content
         assert 1 <= len(found) <= (MAX_CALLS if several else 1)
