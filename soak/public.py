@@ -58,6 +58,11 @@ class Storm:
                 if len(answers) > 1:
                     raise NotAskable(f"with temperature 0 it gives two answers to {prompt!r}")
                 (self.alone[prompt],) = answers
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            if status in (401, 403):
+                raise NotAskable(f"it answers {status}: set OPENAI_API_KEY to one of its keys") from error
+            raise NotAskable(f"it answers {status} to {error.request.method} {error.request.url.path}") from error
         except (httpx.HTTPError, LookupError, ValueError) as error:
             raise NotAskable(f"it does not answer as OpenAI's API does: {error}") from error
 

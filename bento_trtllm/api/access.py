@@ -69,6 +69,8 @@ class Access:
             return None
         key = self.keyring.find(given)
         if key is None:
+            if given:
+                raise _unauthorized("The API key is none of this server's: send another one in the header")
             raise _unauthorized("This server wants an API key: send the header")
         if key.expired(now()):
             raise _unauthorized(f"The key {key.name} has expired: ask for another one, and send it in the header")

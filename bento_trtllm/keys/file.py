@@ -100,6 +100,8 @@ def read(path: Path) -> list[Key]:
 def _sentence(error: ValidationError, content: Any) -> str:
     first = error.errors(include_input=False)[0]
     what = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        what = "there is no such field: docs/keys.md has all"
     match first["loc"]:
         case ("keys", int() as index, *rest):
             entry = content["keys"][index]

@@ -98,7 +98,9 @@ async def test_what_each_key_may(door: Door) -> None:
     assert "does not allow the model" in other.json()["error"]["message"]
     old = await door.ask("sk-old-0123456789abc")
     assert (old.status_code, old.json()["error"]["message"][:24]) == (401, "The key old has expired:")
-    assert (await door.ask("unknown")).status_code == 401
+    for wrong, words in (("", "This server wants an API key:"), ("unknown", "The API key is none of this server's:")):
+        refused = await door.ask(wrong)
+        assert refused.status_code == 401 and refused.json()["error"]["message"].startswith(words)
     plain = await door.ask("plain")
     assert plain.status_code == 200
     assert not [name for name in plain.headers if name.startswith("x-ratelimit")]

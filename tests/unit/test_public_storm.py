@@ -70,9 +70,14 @@ async def test_a_server_that_cannot_be_compared_is_refused() -> None:
             return httpx.Response(200, json={"data": [{"id": "m"}]})
         return httpx.Response(200, json={"choices": [{"message": {"content": str(next(texts))}}]})
 
-    for transport in (httpx.MockTransport(answer), httpx.MockTransport(lambda _: httpx.Response(404))):
+    for handler, why in (
+        (answer, "two answers to"),
+        (lambda _: httpx.Response(404), "it answers 404 to GET /v1/models$"),
+        (lambda _: httpx.Response(401), "it answers 401: set OPENAI_API_KEY"),
+    ):
+        transport = httpx.MockTransport(handler)
         run = public.Storm(httpx.AsyncClient(base_url="http://test", transport=transport), random.Random(0))
-        with pytest.raises(public.NotAskable):
+        with pytest.raises(public.NotAskable, match=why):
             await run.ask_alone()
 
 
