@@ -49,7 +49,8 @@ class ChatTemplate:
             sources[DEFAULT] = LLAMA3.read_text("utf-8")
         self._names = templates.names
         self._default = _Source.read(sources[DEFAULT], templates)
-        self._with_tools = _Source.read(sources.get(WITH_TOOLS, sources[DEFAULT]), templates)
+        other = sources.get(WITH_TOOLS)
+        self._with_tools = self._default if other is None else _Source.read(other, templates)
         with_system = templates.try_out(self._default.template, SYSTEM)
         self._knows_system, self._refuses_system = MARK in with_system, not with_system
         # A Llama 3 fine-tuned to another format still has Llama 3's tokens.
