@@ -15,8 +15,24 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
+from bento_trtllm.errors import SettingsError
+
 LOGGER = logging.getLogger("bento_trtllm.keys")
 TOLD_EVERY_S = 60.0
+
+
+def check(path: Path) -> None:
+    """Make the file, or leave the one that is there as it is. Raises SettingsError if it cannot be written to."""
+    try:
+        os.close(_open(path))
+    except OSError as error:
+        raise SettingsError(f"the audit log, {path}, cannot be written: {error.strerror}") from error
+
+
+def _open(path: Path) -> int:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.fchmod(file, 0o600)
+    return file
 
 
 class AuditLog:
@@ -67,8 +83,7 @@ class AuditLog:
 
     def _open(self) -> None:
         self.close()
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        os.fchmod(self._file, 0o600)
+        self._file = _open(self._path)
 
     def _rotate(self) -> None:
         """Give the file a number, unless another worker is doing so: then it has a few lines more."""

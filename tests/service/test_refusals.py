@@ -102,6 +102,8 @@ def test_settings(store: Path) -> None:
     assert f"{sentence} is open" in other
     keys = refused_serve(store, model, TRTLLM_API_KEYS_FILE="/nowhere")
     assert "the file of API keys, /nowhere, cannot be read: No such file or directory" in keys
+    audit = refused_serve(store, model, "audit_log=/nowhere/audit.log")
+    assert "the audit log, /nowhere/audit.log, cannot be written: No such file or directory" in audit
 
 
 EMPTY = ("TRTLLM_WORKERS", "TRTLLM_API_KEYS", "TRTLLM_KEYS_FILE", "TRTLLM_ADMIN_KEY", "TRTLLM_AUDIT_LOG", "HF_TOKEN")

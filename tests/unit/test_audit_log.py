@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bento_trtllm.keys.audit import AuditLog
+from bento_trtllm.errors import SettingsError
+from bento_trtllm.keys.audit import AuditLog, check
 from tests.support.forked import Forked
 
 
@@ -29,6 +30,17 @@ def test_processes_write_whole_lines_through_rotations(tmp_path: Path) -> None:
     assert {each.stat().st_mode & 0o777 for each in tmp_path.iterdir()} == {0o600}
     written = [(line["worker"], line["number"]) for each in files for line in lines(each)]
     assert sorted(written) == [(worker, number) for worker in range(3) for number in range(200)]
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anybody_is_served(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    check(path)
+    AuditLog(path, 4000, 1).write({"number": 1})
+    check(path)
+    assert len(lines(path)) == 1 and path.stat().st_mode & 0o777 == 0o600
+    for wrong, why in ((tmp_path / "none/audit.log", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(SettingsError, match=f"the audit log, {wrong}, cannot be written: {why}"):
+            check(wrong)
 
 
 @pytest.mark.parametrize("most", [1, 3])
