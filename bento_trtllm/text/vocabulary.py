@@ -23,12 +23,12 @@ def token_bytes(tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> li
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     added = tokenizer.get_added_tokens_decoder()
     table = [b""] * (max(vocabulary.values(), default=-1) + 1)
+    byte_of = alphabet.__getitem__
     for token, i in vocabulary.items():
-        if i in added:
-            if not (skip_special_tokens and added[i].special):
-                table[i] = token.encode()
-        elif all(character in alphabet for character in token):
-            table[i] = bytes(alphabet[character] for character in token)
-        else:
+        try:
+            table[i] = bytes(map(byte_of, token))
+        except KeyError:
             table[i] = token.encode()
+    for i, named in added.items():
+        table[i] = b"" if skip_special_tokens and named.special else named.content.encode()
     return table
