@@ -40,7 +40,7 @@ from bento_trtllm.triton.wire.failures import Failures
 
 
 class LLM:
-    """One per pack and worker.
+    """One per pack and worker; it takes no request before `read`.
 
     Raises StoreError or CheckpointError for a pack that cannot be served, and EngineError for settings that it must not
     have.
@@ -57,13 +57,9 @@ class LLM:
         self.manifest = open_pinned(packed)
         self.proof = pinned_proof(packed) or self.manifest.proof
         self.created = int((packed / MANIFEST).stat().st_mtime)
-        files = packed / "tokenizer"
-        templates = Templates.read(files).sources.values()
+        templates = Templates.read(packed / "tokenizer").sources.values()
         self.tool_format = choose(settings.tool_format, templates)
         self.thinks = any(CLOSE in source for source in templates)
-        shown = (*self.tool_format.marks, *(MARKS if self.thinks else ()))
-        text = Text.read(files, self.manifest.context_length, self.manifest.eos_ids, shown)
-        self.tokenizer, self.template, self.defaults = text.tokenizer, text.template, text.defaults
         running, waiting = settings.max_running_requests, settings.max_waiting_requests
         self._slots = SharedSlots(running, waiting, settings.workers) if settings.workers > 1 else None
         self.admission = Admission(self._slots or OwnSlots(running), waiting)
@@ -91,16 +87,6 @@ class LLM:
             guided="guided_decoding_guide" in inputs,
             bans_first_end_only=self._runtime.bans_first_end_only,
         )
-        generator = partial(
-            Generator,
-            self._profile,
-            self.tokenizer,
-            admission=self.admission,
-            deadlines=self._deadlines,
-            observer=telemetry.of(self.name, self.admission),
-        )
-        self.generator = generator(self.client)
-        self.variants = variants(self, packed, generator, self.client)
         self._client: TritonClient | None = None
         self._generation = 0
         self._closing: asyncio.Future[None] | None = None
@@ -116,6 +102,25 @@ class LLM:
         )
         self.triton.subscribe(self._follow)
         self._failure_limit = settings.engine_errors_before_restart
+
+    def read(self) -> None:
+        """Read what requests need of the tokenizer, once and before there are any: half a second of 128,000 tokens.
+
+        Raises CheckpointError.
+        """
+        shown = (*self.tool_format.marks, *(MARKS if self.thinks else ()))
+        text = Text.read(self.path / "tokenizer", self.manifest.context_length, self.manifest.eos_ids, shown)
+        self.tokenizer, self.template, self.defaults = text.tokenizer, text.template, text.defaults
+        generator = partial(
+            Generator,
+            self._profile,
+            self.tokenizer,
+            admission=self.admission,
+            deadlines=self._deadlines,
+            observer=self._telemetry.of(self.name, self.admission),
+        )
+        self.generator = generator(self.client)
+        self.variants = variants(self, self.path, generator, self.client)
 
     def _place(self, folder: Path) -> Path:
         """The repository for one start of Triton. Raises TritonError for an engine that cannot run here."""

@@ -140,6 +140,7 @@ class Seat:
 
     def _make(self, pack: Pack) -> LLM:
         model = self._new(Path(pack.path))
+        model.read()
         if model.manifest.seal != pack.seal:
             raise StoreError(f"the model {pack.tag} was packed again: swap once more")
         if self._draining:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from bento_trtllm.api.routing import position
 from bento_trtllm.bento import tracing
 from bento_trtllm.bento.shutdown import Drain
 from bento_trtllm.config import Settings
+from bento_trtllm.errors import CheckpointError
 from bento_trtllm.generation.client import Client
 from bento_trtllm.generation.errors import QueueFull
 from bento_trtllm.keys.audit import AuditLog
@@ -28,6 +29,7 @@ from bento_trtllm.triton.process.run_folder import RunFolder
 
 LOGGER = logging.getLogger("bento_trtllm")
 FIRST_WAIT_S = 10
+LAUNCH_S = 1.0
 LOOK_S = 0.25
 """How often a worker looks whether a swap is wanted."""
 RETRY_S = 1.0
@@ -71,10 +73,21 @@ class Serving:
         return tuple(seat.model for seat in self._seats)
 
     async def start(self) -> None:
-        """Launch the Tritons, or join those that another worker launched. Does not fail if one of them does."""
+        """Launch the Tritons, or join those that another worker launched. Does not fail if one of them does.
+
+        Raises CheckpointError, and then nothing is left of them.
+        """
         self._drain.listen()
         for seat in self._seats:
             await seat.start()
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(model.triton.launched.wait() for model in self.models)), LAUNCH_S)
+        try:
+            for model in self.models:
+                model.read()  # only now: the Tritons load meanwhile
+        except CheckpointError:
+            await self.stop()
+            raise
         self._tasks = [
             asyncio.create_task(self._run(), name="swaps"),
             asyncio.create_task(self._keyring.watch(), name="keys"),

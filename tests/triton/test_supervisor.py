@@ -349,6 +349,7 @@ async def test_who_looks_knows_at_once_what_the_owner_told(tmp_path: Path, monke
     assert follower.reason == "Triton has not been started yet."
     await follower.start()
     await asyncio.sleep(0)
+    await asyncio.wait_for(follower.launched.wait(), LIMIT_S)
     assert follower.reason == "Triton is loading the model."
     owner.write(Status("ready", "", address="127.0.0.1:1", generation=1))
     await asyncio.sleep(0.05)
@@ -368,6 +369,7 @@ async def test_stops_while_triton_still_loads(tmp_path: Path) -> None:
     repository = tiny.repository(tmp_path / "repository", initialize="time.sleep(600)")
     supervisor = Supervisor(lambda _: repository, SETTINGS, folder=RunFolder(tmp_path / "run/service"))
     await supervisor.start()
+    await asyncio.wait_for(supervisor.launched.wait(), LIMIT_S)
     with suppress(TritonError):
         await supervisor.wait_ready(0.5)
     await asyncio.wait_for(supervisor.stop(), LIMIT_S)

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from bento_trtllm.config import Settings
-from bento_trtllm.errors import EngineError
+from bento_trtllm.errors import CheckpointError, EngineError
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.client import Client
 from bento_trtllm.generation.errors import EngineUnavailable, QueueFull
@@ -30,7 +30,17 @@ OLD, NEW = Path("/models/llama/old"), Path("/models/llama/new")
 ADAPTERS: dict[Path, dict[str, object]] = {}
 ENGINES: dict[Path, str] = {}
 FAULTS: dict[str, str] = {}
-"""What goes wrong with NEW: `start`, `prove`, or `room`."""
+"""What goes wrong with NEW: `read`, `start`, `prove`, or `room`."""
+
+
+class Launched(asyncio.Event):
+    def __init__(self, done: list[str]) -> None:
+        super().__init__()
+        self.done = done
+
+    async def wait(self) -> Literal[True]:
+        self.done.append("launched")
+        return True
 
 
 class Triton:
@@ -41,6 +51,7 @@ class Triton:
         self.status = SimpleNamespace(state="starting", failures=0, reason="")
         self.owner = True
         self.used = False
+        self.launched = Launched(model.done)
 
     def use(self) -> None:
         self.used = True
@@ -55,7 +66,7 @@ class Triton:
         return self.model.ended
 
     async def wait_ready(self, timeout_s: float) -> None:
-        pass
+        self.model.done.append("waited for")
 
     async def stop(self) -> None:
         self.model.ended = True
@@ -75,6 +86,7 @@ class Model:
         self.manifest = SimpleNamespace(seal=path.name, engine=ENGINES.get(path, "openvino"))
         self.draining = False
         self.admission = SimpleNamespace(drain=self.drain)
+        self.done: list[str] = []
         self.triton = Triton(self)
         self.visitors = 0
         self.started = self.ended = False
@@ -87,6 +99,11 @@ class Model:
     def _fault(self, kind: str) -> str:
         return FAULTS.get(kind, "") if self.path == NEW else ""
 
+    def read(self) -> None:
+        self.done.append("read")
+        if reason := self._fault("read"):
+            raise CheckpointError(reason)
+
     def check_proof(self) -> None:
         pass
 
@@ -95,6 +112,7 @@ class Model:
             raise EngineError(reason)
 
     async def start(self) -> None:
+        self.done.append("started")
         self.started = True
         if reason := self._fault("start"):
             self.triton.status = SimpleNamespace(state="restarting", failures=1, reason=reason)
@@ -155,6 +173,19 @@ def ask(orders: Orders, serial: int = 1, path: Path = NEW) -> None:
     orders.write(Wanted(str(path), path.name, serial))
 
 
+async def test_triton_loads_while_the_tokenizer_is_read() -> None:
+    async with worker():
+        assert Model.all[0].done == ["started", "launched", "read", "waited for"]
+
+
+async def test_a_triton_whose_tokenizer_cannot_be_read_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "_fault", lambda self, kind: "it is damaged" if kind == "read" else "")
+    with pytest.raises(CheckpointError, match="it is damaged"):
+        async with worker():
+            pass
+    assert [(model.done[0], model.ended) for model in Model.all] == [("started", True)]
+
+
 async def test_the_old_model_ends_after_its_last_request() -> None:
     async with worker() as (seat, orders):
         old = seat.model
@@ -173,13 +204,13 @@ async def test_the_old_model_ends_after_its_last_request() -> None:
         assert orders.read(Pack) == Pack(str(NEW), "new")
 
 
-@pytest.mark.parametrize("fault", ["start", "prove"])
+@pytest.mark.parametrize("fault", ["read", "start", "prove"])
 async def test_a_model_that_fails_is_dropped(fault: str) -> None:
     FAULTS[fault] = "it broke"
     async with worker() as (seat, orders):
         ask(orders)
         assert "it broke" in (await until_stage(orders, "failed", "done")).reason
-        while not Model.all[-1].ended:
+        while Model.all[-1].started and not Model.all[-1].ended:
             await asyncio.sleep(0.001)
         assert (seat.model.path, seat.model.not_ready(), orders.read(Pack)) == (OLD, None, None)
         FAULTS.clear()

@@ -57,8 +57,10 @@ class TritonServer:
         launcher: Launcher = tritonserver,
         parent: Path | None = None,
         verify: Verify = lambda: None,
+        launched: Callable[[], None] = lambda: None,
     ) -> None:
         """`verify` is called before each start, and again once all is loaded, in case the pack changed meanwhile.
+        `launched` is called as soon as there is a process.
 
         `parent` is where the folder is made, $TMPDIR by default; without `found`, Triton is looked for.
         """
@@ -68,6 +70,7 @@ class TritonServer:
         self.launcher = launcher
         self.parent = parent
         self.verify = verify
+        self._launched = launched
         self._found = found
         self._door = Door.of(settings)
         self._ports: Ports | None = None
@@ -119,6 +122,7 @@ class TritonServer:
             for _ in range(ATTEMPTS):
                 self._door.check()
                 self._execute(found)
+                self._launched()
                 if await self._until_ready(deadline):
                     await asyncio.to_thread(self.verify)
                     return

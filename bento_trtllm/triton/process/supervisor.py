@@ -64,6 +64,8 @@ class Supervisor:
         """
         self.status = Status("starting", "Triton has not been started yet.")
         """The latest. It is a value: a change replaces it."""
+        self.launched = asyncio.Event()
+        """Set once there is a process of this worker's, or another worker has Triton."""
         self._settings = settings
         self._folder = folder or RunFolder.of_this_service(settings.model_dump_json())
         self._make = partial(
@@ -200,6 +202,7 @@ class Supervisor:
                 self._folder.join()
                 self._joined(self._folder.path)
                 while self._resigned or not self._folder.take():
+                    self.launched.set()
                     self._read()
                     await asyncio.sleep(FOLLOW_S)
                 await self._own()
@@ -249,7 +252,7 @@ class Supervisor:
     async def _serve(self) -> tuple[str, float]:
         """One Triton from start to end; returns why it ended, and for how many seconds it was ready."""
         began = time.monotonic()
-        self._server = server = self._make()
+        self._server = server = self._make(launched=self.launched.set)
         try:
             await server.start()
         except TritonError as error:
