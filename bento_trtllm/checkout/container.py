@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bento_trtllm.checkout.environment import PIP, ROOT, enter, make_once, run
+from bento_trtllm.checkout.environment import CURRENT, PIP, ROOT, enter, make_once, run
 
 
 def place(variables: Mapping[str, str]) -> Path:
@@ -22,10 +22,11 @@ def place(variables: Mapping[str, str]) -> Path:
 def _make(environment: Path, requirements: Path) -> None:
     print("Installing the service's environment (a minute, the first time) ...", file=sys.stderr, flush=True)
     shutil.rmtree(environment, ignore_errors=True)
-    # Without pip, and the image's own pip from outside: the image may lack ensurepip.
+    # The image may lack ensurepip: its own pip puts a current one there, from outside.
     run([sys.executable, "-m", "venv", "--without-pip", str(environment)])
     python = str(environment / "bin/python3")
-    run([sys.executable, "-m", "pip", "--python", python, *PIP, "-r", str(requirements)])
+    run([sys.executable, "-m", "pip", "--python", python, *PIP, CURRENT])
+    run([python, "-m", "pip", *PIP, "-r", str(requirements)])
 
 
 def main(command: list[str]) -> int:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PIP = ("install", "--quiet", "--disable-pip-version-check")
+CURRENT = "pip>=25"
+"""The one that comes with Python 3.10 and 3.11 gives up where this finds versions that go together."""
 
 
 def install(extras: str) -> None:
@@ -23,8 +25,7 @@ def install(extras: str) -> None:
 
 def _install(extras: str) -> None:
     print("Installing into .venv (a minute, the first time) ...", file=sys.stderr, flush=True)
-    # The pip that comes with Python 3.10 and 3.11 gives up where a current one finds versions that go together.
-    for what in (["--upgrade", "pip>=25"], ["--editable", f".[{extras}]"]):
+    for what in (["--upgrade", CURRENT], ["--editable", f".[{extras}]"]):
         run([sys.executable, "-m", "pip", *PIP, *what])
 
 
