@@ -83,7 +83,6 @@ async def test_turn_and_limit_in_one_moment(turn_first: bool) -> None:
     admission = Admission(OwnSlots(1), 1)
     loop = asyncio.get_running_loop()
     release = asyncio.Event()
-    due = loop.time() + 0.05
 
     async def hold_until_due() -> None:
         async with admission.slot(LONG_S):
@@ -96,6 +95,7 @@ async def test_turn_and_limit_in_one_moment(turn_first: bool) -> None:
     second, release_second = in_line(admission, 0.05)
     release_second.set()
     await settle()
+    due = loop.time() + 0.05  # or earlier: the second's timer runs
     while not turn_first and loop.time() <= due + 0.01:
         pass
     loop.call_soon(release.set)
