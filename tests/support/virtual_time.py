@@ -35,6 +35,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
+    def compute(self, seconds: float) -> None:
+        """Let the clock go on as it does while something computes and the loop waits for it."""
+        self._clock.now += seconds
+
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """The result of a coroutine on such a loop. Fails where it has left a task behind."""

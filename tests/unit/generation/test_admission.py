@@ -8,6 +8,7 @@ import pytest
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.errors import Draining, QueueFull, WaitedTooLong
 from bento_trtllm.generation.slots import OwnSlots
+from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time
 
 LONG_S = 60
 
@@ -78,26 +79,27 @@ async def test_who_leaves_the_line_keeps_no_slot(granted: bool) -> None:
 
 
 @pytest.mark.parametrize("turn_first", [False, True])
+@in_virtual_time
 async def test_turn_and_limit_in_one_moment(turn_first: bool) -> None:
     """Whichever is first counts, and the slot is there for the next one."""
     admission = Admission(OwnSlots(1), 1)
     loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
     release = asyncio.Event()
 
     async def hold_until_due() -> None:
         async with admission.slot(LONG_S):
             await release.wait()
-            while turn_first and loop.time() <= due + 0.01:  # so that the timer is due when the turn is given
-                pass
+            if turn_first:  # the limit is due when the turn is given
+                loop.compute(2)
 
     first = asyncio.create_task(hold_until_due())
     await settle()
-    second, release_second = in_line(admission, 0.05)
+    second, release_second = in_line(admission, 1)
     release_second.set()
     await settle()
-    due = loop.time() + 0.05  # or earlier: the second's timer runs
-    while not turn_first and loop.time() <= due + 0.01:
-        pass
+    if not turn_first:
+        loop.compute(2)
     loop.call_soon(release.set)
     results = await asyncio.gather(first, second, return_exceptions=True)
     assert results[0] is None
