@@ -1,10 +1,8 @@
 """One request and its response in uvicorn's httptools protocol: what ends the connection is told, and how.
 
-Responses in HTTP/1.0 end differently here, and so do those that come before the end of a long request; of others the
-head waits for the body.
+Responses in HTTP/1.0 end differently here, and so do those that come before the end of a long request.
 """
 
-import asyncio
 import socket
 import struct
 from contextlib import suppress
@@ -16,52 +14,6 @@ from bento_trtllm.api.asgi import Message
 
 # How much is read of a body whose request was already answered.
 MAX_DISCARDED_BYTES = 8 * 2**20
-
-
-class _Joining:
-    """A connection to which the first of two writes goes with the second."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._first: bytes | None = None
-
-    def write(self, data: bytes) -> None:
-        if self._first is None:
-            self._first = data
-        else:
-            self._transport.write(self._first + data)
-
-    def close(self) -> None:
-        self._transport.close()
-
-
-class JoiningCycle(RequestResponseCycle):
-    """A request whose response is written head and body at once, where the head says how long the body is.
-
-    Two writes are two system calls and two packets here: uvloop 0.23 does not wait for the second.
-    """
-
-    _head: Message | None = None
-
-    async def send(self, message: Message) -> None:  # type: ignore[override]
-        """ASGI's send."""
-        if message["type"] == "http.response.start" and self._head is None and self._is_whole(message):
-            self._head = message
-            return
-        if self._head is None or message["type"] != "http.response.body":
-            await super().send(cast("Any", message))
-            return
-        head, self._head = self._head, None
-        transport = self.transport
-        self.transport = cast("Any", _Joining(transport))
-        try:
-            await super().send(cast("Any", head))
-            await super().send(cast("Any", message))
-        finally:
-            self.transport = transport
-
-    def _is_whole(self, start: Message) -> bool:
-        return self.scope["method"] != "HEAD" and any(name.lower() == b"content-length" for name, _ in start["headers"])
 
 
 class EarlyCycle(RequestResponseCycle):
@@ -118,7 +70,7 @@ def cycle(*, scope: Any, **options: Any) -> RequestResponseCycle:
     if scope["http_version"] == "1.0":
         return ClosingCycle(scope=scope, **options)
     early = not options["keep_alive"] or options["expect_100_continue"] or _long(scope["headers"])
-    return (EarlyCycle if early else JoiningCycle)(scope=scope, **options)
+    return (EarlyCycle if early else RequestResponseCycle)(scope=scope, **options)
 
 
 def _long(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -11,9 +11,33 @@ from bento_trtllm.bento.peers import Peers
 from bento_trtllm.bento.prompt_probes import PromptProbes
 from bento_trtllm.bento.protocol import BoundedProtocol, Times
 from tests.support.asking import timeout
-from tests.support.paper_wire import Wire
 
 PROBE = b"GET /readyz HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\n\r\n"
+
+
+class Wire(asyncio.Transport):
+    """Notes what is written to a client. No socket: what is shown is that nothing of this waits for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
 
 
 class Service:

@@ -1,14 +1,10 @@
 """What bento/protocol.py takes for granted of uvicorn, and peers.py: who gets a place."""
 
-import asyncio
 import inspect
-import logging
-from typing import Any
 
 import pytest
 from uvicorn import Config
 from uvicorn.protocols.http import auto, httptools_impl
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -19,9 +15,6 @@ from bento_trtllm.bento.peers import Peers
 from bento_trtllm.bento.protocol import BoundedProtocol, install
 from bento_trtllm.config import Settings
 from tests.support.canary import expect, takes
-from tests.support.paper_wire import Wire
-
-LOGGER = logging.getLogger(__name__)
 
 LOOK = "bento/protocol.py, BoundedProtocol; tests/service/test_wire.py"
 OVERRIDDEN = [
@@ -88,47 +81,6 @@ def test_bentomls_server_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     protocol = config.http_protocol_class(config=config, server_state=ServerState(), app_state={}, _loop=object())  # type: ignore[call-arg]
     assert isinstance(protocol, BoundedProtocol)
     assert httptools_impl.RequestResponseCycle is cycle
-
-
-START = {"type": "http.response.start", "status": 429, "headers": [(b"Content-Length", b"4")]}
-PARTS = [{"type": "http.response.body", "body": b"no", "more_body": more} for more in (True, False)]
-
-
-def respond(method: str, start: dict[str, Any], parts: list[Any], **state: bool) -> tuple[list[bytes], Wire]:
-    """What is written after each message, and where to, as it is when uvicorn takes the response for complete."""
-    wire, complete = Wire(), []
-    one = cycle(
-        scope={"http_version": "1.1", "method": method, "headers": []}, transport=wire, flow=FlowControl(wire),
-        logger=LOGGER, access_logger=LOGGER, access_log=False, default_headers=[], message_event=asyncio.Event(),
-        expect_100_continue=False, keep_alive=True, on_response=lambda: complete.append(len(wire.writes)),
-    )  # fmt: skip
-    one.disconnected = state.get("gone", False)
-    written = []
-    for message in (start, *parts):
-        with pytest.raises(StopIteration):  # nothing waits
-            one.send(message).send(None)
-        written.append(wire.written)
-    assert complete == ([] if one.disconnected else [len(wire.writes)])
-    assert one.transport is wire
-    return written, wire
-
-
-def test_head_and_body_are_written_at_once_where_the_head_tells_the_length() -> None:
-    """In one packet, by one system call; what has no length may have a body that is long in coming."""
-    (nothing, first, whole), wire = respond("GET", START, PARTS)
-    assert (
-        nothing == b""
-        and first.startswith(b"HTTP/1.1 429 ")
-        and first.endswith(b"\r\n\r\nno")
-        and whole == first + b"no"
-    )
-    assert len(wire.writes) == 2
-    (_, whole), wire = respond("POST", START, [{**PARTS[1], "body": b"nono"}])
-    assert wire.writes == [whole]
-    for method, start in (("GET", {**START, "headers": []}), ("HEAD", START)):
-        written, _ = respond(method, start, PARTS)
-        assert written[0].endswith(b"\r\n\r\n")
-    assert respond("GET", START, PARTS, gone=True)[0] == [b"", b"", b""]
 
 
 class Connection:
