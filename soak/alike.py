@@ -133,8 +133,15 @@ class Alike:
 
     def _restart(self, number: int) -> None:
         """Kill the engine's process or all of Triton, and wait until there is another."""
-        victim = self.service.engine() if number % 2 else self.service.tritons()[0]
+        before = [*self.service.tritons(), self.service.engine()]
+        victim = before[number % 2]
         victim.send_signal(signal.SIGKILL)
         self.counts["tritonserver killed" if number % 2 == 0 else "engine killed"] += 1
         victim.wait(LIMIT_S)
+        deadline = time.monotonic() + LIMIT_S
+        # The service is ready for a moment more, until it has noticed.
+        while any(process.is_running() for process in before) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        while not self.service.tritons() and time.monotonic() < deadline:
+            time.sleep(0.02)
         self.service.wait_ready(LIMIT_S)

@@ -50,6 +50,11 @@ def echo(tmp_path: Path) -> Path:
     return tiny.repository(tmp_path / "repository")
 
 
+def levels(caplog: pytest.LogCaptureFixture) -> dict[str, int]:
+    """Of the messages so far."""
+    return {record.getMessage(): record.levelno for record in list(caplog.records)}
+
+
 async def test_serves_and_stops(
     echo: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -67,10 +72,14 @@ async def test_serves_and_stops(
         assert {address.port for address in listening} == {server.ports.grpc, server.ports.metrics}
         assert {address.ip for address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
         assert list(Path(triton.cwd()).iterdir()) == []
-        levels = {record.getMessage(): record.levelno for record in caplog.records}
-        assert levels["a line of the model's logger"] == logging.INFO
-        assert levels["a line that the model prints"] == logging.INFO
-        assert levels["successfully loaded 'echo'"] == logging.DEBUG
+        lines = {
+            "a line of the model's logger": logging.INFO,
+            "a line that the model prints": logging.INFO,
+            "successfully loaded 'echo'": logging.DEBUG,
+        }
+        # Read from Triton's output, which may be later than an answer.
+        await asyncio.to_thread(tiny.until, lambda: lines.keys() <= levels(caplog).keys())
+        assert levels(caplog).items() >= lines.items()
     finally:
         await server.stop()
     # By itself: at its exit timeout it ends with 1.

@@ -10,5 +10,4 @@ import sys
 
 CONVERTER = "openvino.tools.ovc"
 
-modules: dict[str, object | None] = vars(sys)["modules"]
-modules.setdefault(CONVERTER, None)  # which is how Python writes down that it cannot be imported
+sys.modules.setdefault(CONVERTER, None)  # type: ignore[arg-type]  # which is how Python writes down that it cannot be imported
