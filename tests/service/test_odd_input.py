@@ -182,7 +182,8 @@ def test_odd_headers(service: Service, header: str) -> None:
     for path, whole in WHOLE.items():
         head, _, body = post(path, json.dumps(whole).encode()).partition(b"\r\n\r\n")
         name = header.encode("latin-1").partition(b":")[0].lower()
-        lines = [line for line in head.split(b"\r\n") if line.partition(b":")[0] != name]
+        # Beside the odd one the server is told to close, or what is asked would wait until it does by itself.
+        lines = [line for line in head.split(b"\r\n") if line.partition(b":")[0] != name or name == b"connection"]
         check(ask(service.url, b"\r\n".join([*lines, header.encode("latin-1"), b"", body])))
 
 
