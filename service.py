@@ -22,7 +22,6 @@ from bento_trtllm.bento.refusal import refusing, starting_worker
 from bento_trtllm.bento.store import packed_model
 from bento_trtllm.checks import check
 from bento_trtllm.generation.parameters import MAX_TOP_K, Sampling
-from bento_trtllm.keys import audit
 from bento_trtllm.keys.keyring import Keyring
 from bento_trtllm.keys.ledger import Ledger
 from bento_trtllm.text.prompt import MAX_TOKENS, SYSTEM_PROMPT
@@ -74,8 +73,6 @@ class TRTLLM:
     def prepare() -> None:
         with refusing():
             check([Path(pack.resolve().path) for pack in packs], settings)
-            if settings.audit_log:
-                audit.check(settings.audit_log)
         patch_arbiter()
         forward_signals()
         garbage.leave_out()

@@ -10,6 +10,7 @@ from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
 from bento_trtllm.engines.together import check_together
 from bento_trtllm.errors import EngineError
+from bento_trtllm.keys import audit
 from bento_trtllm.manifest import tag_of
 from bento_trtllm.triton.process.door import Door
 from bento_trtllm.triton.process.repository import engine_config, read_parameters
@@ -22,9 +23,11 @@ def check(packs: Sequence[Path], settings: Settings) -> None:
     """What can be checked for all workers before there is one; this also pins the packs.
 
     Raises StoreError, EngineError for settings they must not have, or a machine that is too small or computes something
-    else, or TritonError where grpc_port is taken.
+    else, TritonError where grpc_port is taken, or SettingsError where the audit log cannot be written.
     """
     Door.of(settings).check()
+    if settings.audit_log:
+        audit.check(settings.audit_log)
     runtimes = [make_runtime(manifest) for manifest in pin(packs)]
     engines = [runtime.manifest.engine for runtime in runtimes]
     planned = []

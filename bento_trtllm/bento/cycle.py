@@ -30,7 +30,7 @@ class EarlyCycle(RequestResponseCycle):
         """ASGI's send."""
         if self.more_body:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+                self.keep_alive = False  # which uvicorn tells the client
             elif not message.get("more_body", False):
                 self.keep_alive = self.closes_at_end = True
         await super().send(cast("Any", message))

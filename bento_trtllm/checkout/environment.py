@@ -47,6 +47,17 @@ def enter(environment: Path, variables: MutableMapping[str, str]) -> None:
         variables.pop("BENTOML_CONFIG", None)
 
 
+def compile_all() -> None:
+    """Compile what each process would compile anew, where Python is told to keep nothing of it, as in many containers.
+
+    What is kept here is used all the same.
+    """
+    import compileall  # noqa: PLC0415
+
+    compileall.compile_file(ROOT / "service.py", quiet=2)
+    compileall.compile_dir(ROOT / "bento_trtllm", quiet=2, workers=2)
+
+
 def run(command: Sequence[str]) -> None:
     """Run a command, in the checkout, whose output goes to stderr. Raises SystemExit if it fails, with its exit code.
 

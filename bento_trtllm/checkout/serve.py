@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bento_trtllm.checkout.environment import ROOT, enter, install
+from bento_trtllm.checkout.environment import compile_all, enter, install
 from bento_trtllm.checkout.once import packed
 from bento_trtllm.errors import BentoTRTLLMError, SettingsError
 
@@ -74,18 +74,6 @@ def parse(arguments: Sequence[str], folder: Path) -> ServeCommand | None:
     return ServeCommand(model, checkpoint, precision, tuple(options))
 
 
-def compile_all() -> None:
-    """Compile what each process would compile anew, where Python is told to keep nothing of it, as in many containers.
-
-    What is kept here is used all the same.
-    """
-    if os.environ.get("PYTHONDONTWRITEBYTECODE"):
-        import compileall  # noqa: PLC0415
-
-        compileall.compile_file(ROOT / "service.py", quiet=2)
-        compileall.compile_dir(ROOT / "bento_trtllm", quiet=2)
-
-
 def main(folder: str, *arguments: str) -> int:
     """Become `bentoml serve`; 2 with a sentence where that cannot be."""
     try:
@@ -96,7 +84,8 @@ def main(folder: str, *arguments: str) -> int:
         install("cpu")
         enter(Path(sys.prefix), os.environ)
         os.environ["BENTOML_DO_NOT_TRACK"] = os.environ.get("BENTOML_DO_NOT_TRACK") or "True"
-        compile_all()
+        if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+            compile_all()
         serving = command.serving(command.model or packed(command.checkpoint, command.precision))
     except (BentoTRTLLMError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -30,6 +30,7 @@ from bento_trtllm.triton.process.run_folder import RunFolder
 LOGGER = logging.getLogger("bento_trtllm")
 FIRST_WAIT_S = 10
 LAUNCH_S = 1.0
+"""How long a tokenizer is not read for the sake of a Triton that is not there yet."""
 LOOK_S = 0.25
 """How often a worker looks whether a swap is wanted."""
 RETRY_S = 1.0

@@ -1,6 +1,5 @@
 """What scripts/test does, in .venv and the checkout: style, types, and then tests."""
 
-import compileall
 import os
 import shutil
 import subprocess
@@ -9,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bento_trtllm.checkout.environment import ROOT, enter
+from bento_trtllm.checkout.environment import ROOT, compile_all, enter
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 STANDIN = Path("tests/support/standin/backend")
@@ -23,10 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run it all, as far as nothing fails, and return the exit code of what does."""
     enter(Path(sys.prefix), os.environ)
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
-    # Containers often have Python keep nothing that it has compiled: then each process of each service compiles all of
-    # this anew, for half a second. What is kept here is used all the same.
-    compileall.compile_file(ROOT / "service.py", quiet=1)
-    compileall.compile_dir(ROOT / "bento_trtllm", quiet=1, workers=2)
+    compile_all()
     runs = pytest_runs(arguments)
     if "--fast" not in arguments[:1] and not any(shutil.which(name) for name in CHROMIUM):
         install_chromium()

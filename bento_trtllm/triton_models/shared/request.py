@@ -83,6 +83,12 @@ class RequestReader:
     """Whether an answer that is not streamed begins with its prompt, if the request does not say."""
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By tensor: where the engine takes less than parameters.py says."""
+    own: frozenset[str] = field(init=False)
+    """Tensors that no other engine has."""
+
+    def __post_init__(self) -> None:
+        own = frozenset(each.tensor for each in PARAMETERS if each.engines == (self.engine,))
+        object.__setattr__(self, "own", own)
 
     def read(self, tensor: Tensor) -> EngineRequest:
         """Raises RequestError."""
@@ -127,7 +133,7 @@ class RequestReader:
             ),
             embedding_bias=self._bias(values["embedding_bias"]),
             echo=self.echo if exclude is None else not exclude,
-            own={each.tensor: values[each.tensor] for each in PARAMETERS if each.engines == (self.engine,)},
+            own={name: values[name] for name in self.own},
         )
         if request.echo and request.streaming:
             raise RequestError(

@@ -71,6 +71,16 @@ def test_uvicorn_frames_bodies_as_expected() -> None:
     assert inspect.iscoroutinefunction(ClosingCycle.send)
 
 
+def test_uvicorn_closes_as_expected() -> None:
+    """It tells the client of it with the head, and does it at the response's end: EarlyCycle goes between."""
+    expect(
+        RequestResponseCycle.send,
+        "if not self.keep_alive and not has_connection_close:",
+        "if not self.keep_alive: self.transport.close()",
+        look="bento/cycle.py, EarlyCycle.send; tests/service/test_wire.py",
+    )
+
+
 def test_bentomls_server_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """BentoML names no protocol (_bentoml_impl/worker/service.py), so uvicorn takes the one that it finds."""
     monkeypatch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)
