@@ -4,9 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from bento_trtllm.checkout.environment import ROOT, compile_all, enter
 
@@ -16,21 +17,29 @@ LLMAPI = Path("tests/support/llmapi/module")
 OPENVINO = Path("bento_trtllm/triton_models/openvino")
 SHARED = (Path("bento_trtllm/text"), Path("bento_trtllm/triton_models/shared"))
 """What is put beside each model."""
+Checked = subprocess.CompletedProcess[str]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run it all, as far as nothing fails, and return the exit code of what does."""
+    """Run it all, unless the style is wrong, and return the exit code of what fails."""
     enter(Path(sys.prefix), os.environ)
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     compile_all()
     runs = pytest_runs(arguments)
     if "--fast" not in arguments[:1] and not any(shutil.which(name) for name in CHROMIUM):
         install_chromium()
-    if code := style() or types():
+    if code := style():
         return code
-    if len(runs) == 1:
-        os.execvp("pytest", ["pytest", *runs[0]])
-    return max([_code("pytest", *run) for run in runs])
+    together, *alone = runs
+    if not alone:
+        if code := _told(types()):
+            return code
+        os.execvp("pytest", ["pytest", *together])
+    # Types beside the tests, which wait for much of their time; nothing is to run beside those that measure.
+    with ThreadPoolExecutor(1) as beside:
+        checked = beside.submit(types)
+        code = max(_code("pytest", *together), _told(checked.result()))
+    return max(code, *[_code("pytest", *run) for run in alone])
 
 
 def pytest_runs(arguments: Sequence[str]) -> list[list[str]]:
@@ -72,11 +81,9 @@ def style() -> int:
     return quiet.returncode and _code("lint-imports")
 
 
-def types() -> int:
-    """The same. One core is for the folders that Triton loads, and one for all the rest."""
-    with ThreadPoolExecutor(1) as beside:
-        folders = beside.submit(lambda: [_check(folder, others) for folder, others in loaded()])
-        return max(_code("mypy"), *folders.result())
+def types() -> list[Checked]:
+    """What mypy says, of the folders that Triton loads and of all the rest."""
+    return [_mypy(), *[_check(folder, others) for folder, others in loaded()]]
 
 
 def loaded() -> Iterator[tuple[Path, Sequence[Path]]]:
@@ -89,17 +96,33 @@ def loaded() -> Iterator[tuple[Path, Sequence[Path]]]:
     yield LLMAPI, (*SHARED, OPENVINO, STANDIN)
 
 
-def _check(folder: Path, beside: Sequence[Path]) -> int:
+def _check(folder: Path, beside: Sequence[Path]) -> Checked:
     files = [str(file.relative_to(ROOT / folder)) for file in sorted(ROOT.joinpath(folder).rglob("*.py"))]
-    config = ("--config-file", str(ROOT / "pyproject.toml"), "--exclude", "^$", "--explicit-package-bases")
     path = ":".join([".", *(str(ROOT / each) for each in beside)])
-    return _code("mypy", *config, *files, folder=ROOT / folder, variables={"MYPYPATH": path})
+    return _mypy("--exclude", "^$", "--explicit-package-bases", *files, folder=folder, MYPYPATH=path)
 
 
-def _code(*command: str, folder: Path = ROOT, variables: Mapping[str, str] | None = None) -> int:
-    """The exit code of a command; over 128 where a signal ended it."""
-    code = subprocess.run(command, cwd=folder, env={**os.environ, **(variables or {})}, check=False).returncode
-    return code if code >= 0 else 128 - code
+def _mypy(*options: str, folder: Path = Path(), **variables: str) -> Checked:
+    """With one cache: most of the time goes to the libraries that all of them import."""
+    shared = ("--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache"))
+    command, env = ("mypy", *shared, *options), {**os.environ, **variables}
+    return subprocess.run(command, cwd=ROOT / folder, env=env, check=False, capture_output=True, text=True)
+
+
+def _told(checked: Sequence[Checked]) -> int:
+    """Tell what was found, if anything was; returns the exit code."""
+    for each in checked:
+        print(each.stdout, each.stderr, sep="", end="", flush=True)
+    return max(_exit_code(each) for each in checked)
+
+
+def _code(*command: str) -> int:
+    return _exit_code(subprocess.run(command, cwd=ROOT, check=False))
+
+
+def _exit_code(ended: subprocess.CompletedProcess[Any]) -> int:
+    """Over 128 where a signal ended it."""
+    return ended.returncode if ended.returncode >= 0 else 128 - ended.returncode
 
 
 def _say(text: str) -> None:
