@@ -1,16 +1,18 @@
 """/v1/messages through Anthropic's own library."""
 
 import asyncio
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 import pytest
-from anthropic import Anthropic, AsyncAnthropic, BadRequestError, NotFoundError
 from pydantic import BaseModel
 
 from tests.support.asking import timeout
 from tests.support.demo import ANSWERS, MODEL, PROMPT
 from tests.support.serving import Service
+
+if TYPE_CHECKING:  # it takes 1 s, in each process that has collected this
+    from anthropic import Anthropic
 
 QUESTION: Any = [{"role": "user", "content": "Say hello in Japanese"}]
 GREETING = ANSWERS["Say hello in Japanese"]
@@ -33,11 +35,13 @@ WEATHER: Any = {
 
 
 @pytest.fixture
-def client(service: Service) -> Anthropic:
+def client(service: Service) -> "Anthropic":
+    from anthropic import Anthropic  # noqa: PLC0415
+
     return Anthropic(base_url=service.url, api_key="none", max_retries=0)
 
 
-def test_whole_and_streamed(client: Anthropic) -> None:
+def test_whole_and_streamed(client: "Anthropic") -> None:
     whole = client.messages.create(model=MODEL, max_tokens=100, messages=QUESTION)
     assert [block.text for block in whole.content if block.type == "text"] == [GREETING]
     assert (whole.stop_reason, whole.stop_sequence) == ("end_turn", None)
@@ -49,7 +53,7 @@ def test_whole_and_streamed(client: Anthropic) -> None:
     assert count.input_tokens == whole.usage.input_tokens
 
 
-def test_ends(client: Anthropic) -> None:
+def test_ends(client: "Anthropic") -> None:
     messages: Any = [{"role": "user", "content": PROMPT}]
     stopped = client.messages.create(model=MODEL, max_tokens=100, messages=messages, stop_sequences=["resistance"])
     assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", "resistance")
@@ -61,7 +65,7 @@ def test_ends(client: Anthropic) -> None:
     assert client.messages.create(model=MODEL, max_tokens=2, messages=messages).stop_reason == "max_tokens"
 
 
-def test_a_call_and_its_result(client: Anthropic) -> None:
+def test_a_call_and_its_result(client: "Anthropic") -> None:
     asked: Any = {"model": MODEL, "max_tokens": 200, "tools": [WEATHER], "tool_choice": {"type": "any"}}
     with client.messages.stream(messages=QUESTION, **asked) as stream:
         final = stream.get_final_message()
@@ -74,12 +78,14 @@ def test_a_call_and_its_result(client: Anthropic) -> None:
     assert answer.content
 
 
-def test_structured_output(client: Anthropic) -> None:
+def test_structured_output(client: "Anthropic") -> None:
     message = client.messages.parse(model=MODEL, max_tokens=100, messages=QUESTION, output_format=Review)
     assert isinstance(message.parsed_output, Review)
 
 
-def test_errors_reach_the_client(client: Anthropic, service: Service) -> None:
+def test_errors_reach_the_client(client: "Anthropic", service: Service) -> None:
+    from anthropic import BadRequestError, NotFoundError  # noqa: PLC0415
+
     with pytest.raises(NotFoundError, match="does not exist") as missing:
         client.messages.create(model="claude", max_tokens=1, messages=QUESTION)
     assert missing.value.type == "not_found_error"
@@ -93,6 +99,8 @@ def test_errors_reach_the_client(client: Anthropic, service: Service) -> None:
 
 
 async def test_leaving_ends_the_answer(service: Service) -> None:
+    from anthropic import AsyncAnthropic  # noqa: PLC0415
+
     async with AsyncAnthropic(base_url=service.url, api_key="none", max_retries=0) as client:
         # Hot enough to find no end by itself for long.
         hot: Any = {"extra_body": {"temperature": 1.0}, "max_tokens": 1000}

@@ -7,9 +7,6 @@ from typing import Any, Literal
 
 import jsonschema
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
 from openai import BadRequestError, OpenAI
 from pydantic import BaseModel, Field
 
@@ -128,6 +125,11 @@ def test_openai_parses_pydantic_models(client: OpenAI) -> None:
 
 
 def test_langchain(service: Service) -> None:
+    # They take 0.5 s, in each process that has collected this.
+    from langchain_core.messages import AIMessage, HumanMessage, ToolMessage  # noqa: PLC0415
+    from langchain_core.tools import tool  # noqa: PLC0415
+    from langchain_openai import ChatOpenAI  # noqa: PLC0415
+
     model = ChatOpenAI(model=MODEL, base_url=f"{service.url}/v1", api_key="none", temperature=0, max_retries=0)
     assert model.invoke(PROMPT).content == ANSWERS[PROMPT]
     assert "".join(str(chunk.content) for chunk in model.stream(PROMPT)) == ANSWERS[PROMPT]

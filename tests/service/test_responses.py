@@ -5,7 +5,6 @@ import json
 from typing import Any, Literal
 
 import pytest
-from agents import Agent, ModelSettings, OpenAIResponsesModel, RunConfig, Runner, function_tool
 from openai import AsyncOpenAI, BadRequestError, OpenAI
 from pydantic import BaseModel, Field
 
@@ -98,6 +97,9 @@ async def test_leaving_ends_the_answer(service: Service) -> None:
 
 async def test_openai_agents(service: Service) -> None:
     """At its defaults, which is this API: a tool is called, and its result read."""
+    # It takes 0.7 s, in each process that has collected this.
+    from agents import Agent, ModelSettings, OpenAIResponsesModel, RunConfig, Runner, function_tool  # noqa: PLC0415
+
     seen: list[str] = []
 
     @function_tool

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.support.checkpoints import write_tokenizer
@@ -243,12 +241,18 @@ def ours(directory: Path) -> ChatTemplate:
     return ChatTemplate(directory, PromptTokenizer(directory))
 
 
+def transformers_tokenizer(directory: Path) -> Any:
+    from transformers import AutoTokenizer  # noqa: PLC0415  0.6 s, in each process that has collected this
+
+    return AutoTokenizer.from_pretrained(directory)
+
+
 def theirs(directory: Path, messages: Any, tools: Any = None) -> list[int]:
-    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer = transformers_tokenizer(directory)
     ids: list[int] = tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True, return_dict=False)
     return ids
 
 
 def shown(template: ChatTemplate, path: Path, messages: Any, tools: Any) -> str:
     """The prompt as text, with its control tokens."""
-    return str(AutoTokenizer.from_pretrained(path).decode(template.chat(messages, tools)))
+    return str(transformers_tokenizer(path).decode(template.chat(messages, tools)))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
 
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.text.template import ChatTemplate
@@ -22,6 +21,7 @@ from tests.support.chat_templates import (
     WITHOUT_TOOLS,
     ours,
     theirs,
+    transformers_tokenizer,
     write,
 )
 from tests.support.checkpoints import write_tokenizer
@@ -168,7 +168,7 @@ BEGUN = [*ASKED, {"role": "assistant", "content": "A server. "}]
 # transformers looks for the word in the source.
 @pytest.mark.parametrize("name", [name for name, source in TEMPLATES.items() if "content" in source])
 def test_a_last_message_is_continued_as_in_transformers(name: str, checkpoints: dict[str, Path]) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(checkpoints[name])
+    tokenizer = transformers_tokenizer(checkpoints[name])
     try:
         expected = tokenizer.apply_chat_template(BEGUN, continue_final_message=True, return_dict=False)
     except Exception:

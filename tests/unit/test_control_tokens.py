@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
-from transformers import AutoTokenizer
 
 from bento_trtllm.text.controls import DIGITS, SLICE, Controls
 from bento_trtllm.text.template import ChatTemplate
@@ -25,6 +24,7 @@ from tests.support.chat_templates import (
     TOOL,
     ours,
     theirs,
+    transformers_tokenizer,
     write,
 )
 
@@ -112,7 +112,7 @@ def test_bos_is_where_the_tokenizer_or_the_template_puts_it(bos: str, tmp_path: 
     template = ChatTemplate(path, tokenizer)
     assert template.chat(ASKED) == theirs(path, ASKED)
     assert template.chat(ASKED).count(0) == (bos in ("template", "both"))
-    assert [*tokenizer.prefix, *tokenizer.encode_text("some words")] == AutoTokenizer.from_pretrained(path)(
+    assert [*tokenizer.prefix, *tokenizer.encode_text("some words")] == transformers_tokenizer(path)(
         "some words"
     ).input_ids
     assert tokenizer.prefix == ((0,) if bos in ("tokenizer", "both") else ())
