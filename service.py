@@ -84,6 +84,7 @@ class TRTLLM:
             allow_open_files()
             bound_connections(settings.write_timeout_s)
             await self.serving.start()
+            garbage.make_once(self, "generate")
             garbage.settle()
             take_short_turns()
 

@@ -18,8 +18,10 @@ from uvicorn.protocols.http import auto, httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from bento_trtllm.api.errors import APIError
+from bento_trtllm.bento.backlog import Backlog
 from bento_trtllm.bento.connections import open_files
 from bento_trtllm.bento.cycle import MAX_DISCARDED_BYTES, EarlyCycle, cycle
+from bento_trtllm.bento.inflow import Inflow
 from bento_trtllm.bento.peers import Peers
 from bento_trtllm.bento.plain_error import plain_error
 from bento_trtllm.bento.prompt_probes import PromptProbes
@@ -58,11 +60,11 @@ class Times:
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *args: Any, times: Times, peers: Peers, probes: PromptProbes, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, times: Times, peers: Peers, probes: PromptProbes, inflow: Inflow, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self._probes = probes
-        self._times = times
-        self._peers = peers
+        self._times, self._peers, self._probes, self._intake = times, peers, probes, inflow
         self._phase: Phase = ""
         # Which request is being read, and which request and phase the timer is for.
         self._requests = 0
@@ -199,7 +201,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Have the application answer, or here and now what can be: one of all that came at once, or none moves on."""
         answer = None if self._prompt or self.flow.write_paused else self._probes.app(cycle.scope)
         if answer is None:
-            super()._start_asgi_task(cycle, app)
+            self._intake.begin(partial(super()._start_asgi_task, cycle, app))
             return
         self._prompt = True
         with suppress(StopIteration):
@@ -291,7 +293,6 @@ def install(settings: ServingSettings, not_ready: Callable[[], str | None]) -> N
     most, of_an_address = settings.connections()
     peers = Peers(min(most, open_files()), of_an_address)
     times = Times(settings.head_timeout_s, settings.body_timeout_s)
-    auto.AutoHTTPProtocol = cast(
-        "Any", partial(BoundedProtocol, times=times, peers=peers, probes=PromptProbes(not_ready))
-    )
+    make = partial(BoundedProtocol, times=times, peers=peers, probes=PromptProbes(not_ready), inflow=Inflow())
+    auto.AutoHTTPProtocol = cast("Any", Backlog(make))
     httptools_impl.RequestResponseCycle = cycle  # type: ignore[assignment, misc]

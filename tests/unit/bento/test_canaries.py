@@ -126,6 +126,12 @@ def test_worker_server() -> None:
     takes(uvicorn.Server.run, "self", "sockets", look=look)
 
 
+def test_methods() -> None:
+    """BentoML asks the instance for the method that is called, each time."""
+    look = "bento/garbage.py, make_once; tests/unit/bento/test_garbage.py"
+    expect(bentoml_app.ServiceAppFactory.api_endpoint, "getattr(self._service_instance, name).local", look=look)
+
+
 def test_shutdown_signals() -> None:
     """uvicorn's handlers are functions in place when the application starts, and a second SIGINT drops answers."""
     look = "bento/shutdown.py, Drain; tests/service/test_lifecycle.py"
