@@ -17,7 +17,7 @@ from tests.support.checkpoints import write_checkpoint
 from tests.support.limits import ERRORS, LIMIT_S, STALL_S
 from tests.support.llmapi import place as llmapi
 from tests.support.serving import MACHINES, Service, free_port, pack, pack_slow, serve
-from tests.support.shares import Shares
+from tests.support.shares import Shares, later
 from tests.support.standin.place import ENGINES, Standin
 
 OPENVINO = "openvino"
@@ -62,6 +62,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         all_engines = (OPENVINO, *ENGINES, PYTORCH) if file in OF_PYTORCH else (OPENVINO, *ENGINES)
         engines = (marker.args or all_engines) if marker else (OPENVINO,)
         metafunc.parametrize("engine", engines, scope="session", indirect=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: later(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -49,10 +49,10 @@ def pytest_runs(arguments: Sequence[str]) -> list[list[str]]:
         return [["tests/unit", "tests/contract", "-m", "not slow", *shared, *arguments[1:]]]
     if arguments:
         return [[*arguments]]
-    # Four processes share the tests out, file by file, or by engine (shares.py), since each waits for a third of its
-    # time: first those of services, which take long, and last the unit tests, so that all end together. Those that
+    # Six processes share the tests out, file by file, or by engine (shares.py), since each waits for more than half of
+    # its time: first what takes long (conftest.py), and last the unit tests, so that all end together. Those that
     # measure come after them, alone on the machine.
-    shared = ["--numprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder"]
+    shared = ["--numprocesses", "6", "--dist", "loadgroup", "--no-loadscope-reorder"]
     return [["-m", "not measured", *shared, "--durations", "20"], ["-m", "measured", "--durations", "20"]]
 
 

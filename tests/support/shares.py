@@ -14,6 +14,14 @@ from tests.support.standin.place import ENGINES
 
 FOLDERS = ("tests/service/", "tests/triton/")
 """Where a test may be of another engine than OpenVINO."""
+LONGEST = (
+    "tests/service/test_lifecycle.py",
+    "tests/triton/test_triton_server.py",
+    "tests/service/test_refusals.py",
+    "tests/triton/test_supervisor.py",
+    "tests/deploy/test_bentos.py",
+)
+"""Files that take one or two minutes, most of which is waiting: begun last, they would end alone."""
 OTHER = re.compile(rf"[\[-]({'|'.join(map(re.escape, (*ENGINES, llmapi.ENGINE)))})[\]-]")
 
 
@@ -25,6 +33,11 @@ def share(test: str) -> str:
     file, _, name = test.partition("::")
     of_another = OTHER.search(name) if file.startswith(FOLDERS) else None
     return of_another[1] if of_another else file
+
+
+def later(test: str) -> bool:
+    """Whether a test, by its id, comes after those of the longest files."""
+    return test.partition("::")[0] not in LONGEST
 
 
 class Shares(LoadScopeScheduling):  # type: ignore[misc]

@@ -3,7 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
-from tests.support.shares import Shares
+from tests.support.launcher import ROOT
+from tests.support.shares import LONGEST, Shares, later
 
 TESTS = [
     "tests/service/test_ends.py::test_end[openvino]",
@@ -17,6 +18,12 @@ TESTS = [
     "tests/unit/test_pack.py::test_pack[tensorrt-1.x]",
     "tests/unit/test_pack.py::test_pack[pytorch]",
 ]
+
+
+def test_the_longest_files_come_first() -> None:
+    assert all((ROOT / file).is_file() for file in LONGEST)
+    tests = ["tests/unit/test_a.py::test_b[x::y]", *(f"{file}::test_c[1]" for file in LONGEST)]
+    assert sorted(tests, key=later) == [*tests[1:], tests[0]]
 
 
 class Process:
