@@ -18,6 +18,7 @@ FULL = {
         "stop_timeout_s": 20,
         "startup_timeout_s": 60,
         "enable_kv_cache_reuse": True,
+        "max_body_bytes": 16_777_216,
     },
     "autoscaling": {"kind": "keda"},
     "monitoring": {"serviceMonitor": True, "labels": {"release": "prometheus"}},
@@ -102,6 +103,15 @@ def test_times_are_the_services(values: dict[str, Any]) -> None:
     assert startup["periodSeconds"] * startup["failureThreshold"] > settings.startup_timeout_s
     pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
     assert pod["terminationGracePeriodSeconds"] > pause + settings.drain_timeout_s + settings.stop_timeout_s
+
+
+def test_settings_are_as_they_were_given(full: Objects) -> None:
+    """Helm has whole numbers as floats, and writes large ones so that no service takes them."""
+    (container,) = full["Deployment"]["spec"]["template"]["spec"]["containers"]
+    settings = Settings(**environment(container))
+    given = FULL["settings"]
+    assert isinstance(given, dict)
+    assert {name: getattr(settings, name) for name in given} == given
 
 
 def environment(container: dict[str, Any]) -> dict[str, Any]:
