@@ -21,11 +21,11 @@ from bento_trtllm.api.errors import APIError
 from bento_trtllm.bento.backlog import Backlog
 from bento_trtllm.bento.connections import open_files
 from bento_trtllm.bento.cycle import MAX_DISCARDED_BYTES, EarlyCycle, cycle
-from bento_trtllm.bento.inflow import Inflow
 from bento_trtllm.bento.peers import Peers
 from bento_trtllm.bento.plain_error import plain_error
 from bento_trtllm.bento.prompt_probes import PromptProbes
 from bento_trtllm.config import ServingSettings
+from bento_trtllm.generation.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
 # Requests that may be pipelined behind one that is not answered yet. Browsers and client libraries send none.
 MAX_PIPELINED = 8
+BEGUN = 8  # requests in one turn of the event loop; uvicorn begins all that it has read
 # A client that is refused in the middle of its request reads the response only if what it still sends is received.
 LINGER_S = 2.0
 MAX_LINGERING = 128
@@ -61,10 +62,10 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
     def __init__(
-        self, *args: Any, times: Times, peers: Peers, probes: PromptProbes, inflow: Inflow, **options: Any
+        self, *args: Any, times: Times, peers: Peers, probes: PromptProbes, turns: Turns, **options: Any
     ) -> None:
         super().__init__(*args, **options)
-        self._times, self._peers, self._probes, self._intake = times, peers, probes, inflow
+        self._times, self._peers, self._probes, self._turns = times, peers, probes, turns
         self._phase: Phase = ""
         # Which request is being read, and which request and phase the timer is for.
         self._requests = 0
@@ -201,7 +202,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Have the application answer, or here and now what can be: one of all that came at once, or none moves on."""
         answer = None if self._prompt or self.flow.write_paused else self._probes.app(cycle.scope)
         if answer is None:
-            self._intake.begin(partial(super()._start_asgi_task, cycle, app))
+            self._turns.begin(partial(super()._start_asgi_task, cycle, app))
             return
         self._prompt = True
         with suppress(StopIteration):
@@ -293,6 +294,6 @@ def install(settings: ServingSettings, not_ready: Callable[[], str | None]) -> N
     most, of_an_address = settings.connections()
     peers = Peers(min(most, open_files()), of_an_address)
     times = Times(settings.head_timeout_s, settings.body_timeout_s)
-    make = partial(BoundedProtocol, times=times, peers=peers, probes=PromptProbes(not_ready), inflow=Inflow())
+    make = partial(BoundedProtocol, times=times, peers=peers, probes=PromptProbes(not_ready), turns=Turns(BEGUN))
     auto.AutoHTTPProtocol = cast("Any", Backlog(make))
     httptools_impl.RequestResponseCycle = cycle  # type: ignore[assignment, misc]

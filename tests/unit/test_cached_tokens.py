@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 from bento_trtllm.generation.deadlines import Watch
 from bento_trtllm.generation.errors import EngineUnavailable
 from bento_trtllm.generation.source import TokenBatch, TokenRequest
+from bento_trtllm.generation.turns import Turns
 from bento_trtllm.triton.wire.token_stream import FINAL, Call, Inbox
 from tests.support.demo import TOKENIZER
 from tests.support.scripted_app import ScriptedApp
@@ -98,7 +99,7 @@ async def _all(inbox: Inbox) -> list[TokenBatch]:
 @pytest.mark.parametrize(("told", "expected"), [((5, 5), 5), ((0,), 0), ((-1, -1), None)])
 async def test_the_engines_output_is_read(told: tuple[int, ...], expected: int | None) -> None:
     watch = cast(Watch, type("NoWatch", (), {"progressed": lambda self: None, "why": lambda self, reason: reason})())
-    inbox = Inbox(cast(Call, Wire(*told)), watch, EngineUnavailable, lambda: 1)
+    inbox = Inbox(cast(Call, Wire(*told)), watch, EngineUnavailable, lambda: 1, Turns(9))
     try:
         batches = await asyncio.wait_for(_all(inbox), 5)
     finally:

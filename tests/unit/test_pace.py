@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from bento_trtllm.generation.deadlines import Deadlines, Watch
 from bento_trtllm.generation.errors import EngineUnavailable
+from bento_trtllm.generation.turns import Turns
 from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.token_stream import PACE, Call, Inbox
 from tests.support.virtual_time import run
@@ -41,7 +42,7 @@ async def batches(streams: int) -> list[int]:
     """Tokens in each batch of 200."""
     call = Tokens(200)
     watch = Watch(call.cancel, Deadlines(60, 60, 60))
-    inbox = Inbox(cast(Call, call), watch, EngineUnavailable, lambda: streams, alone=True)
+    inbox = Inbox(cast(Call, call), watch, EngineUnavailable, lambda: streams, Turns(9), alone=True)
     found = [len(batch.ids) async for batch in inbox.batches()]
     inbox.close()
     watch.stop()

@@ -9,10 +9,11 @@ import grpc.aio
 from bento_trtllm.generation.deadlines import Deadlines, Watch
 from bento_trtllm.generation.errors import EngineUnavailable
 from bento_trtllm.generation.source import TokenBatch, TokenRequest
+from bento_trtllm.generation.turns import Turns
 from bento_trtllm.triton.wire.codec import IDS, NO_NAMES, encode
 from bento_trtllm.triton.wire.failures import Failures
 from bento_trtllm.triton.wire.probe import CHANNEL_OPTIONS
-from bento_trtllm.triton.wire.token_stream import Inbox
+from bento_trtllm.triton.wire.token_stream import MOST_CHUNKS, Inbox
 
 # Prompts and answers are far smaller; one of 100,000 tokens is 400 kB.
 MESSAGE_BYTES = 64 * 2**20
@@ -55,6 +56,7 @@ class TritonClient:
         # turns of the event loop.
         self._infer = self._channel.unary_stream("/inference.GRPCInferenceService/ModelStreamInfer")
         self._watches: set[Watch] = set()
+        self._turns = Turns(MOST_CHUNKS)
         self._looking: asyncio.TimerHandle | None = None
 
     async def close(self, reason: str = "The engine was stopped.") -> None:
@@ -82,7 +84,7 @@ class TritonClient:
         message = encode(request, self._names, self._outputs)
         call = self._infer(message.SerializeToString(), metadata=(*self._metadata, *request.trace))
         watch = Watch(call.cancel, deadlines, began, self._suspect)
-        inbox = Inbox(call, watch, self._failures.meaning(), self._streams, alone=len(message.outputs) == 1)
+        inbox = Inbox(call, watch, self._failures.meaning(), self._streams, self._turns, len(message.outputs) == 1)
         if not self._watches:
             self._occupy(True)
         self._watches.add(watch)

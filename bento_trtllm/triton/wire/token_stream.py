@@ -20,6 +20,7 @@ from tritonclient.grpc import service_pb2 as pb
 from bento_trtllm.generation.deadlines import Watch
 from bento_trtllm.generation.errors import GenerationError
 from bento_trtllm.generation.source import TokenBatch
+from bento_trtllm.generation.turns import Turns
 from bento_trtllm.triton.wire.codec import CACHED, IDS, SCORES
 from bento_trtllm.triton.wire.probe import END_LIMIT_S
 from bento_trtllm.triton.wire.scores import FurtherScores
@@ -31,6 +32,8 @@ PACE = Pace(stream_ms=0.6)
 MOST_MESSAGES = 64
 # A client that was slow gets the rest in chunks of a few kilobytes, so that no more is buffered for its connection.
 MOST_TOKENS = 256
+# Chunks of this many streams in one turn of the event loop: 3 ms. Without it all streams keep step.
+MOST_CHUNKS = 16
 FINAL = "triton_final_response"
 
 Call: TypeAlias = "grpc.aio.UnaryStreamCall[bytes, bytes]"
@@ -45,16 +48,19 @@ class Inbox:
         watch: Watch,
         meaning: Callable[[str], GenerationError],
         streams: Callable[[], int],
+        turns: Turns,
         alone: bool = False,
     ) -> None:
         """`meaning` turns the message with which Triton refuses or fails a request into an error.
 
-        `streams` counts all that are open, in every worker. `alone` says that the request asks for output_ids alone.
+        `streams` counts all that are open, in every worker; `turns` are those of all streams here; `alone` says that
+        the request asks for output_ids alone.
         """
         self._call = call
         self._watch = watch
         self._meaning = meaning
         self._streams = streams
+        self._turns = turns
         self._alone = alone
         self._messages: list[bytes] = []
         self._ids = array("i")
@@ -98,6 +104,7 @@ class Inbox:
                 await self._arrived.wait()
             if (early := due - loop.time()) > 0:
                 await asyncio.sleep(early)
+            await self._turns.room()
             self._read()
             if self._further.has_prompt:
                 yield TokenBatch((), prompt=self._further.take_prompt())

@@ -7,10 +7,10 @@ import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from bento_trtllm.bento.inflow import Inflow
 from bento_trtllm.bento.peers import Peers
 from bento_trtllm.bento.prompt_probes import PromptProbes
 from bento_trtllm.bento.protocol import BoundedProtocol, Times
+from bento_trtllm.generation.turns import Turns
 from tests.support.asking import timeout
 
 PROBE = b"GET /readyz HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\n\r\n"
@@ -54,7 +54,7 @@ class Service:
         config.load()
         self.protocol = BoundedProtocol(
             config=config, server_state=ServerState(), app_state={}, _loop=asyncio.get_running_loop(),
-            times=Times(9, 9), peers=self.peers, probes=PromptProbes(lambda: self.why), inflow=Inflow(),
+            times=Times(9, 9), peers=self.peers, probes=PromptProbes(lambda: self.why), turns=Turns(9),
         )  # fmt: skip
         self.protocol.connection_made(self.wire)
 
