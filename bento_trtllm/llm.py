@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bento_trtllm.api import admin
 from bento_trtllm.api.dialogue.thoughts import CLOSE, MARKS
@@ -35,8 +36,10 @@ from bento_trtllm.triton.process.repository import engine_config, place_reposito
 from bento_trtllm.triton.process.run_folder import RunFolder, Status
 from bento_trtllm.triton.process.shared_slots import SharedSlots
 from bento_trtllm.triton.process.supervisor import Supervisor
-from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.failures import Failures
+
+if TYPE_CHECKING:
+    from bento_trtllm.triton.wire.client import TritonClient
 
 
 class LLM:
@@ -218,7 +221,7 @@ class LLM:
         processes = dict(self._slots.workers()) if self._slots else {0: os.getpid()}
         return admin.Seen(self.tag, self.admission.limit, processes, self.admission.standings(), engine)
 
-    def client(self) -> TritonClient:
+    def client(self) -> "TritonClient":
         """The channel to the current Triton. Raises EngineUnavailable if there is none."""
         if self._client is None:
             self.triton.look()
@@ -237,7 +240,10 @@ class LLM:
         if old:
             self._closing = asyncio.ensure_future(old.close(f"The engine stopped: {status.reason}"))
 
-    def _connect(self, address: str, generation: int) -> TritonClient:
+    def _connect(self, address: str, generation: int) -> "TritonClient":
+        # Imported late, as in triton/wire/probe.py, which has imported gRPC by now.
+        from bento_trtllm.triton.wire.client import TritonClient  # noqa: PLC0415
+
         names, outputs = self._runtime.renamed, self._outputs
         # A channel belongs to one Triton: failures on it say nothing about the next.
         failures = Failures(self._failure_limit, partial(self.triton.condemn, generation))

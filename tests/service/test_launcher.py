@@ -39,7 +39,8 @@ def test_a_service_ends_when_its_tests_are_killed(home: Path, tmp_path: Path) ->
 PARENT = """
 import sys
 import service
-of_workers = "fastapi", "uvicorn.config", "tokenizers", "bento_trtllm.llm", "bento_trtllm.generation.generator"
+of_workers = "fastapi", "uvicorn.config", "tokenizers", "grpc", "numpy"
+of_workers += "bento_trtllm.llm", "bento_trtllm.generation.generator"
 early = [name for name in of_workers if name in sys.modules]
 print(*early, len(service.TRTLLM.mount_apps), len(service.TRTLLM.middlewares))
 """

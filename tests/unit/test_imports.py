@@ -32,6 +32,27 @@ def test_an_engine_does_without_the_converter_of_models() -> None:
     assert not [name for name in names if name.startswith("openvino.tools")]
 
 
+MESSAGE = """
+from bento_trtllm.triton.wire.model_config import pb
+assert not {"grpc", "numpy", "tritonclient.grpc"} & set(sys.modules)
+config = pb.ModelConfig(name="engine")
+import tritonclient.grpc
+from tritonclient.grpc import model_config_pb2, service_pb2
+assert model_config_pb2 is pb
+assert service_pb2.ModelConfigResponse(config=config).config == config
+"""
+
+
+def test_a_message_of_tritons_needs_no_client_and_is_the_one_that_a_client_has() -> None:
+    assert "grpc" in imported(MESSAGE)
+
+
+def test_a_worker_imports_grpc_when_triton_loads() -> None:
+    names = imported("import bento_trtllm.swap.front")
+    assert "bento_trtllm.llm" in names
+    assert "grpc" not in names
+
+
 def test_openvino_does_without_it_where_it_cannot_be_imported() -> None:
     spec = find_spec("openvino")
     assert spec and spec.origin

@@ -18,7 +18,7 @@ from bento_trtllm.triton.process import reaper
 from bento_trtllm.triton.process.container import TRITON
 from bento_trtllm.triton.process.installation import Installation
 from bento_trtllm.triton.process.launch import Launch, Launcher, Ports, Start, tritonserver
-from bento_trtllm.triton.wire.codec import ENGINE
+from bento_trtllm.triton.wire.model_config import ENGINE
 
 SERVED = ("--allow-http=", "--grpc-", "--metrics-", "--model-control-mode=", "--backend-config=python,shm-region")
 """Arguments of rank 0 that are different for the others, or absent."""

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as pb
 
 from bento_trtllm.triton.process.safe_path import safe_path
-from bento_trtllm.triton.wire.codec import ENGINE
+from bento_trtllm.triton.wire.model_config import ENGINE, pb
 
 CONFIG = "config.pbtxt"
 PATH_PARAMETERS = ("gpt_model_path", "tokenizer_dir", "xgrammar_tokenizer_info_path")

@@ -11,11 +11,10 @@ from typing import Any
 from tritonclient.grpc import service_pb2 as pb
 
 from bento_trtllm.generation.source import TokenRequest
+from bento_trtllm.triton.wire.model_config import ENGINE
 from bento_trtllm.triton_models.shared.parameters import PARAMETERS, Parameter
 from bento_trtllm.triton_models.shared.words import join_words
 
-ENGINE = "tensorrt_llm"
-"""The model that is the engine."""
 IDS = "output_ids"
 SCORES = "output_log_probs"
 CACHED = "num_cached_tokens"
