@@ -13,8 +13,10 @@ import pytest
 from bento_trtllm.text.tokenizer import PromptTokenizer
 from tests.support.inference import EOT, ids, infer, one, open_stream, request, words
 from tests.support.serving import DEMO, Service, serve
+from tests.support.tiny import until
 
 CASES = json.loads((Path(__file__).parents[1] / "data" / "greedy.json").read_text())["cases"]
+GUESSED = 5
 CACHE, STREAMS, LONG = 4096, 25, 250
 TEXT = PromptTokenizer(DEMO)
 
@@ -23,7 +25,7 @@ TEXT = PromptTokenizer(DEMO)
 def guessing(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """With room for ten answers of LONG tokens."""
     log = tmp_path_factory.mktemp("lookup") / "log.txt"
-    options = ("--arg", "prompt_lookup=5", "--arg", f"max_tokens_in_paged_kv_cache={CACHE}")
+    options = ("--arg", f"prompt_lookup={GUESSED}", "--arg", f"max_tokens_in_paged_kv_cache={CACHE}")
     with serve(home, log, *options) as service:
         service.wait_ready()
         yield service
@@ -65,7 +67,9 @@ def test_steps_are_fewer_where_text_repeats(guessing: Service) -> None:
     del inputs["end_id"]
     before = steps(guessing)
     infer(guessing.grpc_address(), "tensorrt_llm", inputs)
-    assert 0 < steps(guessing) - before < len(case["output_ids"]) * 0.7
+    # No step has more tokens than were guessed, and one: on a busy machine fewer steps are not all that will be told.
+    until(lambda: told_steps(guessing) - before >= len(case["output_ids"]) / (GUESSED + 1))
+    assert steps(guessing) - before < len(case["output_ids"]) * 0.7
 
 
 def test_more_than_the_cache_holds_is_answered_one_after_another(guessing: Service, service: Service) -> None:
