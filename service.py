@@ -15,7 +15,7 @@ from bento_trtllm.arguments import read_keys, read_settings
 from bento_trtllm.bento import garbage, logs, metric_files, tracing, traffic, unneeded
 from bento_trtllm.bento.arbiter import forward_signals, patch_arbiter
 from bento_trtllm.bento.connections import allow_open_files, bound_connections
-from bento_trtllm.bento.later import Later
+from bento_trtllm.bento.later import LaterApp, LaterMiddlewares
 from bento_trtllm.bento.pinned import pinned
 from bento_trtllm.bento.privacy import keep_private
 from bento_trtllm.bento.refusal import refusing, starting_worker
@@ -45,7 +45,7 @@ ledger = Ledger(settings.workers)
 
 @cache
 def front() -> "Front":
-    """What answers requests; made in a worker, since it takes imports of half a second of CPU time."""
+    """What answers requests; made in a worker, while engines load, since it takes imports of a quarter of a second."""
     from bento_trtllm.swap.front import Front  # noqa: PLC0415
 
     return Front(TRTLLM, settings, keyring, ledger)
@@ -65,8 +65,10 @@ class TRTLLM:
 
     def __init__(self) -> None:
         with starting_worker():
+            from bento_trtllm.swap.serving import Serving  # noqa: PLC0415  the process of `bentoml serve` does without it
+
             served = pinned() or [Path(pack.resolve().path) for pack in packs]
-            self.serving = front().serve(served)
+            self.serving = Serving(served, settings, keyring, ledger)
 
     @bentoml.on_deployment
     @staticmethod
@@ -83,6 +85,10 @@ class TRTLLM:
             logs.configure()
             allow_open_files()
             bound_connections(settings.write_timeout_s)
+            await self.serving.launch()
+            front().serve(self.serving)
+            # What answers is a part of what BentoML describes, and of its own lifespan.
+            TRTLLM.mount_apps[:] = [(front().web, "/", None)]
             await self.serving.start()
             garbage.make_once(self, "generate")
             garbage.settle()
@@ -122,5 +128,9 @@ class TRTLLM:
                 yield chunk
 
 
-TRTLLM.mount_apps = Later(lambda: front().apps)
-TRTLLM.middlewares = Later(lambda: front().middlewares)
+TRTLLM.mount_apps.append((LaterApp(lambda: front().web), "/", None))
+TRTLLM.middlewares.append((LaterMiddlewares, {"make": lambda: front().middlewares}))
+if bentoml.server_context.worker_index is not None:
+    from bento_trtllm.bento import protocol
+
+    protocol.install(settings, lambda: front().serving.not_ready())  # noqa: PLW0108  there is none yet

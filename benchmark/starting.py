@@ -23,6 +23,7 @@ import _bentoml_impl.worker.service, uvicorn, _bentoml_impl.loader, bentoml
 bentoml.server_context.worker_index = 1
 import service
 service.TRTLLM.to_asgi()
+service.front()
 """
 SHOWN = 14
 

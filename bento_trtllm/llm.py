@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bento_trtllm.api import admin
+from bento_trtllm.api import overview
 from bento_trtllm.api.dialogue.thoughts import CLOSE, MARKS
 from bento_trtllm.api.tools.formats import choose
 from bento_trtllm.api.variants import told, variants
@@ -214,12 +214,12 @@ class LLM:
         """What /metrics says of it besides what its engine tells."""
         return told(self, ready=self.triton.status.state == "ready")
 
-    def seen(self) -> admin.Seen:
+    def seen(self) -> overview.Seen:
         """How it is, as this worker knows it."""
         status = self.triton.status
-        engine = admin.EngineState(**{name: getattr(status, name) for name in admin.EngineState.model_fields})
+        engine = overview.EngineState(**{name: getattr(status, name) for name in overview.EngineState.model_fields})
         processes = dict(self._slots.workers()) if self._slots else {0: os.getpid()}
-        return admin.Seen(self.tag, self.admission.limit, processes, self.admission.standings(), engine)
+        return overview.Seen(self.tag, self.admission.limit, processes, self.admission.standings(), engine)
 
     def client(self) -> "TritonClient":
         """The channel to the current Triton. Raises EngineUnavailable if there is none."""

@@ -47,3 +47,10 @@ def not_ready(models: Sequence[ServedModel]) -> str | None:
 def called(model: ServedModel, name: str) -> ServedModel | None:
     """The model itself or one of its variants, by its name; None if it has no such name."""
     return model if name in (model.name, model.tag) else model.variants.get(name)
+
+
+def position(models: Sequence[ServedModel], name: object) -> int:
+    """Which of the models a request means by a name; the first where it means none of them."""
+    if not isinstance(name, str):
+        return 0
+    return next((number for number, model in enumerate(models) if called(model, name)), 0)

@@ -57,13 +57,6 @@ def served(request: Request) -> ServedModel:
     return cast(ServedModel, request.scope[SERVED])
 
 
-def position(models: Sequence[ServedModel], name: object) -> int:
-    """Which of the models a request means by a name; the first where it means none of them."""
-    if not isinstance(name, str):
-        return 0
-    return next((number for number, model in enumerate(models) if called(model, name)), 0)
-
-
 def all_served(request: Request) -> Sequence[ServedModel]:
     """All models that the service has."""
     return cast(Sequence[ServedModel], request.scope[ALL_SERVED])

@@ -1,7 +1,6 @@
-"""What answers HTTP in a worker: routes, middlewares, the protocol below them, and what the worker serves."""
+"""What answers HTTP in a worker: routes, middlewares, and the BentoML service's own endpoint."""
 
-from collections.abc import AsyncGenerator, Sequence
-from pathlib import Path
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import bentoml
@@ -17,7 +16,6 @@ from bento_trtllm.api.guard import Guard
 from bento_trtllm.api.pings import Pings
 from bento_trtllm.api.routing import served
 from bento_trtllm.api.web import LATE_ERRORS, web_app
-from bento_trtllm.bento import protocol
 from bento_trtllm.config import Settings
 from bento_trtllm.generation.client import Client
 from bento_trtllm.generation.parameters import Sampling
@@ -28,38 +26,33 @@ from bento_trtllm.swap.visits import Visits
 
 
 class Front:
-    """Make it before the application is made. `serving` is there from `serve` on, which comes before any request."""
+    """Make it before the first request. `serving` is there from `serve` on, which comes before any."""
 
     serving: Serving
 
     def __init__(self, service: Any, settings: Settings, keyring: Keyring, ledger: Ledger) -> None:
         """`service` is BentoML's."""
-        self._settings, self._keyring, self._ledger = settings, keyring, ledger
         ignore_unknown = settings.unknown_fields == "ignore"
         admin_key = settings.admin_key.get_secret_value()
-        self._web = web_app(ignore_unknown=ignore_unknown, has_admin=bool(admin_key))
-        self._web.state.service = service
+        self.web = web_app(ignore_unknown=ignore_unknown, has_admin=bool(admin_key))
+        self.web.state.service = service
         access = Access(keyring, ledger, admin_key, self._check_room, open_metrics=settings.open_metrics)
         browsers = Browsers(settings.hosts(), settings.origins())
         fields = Fields(service.apis["generate"].input_spec, ignore_unknown=ignore_unknown)
-        self.apps: list[tuple[Any, str, str | None]] = [(self._web, "/", None)]
-        """What BentoML is to mount, and where."""
         self.middlewares: list[tuple[type[Any], dict[str, Any]]] = [
             (AnthropicErrors, {}),
             (Envelope, {}),
             *([(CORSMiddleware, cors(settings.origins()))] if settings.origins() else []),
             (Guard, {"access": access, "max_body_bytes": settings.max_body_bytes, "browsers": browsers}),
             (DecodedBodies, {"checks": {"/generate": fields.check}}),
-            (Visits, {"state": self._web.state}),
+            (Visits, {"state": self.web.state}),
             (Pings, {"interval_s": settings.ping_interval_s, "late_errors": LATE_ERRORS}),
         ]
         """The first sees a request first."""
-        protocol.install(settings, lambda: self.serving.not_ready())  # noqa: PLW0108  there is none yet
 
-    def serve(self, packs: Sequence[Path]) -> Serving:
-        """What is behind all requests from now on. Raises what Serving raises."""
-        self.serving = self._web.state.serving = Serving(packs, self._settings, self._keyring, self._ledger)
-        return self.serving
+    def serve(self, serving: Serving) -> None:
+        """Have it behind all requests."""
+        self.serving = self.web.state.serving = serving
 
     def generate(
         self,

@@ -7,9 +7,8 @@ from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
 
-from bento_trtllm.api import admin, request_id
-from bento_trtllm.api.model import not_ready
-from bento_trtllm.api.routing import position
+from bento_trtllm.api import overview, request_id
+from bento_trtllm.api.model import not_ready, position
 from bento_trtllm.bento import tracing
 from bento_trtllm.bento.shutdown import Drain
 from bento_trtllm.config import Settings
@@ -73,16 +72,19 @@ class Serving:
         """Those that new requests are for, the first for those that name none."""
         return tuple(seat.model for seat in self._seats)
 
-    async def start(self) -> None:
-        """Launch the Tritons, or join those that another worker launched. Does not fail if one of them does.
-
-        Raises CheckpointError, and then nothing is left of them.
-        """
+    async def launch(self) -> None:
+        """Launch the Tritons, or join those that another worker launched. Does not fail if one of them does."""
         self._drain.listen()
         for seat in self._seats:
             await seat.start()
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.gather(*(model.triton.launched.wait() for model in self.models)), LAUNCH_S)
+
+    async def start(self) -> None:
+        """Read the tokenizers, and wait a while for the Tritons, which were launched.
+
+        Raises CheckpointError, and then nothing is left of them.
+        """
         try:
             for model in self.models:
                 model.read()  # only now: the Tritons load meanwhile
@@ -128,10 +130,10 @@ class Serving:
         engines = {model.name: (model.triton.status, model.told()) for model in self.models}
         return await self._telemetry.exposition(collected, engines)
 
-    def overview(self) -> admin.Overview:
+    def overview(self) -> overview.Overview:
         """How the service is, as this worker knows it."""
         at = asyncio.get_running_loop().time()
-        return admin.make([model.seen() for model in self.models], self._keyring, self._ledger.accounts(), at)
+        return overview.make([model.seen() for model in self.models], self._keyring, self._ledger.accounts(), at)
 
     def visit(self, name: object, *, patient: bool) -> AbstractAsyncContextManager[LLM]:
         """The model for one request, by what it calls it, which does not end before the request does.

@@ -2,8 +2,7 @@
 
 from contextlib import nullcontext
 
-from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.routing import position
+from bento_trtllm.api.model import ServedModel, position
 
 
 class Served:

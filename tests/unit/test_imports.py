@@ -53,6 +53,11 @@ def test_a_worker_imports_grpc_when_triton_loads() -> None:
     assert "grpc" not in names
 
 
+def test_a_worker_launches_triton_before_it_has_fastapi() -> None:
+    names = imported("import bento_trtllm.bento.later, bento_trtllm.bento.protocol, bento_trtllm.swap.serving")
+    assert not {"fastapi", "grpc"} & names
+
+
 def test_openvino_does_without_it_where_it_cannot_be_imported() -> None:
     spec = find_spec("openvino")
     assert spec and spec.origin

@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bento_trtllm.api.access import KEY
 from bento_trtllm.api.errors import APIError
-from bento_trtllm.api.model import ServedModel
-from bento_trtllm.api.routing import ALL_SERVED, named, position, refusing
+from bento_trtllm.api.model import ServedModel, position
+from bento_trtllm.api.routing import ALL_SERVED, named, refusing
 from bento_trtllm.api.variants import check_names
 from bento_trtllm.arguments import read_settings
 from bento_trtllm.bento import pinned

@@ -152,6 +152,7 @@ def _models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 async def worker(**settings: Any) -> AsyncIterator[tuple[Seat, Orders]]:
     given = Settings(**settings)
     serving = Serving([OLD], given, Keyring([], given.keys_file), Ledger(given.workers))
+    await serving.launch()
     await serving.start()
     (seat,) = serving._seats
     try:
@@ -323,6 +324,7 @@ async def two(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serving]:
     """A worker with two models."""
     monkeypatch.setattr(Manifest, "read", lambda path: SimpleNamespace(engine=ENGINES.get(path, "openvino")))
     serving = Serving([OLD, OTHER], Settings(models="llama:old,other:old"), Keyring([]), Ledger(1))
+    await serving.launch()
     await serving.start()
     yield serving
     await serving.stop()

@@ -15,7 +15,7 @@ import prometheus_client
 import pytest
 import uvicorn
 from _bentoml_impl.server import app as bentoml_app
-from _bentoml_impl.server import serving
+from _bentoml_impl.server import mount, serving
 from _bentoml_impl.worker import service as bentoml_worker
 from _bentoml_sdk import io_models
 from _bentoml_sdk.service import factory
@@ -209,10 +209,18 @@ def test_probes_and_metrics() -> None:
     )
 
 
-def test_lists_that_are_filled_later() -> None:
-    """What a service mounts, and its middlewares, are read as lists, and by nobody in the process that serves none."""
+def test_what_is_made_later() -> None:
+    """What a service mounts, and its middlewares, are asked for before it starts; a lifespan of theirs begins after."""
     look = "bento/later.py; service.py, its last lines; swap/front.py"
     middlewares = bentoml_app.ServiceAppFactory.middlewares.fget
+    expect(mount.PassiveMount.matches, "isinstance(self.app, Starlette)", "for route in self.app.routes:", look=look)
+    expect(
+        bentoml_app.ServiceAppFactory.lifespan,
+        "await self.create_instance(app)",
+        "for mount_app, *_ in self.service.mount_apps:",
+        "mount_app.router.lifespan_context(mount_app)",
+        look=look,
+    )
     expect(middlewares, "for middleware_cls, options in self.service.middlewares:", look=look)
     expect(factory.Service.schema, "for mounted_app, mount_path_prefix, _ in self.mount_apps:", look=look)
     expect(
