@@ -15,7 +15,7 @@ def plain_error(error: APIError) -> bytes:
         "content-length": str(len(body)),
         "connection": "close",
         request_id.HEADER.decode(): request_id.new(),
-        **error.headers,
+        **{name.lower(): value for name, value in error.headers.items()},
     }
     lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}", *(f"{k}: {v}" for k, v in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -17,7 +16,7 @@ import httptools
 from uvicorn.protocols.http import auto, httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from bento_trtllm.api.errors import APIError
+from bento_trtllm.api.errors import APIError, describe
 from bento_trtllm.bento.backlog import Backlog
 from bento_trtllm.bento.connections import open_files
 from bento_trtllm.bento.cycle import MAX_DISCARDED_BYTES, EarlyCycle, cycle
@@ -25,6 +24,7 @@ from bento_trtllm.bento.peers import Peers
 from bento_trtllm.bento.plain_error import plain_error
 from bento_trtllm.bento.prompt_probes import PromptProbes
 from bento_trtllm.config import ServingSettings
+from bento_trtllm.generation.errors import Draining
 from bento_trtllm.generation.turns import Turns
 
 logger = logging.getLogger(__name__)
@@ -50,22 +50,15 @@ HEAD_TOO_LARGE = APIError(
 BODY_TOO_LARGE = APIError(413, "body_too_large", "The body continues after its request was answered.")
 
 
-@dataclass(frozen=True)
-class Times:
-    """How long a client may take to send, in seconds."""
-
-    head_s: float
-    body_s: float
-
-
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
     def __init__(
-        self, *args: Any, times: Times, peers: Peers, probes: PromptProbes, turns: Turns, **options: Any
+        self, *args: Any, settings: ServingSettings, peers: Peers, probes: PromptProbes, turns: Turns, **options: Any
     ) -> None:
         super().__init__(*args, **options)
-        self._times, self._peers, self._probes, self._turns = times, peers, probes, turns
+        self._limits: dict[Phase, float] = {"head": settings.head_timeout_s, "body": settings.body_timeout_s}
+        self._peers, self._probes, self._turns = peers, probes, turns
         self._phase: Phase = ""
         # Which request is being read, and which request and phase the timer is for.
         self._requests = 0
@@ -213,6 +206,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._busy() and not self._phase:
             self._peers.idle(self)
 
+    def shutdown(self) -> None:
+        """The worker ends: it does not wait for the rest of a request of which nothing was answered."""
+        if self._phase == "body" and not (self.pipeline or self.cycle.response_started):
+            self._refuse(describe(Draining()))
+        else:
+            super().shutdown()
+
     def _busy(self) -> bool:
         """Whether a request is being answered."""
         return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
@@ -229,8 +229,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._stop_timer()
         self._watched = (self._requests, phase)
-        after = self._times.head_s if phase == "head" else self._times.body_s
-        self._timer = self.loop.call_later(after, self._expire, phase)
+        self._timer = self.loop.call_later(self._limits[phase], self._expire, phase)
 
     def _expire(self, phase: Phase) -> None:
         self._timer = None
@@ -242,8 +241,9 @@ class BoundedProtocol(HttpToolsProtocol):
         elif not self._phase or (phase == "body" and self.cycle.response_started):
             self.transport.close()
         else:
-            what, after = ("headers", self._times.head_s) if phase == "head" else ("body", self._times.body_s)
-            self._refuse(APIError(408, "request_timeout", f"The {what} did not arrive within {after:g} seconds."))
+            what = "headers" if phase == "head" else "body"
+            after = f"within {self._limits[phase]:g} seconds"
+            self._refuse(APIError(408, "request_timeout", f"The {what} did not arrive {after}."))
 
     def _stop_timer(self) -> None:
         if self._timer:
@@ -293,7 +293,6 @@ def install(settings: ServingSettings, not_ready: Callable[[], str | None]) -> N
     """Have uvicorn use it. Call it before the server is made, which happens once the service has been imported."""
     most, of_an_address = settings.connections()
     peers = Peers(min(most, open_files()), of_an_address)
-    times = Times(settings.head_timeout_s, settings.body_timeout_s)
-    make = partial(BoundedProtocol, times=times, peers=peers, probes=PromptProbes(not_ready), turns=Turns(BEGUN))
+    make = partial(BoundedProtocol, settings=settings, peers=peers, probes=PromptProbes(not_ready), turns=Turns(BEGUN))
     auto.AutoHTTPProtocol = cast("Any", Backlog(make))
     httptools_impl.RequestResponseCycle = cycle  # type: ignore[assignment, misc]

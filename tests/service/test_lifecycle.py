@@ -20,6 +20,7 @@ from tests.support.processes import left_over, traces
 from tests.support.refusal import refused_serve
 from tests.support.serving import DEMO, ROOT, SSE, Service, environment, free_port, pack, serve
 from tests.support.tiny import until
+from tests.support.wire import ask, connect, get, parse, post, receive
 
 
 def listening(pids: set[int] | None = None) -> set[int]:
@@ -220,6 +221,18 @@ def test_whoever_comes_while_the_service_stops_is_told(
             time.sleep(0.05)
         assert service.process.wait(LIMIT_S) == 0
     assert left_over(str(tmp_path)) == []
+
+
+def test_a_stop_does_not_wait_for_a_body_that_never_comes(home: Path, tmp_path: Path) -> None:
+    with serve(home, tmp_path / "log.txt", "--arg", "body_timeout_s=3600", "--arg", "workers=1") as service:
+        service.wait_ready()
+        with connect(service.url) as connection:
+            connection.sendall(post("/generate", b"").replace(b"content-length: 0", b"content-length: 9"))
+            ask(service.url, get("/readyz"))  # which is read after it
+            service.process.send_signal(signal.SIGTERM)
+            answer = parse(receive(connection))
+        assert (answer.status, answer.headers["connection"]) == (503, "close") and b"stopping" in answer.body
+        assert service.process.wait(LIMIT_S) == 0
 
 
 def test_a_worker_that_is_told_alone_leaves_the_others_their_socket(home: Path, tmp_path: Path) -> None:

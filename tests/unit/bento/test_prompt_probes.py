@@ -9,7 +9,8 @@ from uvicorn.server import ServerState
 
 from bento_trtllm.bento.peers import Peers
 from bento_trtllm.bento.prompt_probes import PromptProbes
-from bento_trtllm.bento.protocol import BoundedProtocol, Times
+from bento_trtllm.bento.protocol import BoundedProtocol
+from bento_trtllm.config import Settings
 from bento_trtllm.generation.turns import Turns
 from tests.support.asking import timeout
 
@@ -54,7 +55,7 @@ class Service:
         config.load()
         self.protocol = BoundedProtocol(
             config=config, server_state=ServerState(), app_state={}, _loop=asyncio.get_running_loop(),
-            times=Times(9, 9), peers=self.peers, probes=PromptProbes(lambda: self.why), turns=Turns(9),
+            settings=Settings(), peers=self.peers, probes=PromptProbes(lambda: self.why), turns=Turns(9),
         )  # fmt: skip
         self.protocol.connection_made(self.wire)
 

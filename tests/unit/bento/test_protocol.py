@@ -21,6 +21,7 @@ OVERRIDDEN = [
     *("connection_made", "connection_lost", "data_received", "on_message_begin", "on_url", "on_header"),
     *("on_headers_complete", "on_body", "on_message_complete", "on_response_complete", "_unset_keepalive_if_required"),
     "_start_asgi_task",
+    "shutdown",
 ]
 ATTRIBUTES = ["transport", "parser", "pipeline", "cycle", "client", "loop", "headers"]
 CYCLE_ATTRIBUTES = [
