@@ -194,7 +194,8 @@ def packed_model(tag: str) -> PackedModel:
     """The model of a tag, which need not be in the store yet. Raises StoreError for an invalid tag."""
     try:
         return PackedModel(tag)
-    except ValueError as error:
+    except (ValueError, BentoMLException) as error:
+        form = "a name or name:version in lower-case letters, digits, and -_. between"
         raise StoreError(
-            f"{tag} is not a model's tag: give a name or name:version in lower-case letters, digits, and -_. between"
+            f"{tag} is not a model's tag: give {form}" + ("; several models go in `models`" if "," in tag else "")
         ) from error

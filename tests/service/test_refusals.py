@@ -88,6 +88,7 @@ def test_a_model_that_is_not_in_the_store(store: Path) -> None:
     said = refused_serve(store, "model=none:1")
     assert "the model store has no model none:1: pack one with python pack_model.py openvino --checkpoint" in said
     assert "is not a model's tag: give a name or name:version" in refused_serve(store, "model=a b")
+    assert "between; several models go in `models`" in refused_serve(store, "model=a,b:one")
 
 
 def test_settings(store: Path) -> None:
