@@ -45,7 +45,7 @@ def pytest_configure() -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """To import all modules takes 6 s, in which nothing else runs where only those that measure are asked for."""
     only = config.option.markexpr == "measured" and collection_path.suffix == ".py"
-    return True if only and "measured" not in collection_path.read_text() else None
+    return True if only and "measured" not in collection_path.read_text("utf-8") else None
 
 
 def pytest_collection_finish() -> None:
