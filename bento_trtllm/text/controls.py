@@ -88,8 +88,8 @@ class Controls:
         return place
 
     def _is_marked(self, prompt: str, start: int, end: int) -> bool:
-        # A longer token may seem to be there, including a digit of the mark.
-        opened = prompt.endswith(self._open[-ENOUGH:], 0, start)
+        # A longer token may seem to be there, including a digit of either mark.
+        opened = self._open[-ENOUGH:] in prompt[max(start - ENOUGH, 0) : end]
         return opened and self._close[:ENOUGH] in prompt[start : end + ENOUGH]
 
     def _search(self, text: str) -> Iterator[re.Match[str]]:

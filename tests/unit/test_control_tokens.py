@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import secrets
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -217,6 +218,20 @@ def test_marks_are_taken_out_wherever_a_slice_ends() -> None:
     for before in range(SLICE - 2 * DIGITS - len(NESTED[0]), SLICE + 1):
         text = "x" * before + NESTED[0] * 2 + "y" * SLICE + NESTED[0]
         assert CONTROLS.bare(CONTROLS.protect(text)) == text
+
+
+@pytest.mark.parametrize("opening", range(10))
+@pytest.mark.parametrize("closing", range(10))
+def test_no_token_is_found_that_a_digit_of_a_mark_completes(
+    opening: int, closing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marks are random: one may end, or begin, with a digit that makes another token of the one that it marks."""
+    digits = iter([int("3" * (DIGITS - 1) + str(opening)), int(str(closing) + "5" * (DIGITS - 1))])
+    monkeypatch.setattr(secrets, "randbelow", lambda _: next(digits))
+    controls = Controls({i: AddedToken(name, special=True) for i, name in enumerate(NESTED)})
+    for name in NESTED:
+        assert [*controls.find(controls.protect(name))] == []
+        assert [i for *_, i in controls.find(f"é{controls.protect(name)}é")] == [controls.ids["é"]] * 2
 
 
 @given(st.lists(PIECES | st.text(max_size=3), max_size=12).map("".join), GAPS)
