@@ -5,8 +5,9 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from bento_trtllm.checkout.environment import compile_all, enter, install
@@ -23,8 +24,9 @@ Serves on http://localhost:3000 until Ctrl-C. The first time it makes .venv and 
   --checkpoint C  a directory or a Hugging Face id, packed for the CPU the first time
   --precision P   of its weights: int8 (default), int4, f16, bf16 or f32
   --port N        default 3000
-  --workers N     processes between HTTP and Triton (default: 1 up to 4 cores, then a quarter of them, at most 8)
+  --workers N     processes between HTTP and Triton (default: 1 up to 7 cores, then 2)
   OPTION...       goes to `bentoml serve`: --host, --timeout, --arg NAME=VALUE for any setting of bento_trtllm/config.py
+                  (--arg model=TAG and $TRTLLM_MODEL do what --model does)
 
 $PYTHON names the Python to use (3.10 to 3.12), $BENTOML_HOME the place of the model store, $HF_TOKEN an account at
 Hugging Face for models that ask for one.
@@ -41,10 +43,27 @@ class ServeCommand:
     options: tuple[str, ...]
     """Of `bentoml serve`."""
 
+    def chooses(self, environment: Mapping[str, str]) -> bool:
+        """Whether a setting, in the options or the environment, already says which model is served."""
+        return _names_a_model(self.options) or any(environment.get(f"TRTLLM_{name.upper()}") for name in CHOOSING)
+
     def serving(self, model: str) -> list[str]:
-        """What serves a packed model, or several, as TAG,TAG."""
+        """What serves a packed model, or several, as TAG,TAG; "" where a setting says it."""
         setting = "models" if "," in model else "model"
-        return ["bentoml", "serve", "service:TRTLLM", "--arg", f"{setting}={model}", *self.options]
+        chosen = ["--arg", f"{setting}={model}"] if model else []
+        return ["bentoml", "serve", "service:TRTLLM", *chosen, *self.options]
+
+
+CHOOSING = ("model", "models")
+
+
+def _names_a_model(options: Sequence[str]) -> bool:
+    words = [
+        word.removeprefix("--arg=")
+        for before, word in pairwise(("", *options))
+        if before == "--arg" or word[:6] == "--arg="
+    ]
+    return any(word.partition("=")[0] in CHOOSING for word in words)
 
 
 def parse(arguments: Sequence[str], folder: Path) -> ServeCommand | None:
@@ -69,6 +88,8 @@ def parse(arguments: Sequence[str], folder: Path) -> ServeCommand | None:
         raise SettingsError("--model names a packed model: leave it out, or --checkpoint and --precision")
     if precision and not checkpoint:
         raise SettingsError("--precision goes with --checkpoint")
+    if (model or checkpoint) and _names_a_model(options):
+        raise SettingsError("--arg names a model as well: leave it out, or --model and --checkpoint")
     if checkpoint and (folder / checkpoint).is_dir():
         checkpoint = str((folder / checkpoint).resolve())
     return ServeCommand(model, checkpoint, precision, tuple(options))
@@ -86,7 +107,10 @@ def main(folder: str, *arguments: str) -> int:
         os.environ["BENTOML_DO_NOT_TRACK"] = os.environ.get("BENTOML_DO_NOT_TRACK") or "True"
         if os.environ.get("PYTHONDONTWRITEBYTECODE"):
             compile_all()
-        serving = command.serving(command.model or packed(command.checkpoint, command.precision))
+        model = command.model
+        if command.checkpoint or not (model or command.chooses(os.environ)):
+            model = packed(command.checkpoint, command.precision)
+        serving = command.serving(model)
     except (BentoTRTLLMError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -18,7 +18,7 @@ def options(*arguments: str) -> list[str]:
     """What `bentoml serve` is told."""
     asked = serve.parse(arguments, ROOT)
     assert asked is not None
-    command = asked.serving(asked.model or TAG)
+    command = asked.serving(asked.model or ("" if asked.chooses({}) else TAG))
     assert command[:3] == ["bentoml", "serve", "service:TRTLLM"]
     return command[3:]
 
@@ -33,10 +33,33 @@ def options(*arguments: str) -> list[str]:
         (["--port", "3001", "--workers", "2"], ["--arg", "model=llama:1", "--port", "3001", "--arg", "workers=2"]),
         (["--workers=2", "--port=1"], ["--arg", "model=llama:1", "--arg", "workers=2", "--port=1"]),
         (["--arg", "a=b c", "--mode", "-x"], ["--arg", "model=llama:1", "--arg", "a=b c", "--mode", "-x"]),
+        (["--arg", "models=a,b:1"], ["--arg", "models=a,b:1"]),
+        (["--arg=model=mine", "--port=1"], ["--arg=model=mine", "--port=1"]),
+        (["--arg", "model_=mine"], ["--arg", "model=llama:1", "--arg", "model_=mine"]),
     ],
 )
 def test_what_is_served(arguments: list[str], expected: list[str]) -> None:
     assert options(*arguments) == expected
+
+
+def test_a_variable_chooses_the_model_as_an_argument_does() -> None:
+    asked = serve.parse([], ROOT)
+    assert asked is not None
+    assert asked.chooses({"TRTLLM_MODEL": "mine"}) and asked.chooses({"TRTLLM_MODELS": "a,b"})
+    assert not asked.chooses({"TRTLLM_MODEL": "", "TRTLLM_WORKERS": "2"})
+
+
+def test_where_a_variable_chooses_the_model_no_other_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = list[list[str]]()
+    monkeypatch.setattr(serve, "install", lambda *_: None)
+    monkeypatch.setattr(serve, "enter", lambda *_: None)
+    monkeypatch.setattr(os, "execvp", lambda _, command: commands.append(command))
+    for name, value in [("BENTOML_DO_NOT_TRACK", "True"), ("PYTHONDONTWRITEBYTECODE", ""), ("TRTLLM_MODEL", "mine")]:
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(serve, "packed", lambda *_: TAG)
+    serve.main(str(ROOT), "--port", "1")
+    serve.main(str(ROOT), "--checkpoint", "org/name")
+    assert [command[3:] for command in commands] == [["--port", "1"], ["--arg", "model=llama:1"]]
 
 
 def test_a_checkpoint_is_named_from_where_the_script_was_started(tmp_path: Path) -> None:
@@ -54,6 +77,8 @@ def test_a_checkpoint_is_named_from_where_the_script_was_started(tmp_path: Path)
         (["--checkpoint", "a", "--model", "b"], "--model names a packed model: leave it out, or --checkpoint and"),
         (["--precision", "int4", "--model", "b"], "--model names a packed model: leave it out, or --checkpoint and"),
         (["--precision", "int4"], "--precision goes with --checkpoint"),
+        (["--model", "a", "--arg", "models=b,c"], "--arg names a model as well: leave it out, or --model"),
+        (["--checkpoint", "a", "--arg=model=b"], "--arg names a model as well: leave it out, or --model"),
     ],
 )
 def test_wrong_use(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
