@@ -8,6 +8,9 @@ A second signal must reach the workers, too: at the first, the arbiter tells the
 until they have; meanwhile it refuses further signals as conflicting commands. So the handlers that it installs are
 wrapped once it runs. It installs them before its loop runs, and its loop is the main thread's own
 (circus/controller.py, circus/arbiter.py), so a callback scheduled on that loop beforehand finds them in place.
+
+At a SIGHUP circus would start all workers anew, and with them the engine. Here it means what it says, that the terminal
+is gone, and there is nothing to read again.
 """
 
 import atexit
@@ -114,3 +117,15 @@ def _wrap() -> None:
         Respawn(owner.controller.arbiter).listen()
         for number in SIGNALS:
             signal.signal(number, handler(owner))
+        stop, hangup = handler(owner), signal.SIGHUP
+        heeded = _has_terminal() and owner._old[hangup] != signal.SIG_IGN  # nohup has it ignored
+        signal.signal(hangup, (lambda _, frame: stop(signal.SIGTERM, frame)) if heeded else signal.SIG_IGN)
+
+
+def _has_terminal() -> bool:
+    """Whether a terminal controls this process, as it does where somebody typed the command (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -55,7 +55,8 @@ def test_arbiter_signals() -> None:
     look = "bento/arbiter.py, forward_signals; tests/service/test_lifecycle.py"
     takes(SysHandler.signal, "self", "sig", "frame", look=look)
     expect(SysHandler.__init__, "self.controller = controller", look=look)
-    expect(SysHandler._register, "signal.signal(sig, self.signal)", look=look)
+    expect(SysHandler._register, "self._old[sig] = signal.getsignal(sig)", "signal.signal(sig, self.signal)", look=look)
+    assert signal.SIGHUP in SysHandler.SIGNALS, look
     assert {signal.SIGTERM, signal.SIGINT} <= set(SysHandler.SIGNALS), look
     expect(Watcher.__init__, "self.processes = {}", look=look)
     # Handlers first, then the loop: a callback that was put there before finds them in place.
