@@ -14,6 +14,21 @@ from bento_trtllm.keys.key import UNNAMED, Key, Permitted, digest
 LEAST_KEY = 16
 """Characters. What is shorter could be guessed from its SHA-256."""
 Count = Annotated[int, Field(ge=1, strict=True)]
+A_LIST, A_COUNT = "it must be a list of names, as [demo-llama]", "it must be a whole number, 1 or more"
+MEANT = {
+    "keys": "it must be a list of at least one key",
+    "name": "it must be 1 to 64 letters, digits and ._@-, the first a letter or a digit",
+    "key": f"it must be text of at least {LEAST_KEY} characters, in quotes where all are digits",
+    "sha256": "it must be 64 hexadecimal digits, as sha256sum prints them",
+    "weight": "it must be a number from 0.01 to 1000",
+    "max_running": A_COUNT,
+    "requests_per_minute": A_COUNT,
+    "tokens_per_minute": A_COUNT,
+    "models": A_LIST,
+    "adapters": A_LIST,
+    "expires": "it must be a date or a time, as 2027-06-30 or 2027-06-30T18:00:00Z",
+}
+"""What a value must be, where pydantic's words are about types."""
 
 
 class Entry(Permitted):
@@ -41,6 +56,14 @@ class Entry(Permitted):
         if key and (not key.get_secret_value().isascii() or key.get_secret_value() != key.get_secret_value().strip()):
             raise ValueError("it must be ASCII, without spaces at its ends")
         return key
+
+    @field_validator("expires", mode="before")
+    @classmethod
+    def _is_no_number(cls, expires: object) -> object:
+        # pydantic would take a year for seconds since 1970.
+        if isinstance(expires, int | float):
+            raise ValueError(MEANT["expires"])
+        return expires
 
     @model_validator(mode="after")
     def _has_one_key(self) -> "Entry":
@@ -99,9 +122,18 @@ def read(path: Path) -> list[Key]:
 
 def _sentence(error: ValidationError, content: Any) -> str:
     first = error.errors(include_input=False)[0]
-    what = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        what = "there is no such field: docs/keys.md has all"
+    fields = [part for part in first["loc"] if part in MEANT]
+    match first["type"]:
+        case "extra_forbidden":
+            what = "there is no such field: docs/keys.md has all"
+        case "missing":
+            what = "it is missing"
+        case "value_error":
+            what = first["msg"].removeprefix("Value error, ")
+        case "model_type":
+            what = "it must be a mapping with a name and a key"
+        case _:
+            what = MEANT[str(fields[-1])]
     match first["loc"]:
         case ("keys", int() as index, *rest):
             entry = content["keys"][index]
