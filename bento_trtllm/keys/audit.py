@@ -3,11 +3,14 @@
 All workers write to one file: each line with one write at its end, so that none is torn. A file that has become too
 long gets a number, and those before it a higher one; whoever finds that it writes to a file of another name opens the
 new one. A line that was on its way meanwhile is in the file with the number.
+
+What is in /dev, as /dev/stdout, is somebody else's file, or none: it is written to, and otherwise left as it is.
 """
 
 import fcntl
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -30,9 +33,15 @@ def check(path: Path) -> None:
 
 
 def _open(path: Path) -> int:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    os.fchmod(file, 0o600)
+    # A pipe that nobody reads must hold up no worker: then lines are lost.
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    if not _is_lent(path):
+        os.fchmod(file, 0o600)
     return file
+
+
+def _is_lent(path: Path) -> bool:
+    return path.is_relative_to("/dev")
 
 
 class AuditLog:
@@ -40,8 +49,9 @@ class AuditLog:
 
     def __init__(self, path: Path, most_bytes: int, most_files: int) -> None:
         """At most so many files, that of now included, each of some `most_bytes`."""
-        self._path = path
-        self._most_bytes = most_bytes
+        # Of a link, the file that it leads to gets numbers.
+        self._path = path if _is_lent(path) else path.resolve()
+        self._most_bytes = math.inf if _is_lent(path) else most_bytes
         self._most_files = most_files
         self._file = -1
         self._torn = False
@@ -108,4 +118,4 @@ class AuditLog:
         self.lost += 1
         if time.monotonic() - self._told_at >= TOLD_EVERY_S:
             self._told_at = time.monotonic()
-            LOGGER.error("%s: %d lines of the audit log are lost: %s", self._path, self.lost, error)
+            LOGGER.error("%s: lines of the audit log are lost, so far %d: %s", self._path, self.lost, error)

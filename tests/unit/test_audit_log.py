@@ -1,6 +1,7 @@
 """The audit log: whole lines from several processes, files of bounded size, and nothing for other users."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,38 @@ def test_a_log_that_cannot_be_written_is_told_of_once(tmp_path: Path, caplog: py
     (tmp_path / "nowhere").mkdir()
     log.write({"number": 2})
     assert [line["number"] for line in lines(tmp_path / "nowhere" / "audit.log")] == [2]
+
+
+def test_a_link_stays_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (link := tmp_path / "audit.log").symlink_to("disk/audit.log")
+    log = AuditLog(link, 1024, 2)
+    for number in range(30):
+        log.write({"number": number})
+    assert link.is_symlink() and [each.name for each in tmp_path.iterdir() if each != link] == ["disk"]
+    assert {each.name for each in (tmp_path / "disk").iterdir()} == {"audit.log", "audit.log.1", "audit.log.lock"}
+    assert lines(link)[-1]["number"] == 29
+
+
+def test_stdout_is_written_to_and_left_as_it_is(tmp_path: Path) -> None:
+    """It may be a file, and that of somebody else."""
+    path = tmp_path / "service.log"
+    with path.open("wb") as file:
+        path.chmod(0o644)
+        stdout = Path(f"/dev/fd/{file.fileno()}")
+        check(stdout)
+        log = AuditLog(stdout, 1024, 2)
+        for number in range(30):
+            log.write({"number": number})
+        log.close()
+    assert list(tmp_path.iterdir()) == [path] and path.stat().st_mode & 0o777 == 0o644
+    assert [line["number"] for line in lines(path)] == list(range(30))
+
+
+def test_a_pipe_that_is_not_read_holds_up_nobody() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb"), os.fdopen(writing, "wb"):
+        log = AuditLog(Path(f"/dev/fd/{writing}"), 1024, 2)
+        for number in range(2000):
+            log.write({"number": number, "padding": "x" * 100})
+        assert log.lost
