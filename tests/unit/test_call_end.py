@@ -121,3 +121,23 @@ async def test_a_probe_is_left_to_triton() -> None:
         triton.let.set()
         await asyncio.wait_for(triton.ended.wait(), LIMIT_S)
     assert triton.calls == ["ended"]
+
+
+async def test_who_is_cut_off_is_told_no_address(caplog: pytest.LogCaptureFixture) -> None:
+    """A Triton that is gone is logged elsewhere; what else breaks a call is logged here."""
+    async with Triton().at() as address:
+        pass
+    client = TritonClient(address)
+    with pytest.raises(GenerationError, match=r"^The engine stopped answering\.$"):
+        async with client.stream(TokenRequest([1], 1), DEADLINES) as batches:
+            await anext(batches)
+    await client.close()
+    assert not caplog.records
+    server = grpc.aio.server()  # without that service
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    client = TritonClient(f"127.0.0.1:{port}")
+    assert await left(client)
+    await client.close()
+    await server.stop(None)
+    assert [record.message for record in caplog.records] == ["a stream from Triton has broken: Method not found!"]

@@ -10,6 +10,7 @@ most the model's context, and no other stream waits for it.
 """
 
 import asyncio
+import logging
 from array import array
 from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
@@ -26,6 +27,7 @@ from bento_trtllm.triton.wire.probe import END_LIMIT_S
 from bento_trtllm.triton.wire.scores import FurtherScores
 from bento_trtllm.triton_models.shared.pacing import Pace
 
+LOGGER = logging.getLogger("bento_trtllm.triton")
 # A chunk costs the gateway some 200 µs, so all streams together take a third of a core.
 PACE = Pace(stream_ms=0.6)
 # No more messages than this are kept unread, at some 400 bytes each.
@@ -128,7 +130,10 @@ class Inbox:
                 self._arrived.set()
             self._end("The engine ended the stream before its last token.")
         except grpc.aio.AioRpcError as error:
-            self._end(f"The engine stopped answering: {error.details()}")
+            # gRPC's words name ports, which clients need not know; of a Triton that has died its supervisor tells.
+            if error.code() != grpc.StatusCode.UNAVAILABLE:
+                LOGGER.error("a stream from Triton has broken: %s", error.details())
+            self._end("The engine stopped answering.")
         except asyncio.CancelledError:
             # Raised by a call that the watch has cancelled; or this task itself was cancelled, and nothing waits for
             # it.
