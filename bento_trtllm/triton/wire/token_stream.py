@@ -3,7 +3,9 @@
 A message costs grpc-python some 40 µs whatever is done with it, so the savings are in what comes after: messages that
 have accumulated become one token batch, one decoding, one chunk to the client. A stream hands over a batch at once, but
 no sooner than a minimum interval after the previous one. The interval grows with the number of open streams, so that a
-single stream is passed on token by token, while many cost the gateway hardly more than the messages themselves.
+single stream is passed on token by token, while many cost the gateway hardly more than the messages themselves. Text
+that somebody may be reading still moves ten times a second; of very many streams, those whose tokens come faster than
+anybody reads wait longer.
 
 What accumulates for a client that reads slowly is kept as numbers, 4 bytes per token (8 with log probabilities): at
 most the model's context, and no other stream waits for it.
@@ -11,6 +13,7 @@ most the model's context, and no other stream waits for it.
 
 import asyncio
 import logging
+import math
 from array import array
 from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
@@ -30,6 +33,10 @@ from bento_trtllm.triton_models.shared.pacing import Pace
 LOGGER = logging.getLogger("bento_trtllm.triton")
 # A chunk costs the gateway some 200 µs, so all streams together take a third of a core.
 PACE = Pace(stream_ms=0.6)
+# The same share for streams too fast to read: in 100 ms they have text for longer than 250.
+FAST = Pace(PACE.stream_ms, slowest_ms=250)
+FAST_PER_S = 40.0
+"""Tokens a second of a stream that nobody reads as it comes, which would be 20 at most."""
 # No more messages than this are kept unread, at some 400 bytes each.
 MOST_MESSAGES = 64
 # A client that was slow gets the rest in chunks of a few kilobytes, so that no more is buffered for its connection.
@@ -99,7 +106,7 @@ class Inbox:
     async def batches(self) -> AsyncIterator[TokenBatch]:
         """Batches of the tokens that have accumulated; ends without an error only after Triton's final response."""
         loop = asyncio.get_running_loop()
-        due = 0.0
+        due, last = 0.0, -math.inf
         while True:
             while not (self._messages or self._ids or self._further.has_prompt or self._final or self._error):
                 self._arrived.clear()
@@ -111,9 +118,11 @@ class Inbox:
             if self._further.has_prompt:
                 yield TokenBatch((), prompt=self._further.take_prompt())
             elif self._ids:
-                due = loop.time() + PACE.gap_s(self._streams())
+                batch, now = self._take(), loop.time()
+                pace = FAST if len(batch.ids) > FAST_PER_S * (now - last) else PACE
+                due, last = now + pace.gap_s(self._streams()), now
                 self._gave = True
-                yield self._take()
+                yield batch
             elif self._final:
                 return
             elif self._error:
