@@ -68,6 +68,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.pid and not options.url:
         parser.error("--pid goes with --url: without it, what to kill is chosen here")
+    if gone := [pid for pid in options.pid if not psutil.pid_exists(pid)]:
+        parser.error(f"--pid {gone[0]}: there is no such process")
     if options.memory and not options.samples:
         parser.error("--memory goes with --samples FILE, for what it finds")
     if options.samples and not options.memory:

@@ -2,12 +2,13 @@
 
 import json
 import random
+import sys
 from collections.abc import Callable
 
 import httpx
 import pytest
 
-from soak import public
+from soak import main, public
 
 Answer = Callable[[dict[str, object]], httpx.Response]
 TEXT = "one two three"
@@ -86,3 +87,13 @@ async def test_only_the_process_that_is_named_is_touched() -> None:
     await run.ask_alone()
     await run.break_things([2**22 + 1], 0)  # no process has that id
     assert run.recoveries == [f"{2**22 + 1} was gone before it could be {how}" for how in ("stopped", "killed")]
+
+
+@pytest.mark.parametrize("pid", ["-1", str(2**22 + 1)])  # past the most that Linux has, proc(5)
+def test_a_process_that_is_not_there_is_told_before_anything_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pid: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["scripts/soak", "--url", "http://test", f"--pid={pid}"])
+    with pytest.raises(SystemExit, match="2"):
+        main.main()
+    assert f"--pid {pid}: there is no such process" in capsys.readouterr().err
