@@ -131,8 +131,10 @@ def main() -> None:
 
 def draw(found: dict[str, list[tuple[float, float, float]]], file: Path) -> None:
     """Write a PNG of what each policy gave at each of SIZES."""
-    import matplotlib as mpl  # noqa: PLC0415
-
+    try:
+        import matplotlib as mpl  # noqa: PLC0415
+    except ImportError:
+        raise SystemExit("error: the picture needs matplotlib: .venv/bin/pip install -e .[bench]") from None
     mpl.use("Agg")
     from matplotlib import pyplot  # noqa: PLC0415
 
