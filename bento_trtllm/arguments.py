@@ -1,6 +1,7 @@
 """Reads settings, `--arg name=value` or TRTLLM_NAME=value; one sentence says what is wrong with the first bad one."""
 
 import difflib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +12,13 @@ from bento_trtllm.config import Settings
 from bento_trtllm.errors import SettingsError
 
 PREFIX = "TRTLLM_"
+NEAR = 0.8
+"""From this likeness on a variable that is no setting is taken for a slip; TensorRT-LLM has variables of that prefix."""
 
 
 def read_settings(arguments: Mapping[str, Any]) -> Settings:
     """All settings; `arguments` win over the environment. Raises SettingsError."""
+    _check_names(os.environ)
     try:
         return Settings(**arguments)
     except ValidationError as error:
@@ -28,6 +32,15 @@ def read_keys(settings: Settings) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise SettingsError(f"the file of API keys, {settings.api_keys_file}, cannot be read: {why}") from error
+
+
+def _check_names(environment: Mapping[str, str]) -> None:
+    for variable, value in environment.items():
+        name = variable.lower().removeprefix(PREFIX.lower())
+        if not value or name == variable.lower() or name in Settings.model_fields:
+            continue
+        if near := difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=NEAR):
+            raise SettingsError(f"there is no setting {variable}: did you mean {PREFIX}{near[0].upper()}?")
 
 
 def _sentence(error: ErrorDetails, arguments: Mapping[str, Any]) -> str:

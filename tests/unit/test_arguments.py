@@ -37,6 +37,18 @@ def test_a_setting_that_there_is_not() -> None:
     assert refused(nonsense="1").startswith("there is no setting nonsense: ")
 
 
+def test_a_variable_that_is_nearly_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRTLLM_API_KEY=… would leave the service without a key."""
+    monkeypatch.setenv("TRTLLM_ENABLE_PDL", "1")  # TensorRT-LLM's own
+    monkeypatch.setenv("TRTLLM_SERVICE_PORT", "tcp://10.0.0.1:3000")  # Kubernetes', for a service named trtllm
+    monkeypatch.setenv("trtllm_workers", "3")
+    assert read_settings({}).workers == 3
+    monkeypatch.setenv("TRTLLM_API_KEY", "")
+    read_settings({})
+    monkeypatch.setenv("TRTLLM_API_KEY", "secret")
+    assert refused() == "there is no setting TRTLLM_API_KEY: did you mean TRTLLM_API_KEYS?"
+
+
 def test_settings_that_do_not_go_together() -> None:
     assert refused(kv_cache_precision="bf16", inference_precision="f32").startswith(
         "kv_cache_precision=bf16 does not go with "
