@@ -144,8 +144,10 @@ def test_named_keys_are_a_file_of_their_secret(plain: Objects, full: Objects) ->
     [
         ({"keysFileSecret": "k", "settings": {"keys_file": "/k"}}, "settings.keys_file and keysFileSecret both"),
         ({"setings": {}}, "setings"),
-        ({"settings": {"api_keys": "secret"}}, "api_keys"),
-        ({"settings": {"admin_key": "secret"}}, "admin_key"),
+        ({"settings": {"thredas": 2}}, "settings.thredas is no setting of the service"),
+        ({"settings": {"startup_timeout_s": "long"}}, "settings/startup_timeout_s': 'long' does not match"),
+        ({"settings": None}, "missing property 'settings'"),
+        ({"autoscaling": {"minReplicas": 5}}, "autoscaling.minReplicas is 5, and autoscaling.maxReplicas 4"),
         ({"gpus": -1}, "gpus"),
         ({"nodes": 0}, "nodes"),
         ({"nodes": 2}, "nodes is 2, and an engine is on the GPUs of one node: leave nodes at 1"),
@@ -158,6 +160,16 @@ def test_the_schema_names_what_is_wrong(values: dict[str, Any], what: str) -> No
         render(values)
 
 
-def test_each_setting_of_the_defaults_is_one(plain: Objects) -> None:
-    (container,) = plain["Deployment"]["spec"]["template"]["spec"]["containers"]
-    assert environment(container).keys() <= Settings.model_fields.keys()
+def test_the_chart_has_every_setting_but_keys() -> None:
+    keys = {"api_keys", "api_keys_file", "admin_key", "grpc_key"}
+    given = dict.fromkeys(Settings.model_fields.keys() - keys, "1")
+    pod = render({"settings": given})["Deployment"]["spec"]["template"]["spec"]
+    assert environment(pod["containers"][0]) == given
+    for name in keys:
+        with pytest.raises(Refused, match=f"settings.{name}: keys come from a secret only"):
+            render({"settings": {name: "x"}})
+
+
+def test_variables_of_services_are_no_settings(plain: Objects) -> None:
+    """Kubernetes' TRTLLM_GRPC_PORT, where there is a Service trtllm-grpc."""
+    assert plain["Deployment"]["spec"]["template"]["spec"]["enableServiceLinks"] is False
