@@ -13,7 +13,7 @@ from bento_trtllm.errors import SettingsError
 
 PREFIX = "TRTLLM_"
 NEAR = 0.8
-"""From this likeness on a variable that is no setting is taken for a slip; TensorRT-LLM has variables of that prefix."""
+"""From this likeness on a variable that is no setting is a slip; TensorRT-LLM has variables with that prefix, too."""
 
 
 def read_settings(arguments: Mapping[str, Any]) -> Settings:

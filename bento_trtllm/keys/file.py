@@ -24,8 +24,7 @@ MEANT = {
     "max_running": A_COUNT,
     "requests_per_minute": A_COUNT,
     "tokens_per_minute": A_COUNT,
-    "models": A_LIST,
-    "adapters": A_LIST,
+    **dict.fromkeys(Permitted.model_fields, A_LIST),
     "expires": "it must be a date or a time, as 2027-06-30 or 2027-06-30T18:00:00Z",
 }
 """What a value must be, where pydantic's words are about types."""

@@ -32,6 +32,15 @@ def test_an_engine_does_without_the_converter_of_models() -> None:
     assert not [name for name in names if name.startswith("openvino.tools")]
 
 
+def test_packing_does_without_it_too() -> None:
+    """It would tell Google Analytics of each time that it is imported."""
+    modules = ["network", "trial", "detokenizer", "ir"]
+    code = "\n".join(f"import bento_trtllm.engines.openvino.{name}" for name in modules)
+    names = imported(f"{code}\nimport openvino_genai, openvino_tokenizers")
+    assert {"openvino", "openvino_genai", "openvino_tokenizers"} <= names
+    assert not [name for name in names if name.startswith(("openvino.tools", "openvino_telemetry"))]
+
+
 MESSAGE = """
 from bento_trtllm.triton.wire.model_config import pb
 assert not {"grpc", "numpy", "tritonclient.grpc"} & set(sys.modules)
