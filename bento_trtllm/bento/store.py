@@ -65,7 +65,7 @@ def check(tag: str) -> str:
 
 
 def _missing(tag: str) -> str:
-    return f"the model store has no model {tag}: pack one with {PACK} --tag {tag}"
+    return f"the model store has no model {tag}: pack one with {PACK} --tag {tag}; the store is {models()}"
 
 
 def default_name(name: str) -> str:

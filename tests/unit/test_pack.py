@@ -355,6 +355,7 @@ def test_find_model_says_how_to_pack(packed: Desk, tmp_path: Path) -> None:
 
     empty = find("mine", Desk(tmp_path / "empty"))
     assert empty.startswith("error: the model store has no model mine: pack one with python pack_model.py")
+    assert empty.endswith(f" --tag mine; the store is {tmp_path / 'empty' / 'bentoml' / 'models'}")
     assert find("mine") == find("mine:1") == find("mine:latest") == str(packed.models()["mine:1"])
     assert find("mine:2").startswith("error: the model store has no model mine:2")
     assert find("Ä:").startswith("error: ")
