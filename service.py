@@ -15,7 +15,7 @@ from bento_trtllm.arguments import read_keys, read_settings
 from bento_trtllm.bento import garbage, logs, metric_files, tracing, traffic, unneeded
 from bento_trtllm.bento.arbiter import forward_signals, patch_arbiter
 from bento_trtllm.bento.connections import allow_open_files, bound_connections
-from bento_trtllm.bento.later import LaterApp, LaterMiddlewares
+from bento_trtllm.bento.later import LaterApp, LaterMiddlewares, import_backend
 from bento_trtllm.bento.pinned import pinned
 from bento_trtllm.bento.privacy import keep_private
 from bento_trtllm.bento.refusal import refusing, starting_worker
@@ -86,6 +86,7 @@ class TRTLLM:
             allow_open_files()
             bound_connections(settings.write_timeout_s)
             await self.serving.launch()
+            import_backend()
             front().serve(self.serving)
             # What answers is a part of what BentoML describes, and of its own lifespan.
             TRTLLM.mount_apps[:] = [(front().web, "/", None)]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
+import anyio
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -50,3 +51,9 @@ class LaterMiddlewares:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (self._app if scope["type"] == "lifespan" else self._made)(scope, receive, send)
+
+
+def import_backend() -> None:
+    """Have anyio import what it runs on here, in the event loop: else the first stream of each worker waits 10 ms for
+    that."""
+    anyio.get_current_task()

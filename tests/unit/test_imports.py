@@ -62,6 +62,34 @@ def test_a_worker_imports_grpc_when_triton_loads() -> None:
     assert "grpc" not in names
 
 
+STREAM = """
+import asyncio
+from starlette.responses import StreamingResponse
+from bento_trtllm.bento.later import import_backend
+
+async def parts():
+    yield "text"
+
+async def stream():
+    import_backend()
+    before = set(sys.modules)
+    async def receive():
+        await asyncio.Event().wait()
+    async def send(message):
+        sent.append(message)
+    await StreamingResponse(parts())({"type": "http"}, receive, send)
+    assert not {*sys.modules} - before, {*sys.modules} - before
+
+sent = []
+asyncio.run(stream())
+assert b"text" in [message.get("body") for message in sent]
+"""
+
+
+def test_the_first_stream_of_a_worker_imports_nothing() -> None:
+    assert "anyio._backends._asyncio" in imported(STREAM)
+
+
 def test_a_worker_launches_triton_before_it_has_fastapi() -> None:
     names = imported("import bento_trtllm.bento.later, bento_trtllm.bento.protocol, bento_trtllm.swap.serving")
     assert not {"fastapi", "grpc"} & names
