@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bento_trtllm.generation.admission import Admission
-from bento_trtllm.generation.client import CLIENT
+from bento_trtllm.generation.client import CLIENT, Client
 from bento_trtllm.generation.errors import QueueFull
 from bento_trtllm.triton.process.shared_slots import BEAT_S, PATIENCE_S, SharedSlots
 from tests.support.virtual_time import in_virtual_time
@@ -103,24 +103,70 @@ async def test_the_line_is_one_for_all_workers_in_the_order_of_arrival(tmp_path:
     assert asyncio.get_running_loop().time() - began == pytest.approx(15, abs=0.05)
 
 
-@pytest.mark.parametrize("leaves", [True, False], ids=["it leaves the line", "it takes a slot"])
+@pytest.mark.parametrize("leaves", [True, False], ids=["both leave the line", "one takes a slot and one leaves"])
 @in_virtual_time
 async def test_who_left_a_free_slot_to_another_is_next(tmp_path: Path, leaves: bool) -> None:
-    """Without a wait for the next beat: two come together, and there is room for both."""
+    """Without a wait for the next beat: three come together, and there is room for two."""
     first, second = Worker(tmp_path, 2), Worker(tmp_path, 2)
     client = CLIENT.get()
-    first.slots.show_line(client, -1.0, 1)  # it has not yet looked whether a slot is free
+    first.slots.show_line(client, -1.0, 2)  # they have not yet looked whether a slot is free
     done: list[object] = []
     second.ask(1, done, "second")
     await settle()
     assert done == []
     if not leaves:
         assert first.slots.take() == client.name
+        first.slots.show_line(client, -1.0, 1)
+        await settle()
+        assert done == []
     first.slots.show_line(client, None, 0)
     await settle()
     assert done == ["second"]
     if not leaves:
         first.slots.give_back(client)
+    await asyncio.gather(first.end(), second.end())
+
+
+@in_virtual_time
+async def test_who_leaves_enough_slots_for_all_before_it_waits_for_none_of_them(tmp_path: Path) -> None:
+    first, second = Worker(tmp_path, 3), Worker(tmp_path, 3)
+    client = CLIENT.get()
+    first.slots.show_line(client, -1.0, 2)  # they have not yet looked whether a slot is free
+    done: list[object] = []
+    second.ask(1, done, "there is one more")
+    await settle()
+    assert done == ["there is one more"]
+    second.ask(1, done, "there is none more")
+    await settle()
+    assert len(done) == 1
+    assert [first.slots.take() for _ in range(3)] == [client.name, client.name, None]
+    first.slots.show_line(client, None, 0)
+    await asyncio.sleep(2)
+    assert len(done) == 2
+    for _ in range(2):
+        first.slots.give_back(client)
+    await asyncio.gather(first.end(), second.end())
+
+
+@in_virtual_time
+async def test_a_client_with_a_limit_waits_for_those_of_its_own_before_it(tmp_path: Path) -> None:
+    first, second = Worker(tmp_path, 9), Worker(tmp_path, 9)
+    limited = Client("limited", max_running=1)
+    first.slots.show_line(limited, -1.0, 1)  # it has not yet looked whether a slot is free
+    second.slots.show_line(limited, 0.0, 1)
+    assert second.slots.take() is None
+    other = Client("other")
+    second.slots.show_line(other, 1.0, 1)
+    assert second.slots.take() == "other"
+    second.slots.show_line(other, None, 0)
+    assert first.slots.take() == "limited"
+    first.slots.show_line(limited, None, 0)
+    assert second.slots.take() is None
+    first.slots.give_back(limited)
+    assert second.slots.take() == "limited"
+    second.slots.show_line(limited, None, 0)
+    for client in (limited, other):
+        second.slots.give_back(client)
     await asyncio.gather(first.end(), second.end())
 
 

@@ -11,7 +11,7 @@ instruction holds up nobody:
 - A worker alone writes its row of the table: of each client, how many of its requests run, how many wait, and since
   when the first does; and when it last looked. The next slot is for the client that has the fewest for its weight, and
   of equals for the one whose first has waited longest. Nobody takes a slot while it is another worker's turn, unless
-  that one is dead, or has not looked for PATIENCE_S.
+  more are free than wait before it, or that one is dead, or has not looked for PATIENCE_S.
 - Whoever frees a slot wakes the worker whose turn it is. All who have a line look every BEAT_S anyway.
 """
 
@@ -113,8 +113,7 @@ class SharedSlots:
             return name
         if self._all_run():
             return None
-        row, entry = self._next() or (None, 0)
-        if row != self._row or (slot := self._lock_one(self._file)) is None:
+        if (entry := self._turn_here()) is None or (slot := self._lock_one(self._file)) is None:
             return None
         name = self._names[entry]
         self._held.add(slot)
@@ -216,7 +215,7 @@ class SharedSlots:
 
     def _wake_next(self) -> None:
         """Wake the worker whose turn it is, unless it is this one."""
-        row, _ = self._next() or (self._row, 0)
+        row = next((turn.row for turn in self._table.turns() if self._is_looking(turn.row)), self._row)
         if row == self._row:
             return
         with suppress(OSError):  # it has gone, or has been woken often enough
@@ -224,9 +223,19 @@ class SharedSlots:
                 self._others[row] = os.open(self._folder / f"wake-{row}", os.O_WRONLY | os.O_NONBLOCK)
             os.write(self._others[row], b"!")
 
-    def _next(self) -> tuple[int, int] | None:
-        """The worker whose turn it is, and the entry of its client."""
-        return next((turn for turn in self._table.turns() if self._is_looking(turn[0])), None)
+    def _turn_here(self) -> int | None:
+        """The entry of the client here whose turn it is, or who leaves enough slots for all before it."""
+        free = self.limit - self._table.total("running")
+        before: Counter[int] = Counter()
+        for turn in self._table.turns():
+            if turn.row == self._row:
+                ahead = before.total()
+                if not ahead or (ahead < free and before[turn.client] < turn.left):
+                    return turn.entry
+            elif not self._is_looking(turn.row):
+                continue
+            before[turn.client] += int(turn.waiting)
+        return None
 
     def _is_looking(self, row: int) -> bool:
         if row == self._row:

@@ -8,7 +8,7 @@ import mmap
 import os
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,19 @@ ROW_COLUMNS = ("beat", "process", "used", "running", "waiting")
 """Of a worker: when it last looked, its process id, how many entries it has used, and its requests in all."""
 CELL_COLUMNS = ("client", "weight", "most", "running", "waiting", "first")
 """Of a client in a worker: a hash of its name, its weight and limit, its requests, and since when the first waits."""
+
+
+class Turn(NamedTuple):
+    """One that waits and may have one more: an entry of a row, with how many of its requests wait.
+
+    `client` is the hash of its name; `left` says how many more of its requests may run.
+    """
+
+    row: int
+    entry: int
+    client: int
+    waiting: float
+    left: float
 
 
 class SlotTable:
@@ -80,18 +93,20 @@ class SlotTable:
             self._by_cell[column][row] = 0
         self.write_row(row, used=0, running=0, waiting=0, beat=0, process=0)
 
-    def turns(self) -> list[tuple[int, int]]:
-        """The rows and entries of those that wait and may have one more, in the order of their turns."""
+    def turns(self) -> list[Turn]:
+        """Of those that wait and may have one more, in their order."""
+        if not self._by_row["waiting"].any():  # as most often; it costs little
+            return []
         cells = self._used()
         eager = cells["waiting"] > 0
-        if not eager.any():
-            return []
         total = _sum_by_client(cells)
-        eager &= total < cells["most"]
-        rows, entries = np.nonzero(eager)
-        turns = turn(total[rows, entries], cells["weight"][rows, entries])
-        order = np.lexsort((cells["first"][rows, entries], turns))
-        return list(zip(rows[order].tolist(), entries[order].tolist(), strict=True))
+        at = np.nonzero(eager & (total < cells["most"]))
+        client, weight, most, waiting, first = (
+            cells[column][at] for column in ("client", "weight", "most", "waiting", "first")
+        )
+        order = np.lexsort((first, turn(total[at], weight)))
+        columns = (*at, client, waiting, most - total[at])
+        return [Turn(*each) for each in zip(*(column[order].tolist() for column in columns), strict=True)]
 
     def crowd(self, client: Client) -> tuple[int, float]:
         """How many requests of a client wait, and its part of the weights of all that do."""
