@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from bento_trtllm.bento.refusal import heed_refusals
+from bento_trtllm.bento.refusal import Refused, heed_refusals
 from bento_trtllm.bento.respawn import Respawn
 from bento_trtllm.bento.shutdown import SIGNALS, STOPPING
 
@@ -43,7 +43,7 @@ def patch_arbiter() -> None:
     """
     from circus.arbiter import Arbiter  # noqa: PLC0415  the workers do not need it
 
-    make, stop = Arbiter.__init__, Arbiter.stop
+    make, stop, initialize = Arbiter.__init__, Arbiter.stop, Arbiter.initialize
     if hasattr(make, "__wrapped__"):
         return  # not the first service of this process
 
@@ -69,7 +69,15 @@ def patch_arbiter() -> None:
         self.stop_pipe.close()
         return stop(self)
 
-    Arbiter.__init__, Arbiter.stop = make_closed, stop_and_tell
+    @functools.wraps(initialize)
+    def initialize_or_refuse(self: Any) -> None:
+        try:
+            initialize(self)
+        except OSError as error:
+            places = ", ".join(each.location for each in self.sockets.values())
+            raise Refused(f"the service cannot listen at {places}: {error.strerror}") from error
+
+    Arbiter.__init__, Arbiter.stop, Arbiter.initialize = make_closed, stop_and_tell, initialize_or_refuse
 
 
 def _socket_folder() -> str:

@@ -1,6 +1,7 @@
 """What is bent of circus, for the day on which it is made otherwise: then look at bento_trtllm/bento/arbiter.py."""
 
 import inspect
+import socket
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,30 @@ def test_bentoml_makes_its_arbiter_through_ours() -> None:
         assert commands == bound
         assert commands.rpartition("/")[0] == events.rpartition("/")[0]
     assert len({line[0] for line in lines}) == 4
+
+
+LISTEN = """
+import sys
+from bento_trtllm.bento.arbiter import patch_arbiter
+from bento_trtllm.bento.refusal import Refused
+from bentoml._internal.utils.circus import create_standalone_arbiter
+from circus.sockets import CircusSocket
+patch_arbiter()
+arbiter = create_standalone_arbiter([], sockets=[CircusSocket("door", "127.0.0.1", int(sys.argv[1]))])
+try:
+    arbiter.start()
+except Refused as error:
+    print(error.exit_code, error.format_message())
+"""
+
+
+def test_a_port_that_is_taken_is_told_in_a_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        argv = [sys.executable, "-c", LISTEN, str(port)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"2 the service cannot listen at 127.0.0.1:{port}: Address already in use\n"
+    expect(Arbiter.initialize, "self.sockets.bind_and_listen_all()", look="bento/arbiter.py, patch_arbiter")
 
 
 @pytest.mark.parametrize(("name", "fits"), [("tmp", True), ("t" * 100, False)], ids=["short", "long"])
