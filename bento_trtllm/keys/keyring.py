@@ -89,7 +89,7 @@ class Keyring:
         self.named, self.fault = tuple(named), ""
         self.reloads += 1
         self._index()
-        LOGGER.info("%s was read again: it has %d keys", self.path, len(named))
+        LOGGER.info("%s was read again: it has %d key%s", self.path, len(named), "s" * (len(named) != 1))
         self.changed()
 
     def _index(self) -> None:
