@@ -122,7 +122,10 @@ class Seat:
                 await self._move(wanted, leader)
             case "failed":
                 await self._go_back()
-                self._settled = wanted.serial
+                # Who waits in a pause is not refused while the old engine loads, unless that fails as well.
+                if self._open.is_set() or not self.model.not_ready() or self.model.triton.status.failures:
+                    self._open.set()
+                    self._settled = wanted.serial
             case "done":
                 await self._move(wanted, leader=False)
                 if self._serves(wanted):
@@ -241,10 +244,9 @@ class Seat:
         if candidate:
             candidate.triton.resign()
             await candidate.stop()
-        if not self._open.is_set():
+        if not self._open.is_set() and self.model.leaving:
             old = self.model
             self.model = self._make(Pack(str(old.path), old.manifest.seal))
             await old.stop()
             self.model.triton.use()
             await self.model.start()
-            self._open.set()

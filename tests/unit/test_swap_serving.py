@@ -255,6 +255,32 @@ async def test_after_a_pause_that_was_for_nothing_the_old_model_is_started_anew(
         assert [(each.path, each.ended) for each in Model.all] == [(OLD, True), (NEW, True), (OLD, False)]
 
 
+@pytest.mark.parametrize("ends", ["ready", "failed"])
+async def test_who_waits_in_such_a_pause_waits_for_the_old_model_as_well(
+    monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    FAULTS.update(room="no room", start="it broke")
+    loading = [True]
+    not_ready = Model.not_ready
+    monkeypatch.setattr(
+        Model, "not_ready", lambda self: "loading" if loading and self in Model.all[2:] else not_ready(self)
+    )
+    async with worker() as (seat, orders):
+        ask(orders)
+        await until_stage(orders, "failed", "done")
+        while len(Model.all) < 3:
+            await asyncio.sleep(0.001)
+        waiting = asyncio.create_task(_path(seat))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        if ends == "ready":
+            loading.clear()
+        else:
+            Model.all[2].triton.status.failures = 1
+        assert await waiting == OLD
+        assert len(Model.all) == 3
+
+
 async def test_another_worker_goes_on_where_the_leader_died(tmp_path: Path) -> None:
     leader = RunFolder(tmp_path / "run")
     leader.join()
