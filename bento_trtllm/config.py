@@ -80,7 +80,9 @@ class EngineSettings(BaseModel):
         "Left out: true for a model that was packed in f32, as the demo is.",
     )
     inference_precision: Annotated[Literal["f32", "bf16", "f16"] | None, For("openvino")] = Field(
-        None, description="Left out: f32 where it is to be exact, else what the CPU is fastest in: bf16 if it has that."
+        None,
+        description="Left out: f32 where it is to be exact, or weights have 8 or 4 bits and activations are rounded; "
+        "else what the CPU is fastest in. A CPU with AMX is fastest in bf16, but for weights of 4 bits.",
     )
     kv_cache_precision: Annotated[Literal["f32", "f16", "bf16", "u8"] | None, For("openvino")] = Field(
         None,
@@ -91,7 +93,8 @@ class EngineSettings(BaseModel):
         None,
         ge=0,
         description="Activations that share a scale, where they are rounded to 8 bits before they meet weights of 8 "
-        "or 4; 0: they are not. Left out: 0 where it is to be exact, else OpenVINO's own, 32.",
+        "or 4; 0: they are not. Left out: 0 where it is to be exact; all of a token's for weights of 8 bits on a CPU "
+        "with AMX; else 128.",
     )
     cancellation_check_period_ms: Annotated[int, For("openvino", "tensorrt", "pytorch")] = Field(
         20,

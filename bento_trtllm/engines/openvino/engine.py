@@ -12,6 +12,7 @@ from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.config import EngineSettings
 from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, python_model, python_sources, weights_fault
 from bento_trtllm.engines.openvino.detokenizer import read_vocabulary, write_detokenizer
+from bento_trtllm.engines.openvino.fastest import fill_in
 from bento_trtllm.engines.openvino.ir import WEIGHTS, write_ir
 from bento_trtllm.engines.openvino.options import OpenVINOOptions, Precision
 from bento_trtllm.engines.openvino.proof import prove
@@ -98,7 +99,7 @@ class OpenVINOBuild(Build):
     def _precisions(self) -> Precisions:
         """As it is served where no setting says otherwise."""
         exact = {"exact": str(self._precision == "f32").lower()}
-        return Precisions.read({**EngineSettings().parameters(NAME), **exact})
+        return Precisions.read(fill_in(self._precision, {**EngineSettings().parameters(NAME), **exact}))
 
     @property
     def _values_per_token(self) -> int:

@@ -14,8 +14,17 @@ LIBRARIES = ("openvino", "openvino-genai")
 def machine() -> str:
     """The CPU's name, which of those instructions it has, and the libraries' versions. How many cores there are, or how
     fast they are, changes no result."""
-    lines = (line.partition(":") for line in CPUINFO.read_text("utf-8", "replace").split("\n\n")[0].splitlines())
-    facts = {name.strip(): value.strip() for name, _, value in lines}
-    has = set(facts.get("flags", "").split())
-    cpu = f"{facts.get('model name', 'a CPU')} ({', '.join(each for each in INSTRUCTIONS if each in has)})"
+    has = instructions()
+    cpu = f"{_facts().get('model name', 'a CPU')} ({', '.join(each for each in INSTRUCTIONS if each in has)})"
     return ", ".join([cpu, *(f"{name} {version(name)}" for name in LIBRARIES)])
+
+
+def instructions() -> set[str]:
+    """All that the CPU has, as Linux calls them."""
+    return set(_facts().get("flags", "").split())
+
+
+def _facts() -> dict[str, str]:
+    """Of the first core."""
+    lines = (line.partition(":") for line in CPUINFO.read_text("utf-8", "replace").split("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}

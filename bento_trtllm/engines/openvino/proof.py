@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from bento_trtllm.engines.openvino.fastest import WHOLE_TOKEN
 from bento_trtllm.engines.openvino.machine import machine
 from bento_trtllm.errors import EngineError
 from bento_trtllm.manifest import Proof
@@ -54,7 +55,12 @@ def describe(precisions: Precisions) -> str:
     if precisions == EXACT:
         return "in f32"
     kind, group = precisions.inference or "what the CPU is fastest in", precisions.quantization_group
-    rounded = "" if group is None else f", activations in groups of {group}"
+    if group is None:
+        rounded = ""
+    elif group >= WHOLE_TOKEN:
+        rounded = ", all activations of a token in a group"
+    else:
+        rounded = f", activations in groups of {group}" if group else ", activations as they are"
     return f"in {kind} with a KV cache in {precisions.kv_cache}{rounded}"
 
 

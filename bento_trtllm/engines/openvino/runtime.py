@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from bento_trtllm.config import Settings
+from bento_trtllm.engines.openvino.fastest import fill_in
 from bento_trtllm.engines.openvino.machine import machine
 from bento_trtllm.engines.openvino.proof import describe, measure_apart, prove
 from bento_trtllm.engines.runtime import Runtime
@@ -35,7 +36,8 @@ class OpenVINORuntime(Runtime):
                 "gives prompts that share their beginning each other's answers; leave it out, or set it to false"
             )
         exact = self.manifest.precision == "f32" if settings.exact is None else settings.exact
-        return {**settings.parameters(self.manifest.engine), "exact": str(exact).lower()}
+        parameters = {**settings.parameters(self.manifest.engine), "exact": str(exact).lower()}
+        return fill_in(self.manifest.precision, parameters)
 
     def prove(self, packed: Path, parameters: Mapping[str, str], kept: Path) -> Proof | None:
         if self.manifest.proof is None:
