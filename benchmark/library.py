@@ -1,4 +1,4 @@
-"""The library alone: `python -m benchmark.library ENGINE_DIR SETTINGS` answers with nothing around it.
+"""The library alone: `python -m benchmark.library ENGINE_DIR SETTINGS PROPERTIES` answers with nothing around it.
 
 A process of its own around OpenVINO GenAI's ContinuousBatchingPipeline on a pack's own files. It writes a line when it
 has loaded, then reads a Batch a line and writes a Timing a line.
@@ -16,13 +16,19 @@ from typing import Any
 from typing_extensions import Self
 
 from benchmark.service import BenchError
+from bento_trtllm.config import EngineSettings
+from bento_trtllm.engines.openvino.fastest import fill_in
+from bento_trtllm.triton_models.openvino.precisions import Precisions
 from tests.support.launcher import ROOT, bound
 
+OUR_TYPES = "our types"
 SETTINGS: dict[str, dict[str, Any]] = {
     "as it ships": {},
     "long steps": {"max_num_batched_tokens": 2048},
+    OUR_TYPES: {"max_num_batched_tokens": 2048},
 }
-"""Of its scheduler, by name. What is best depends on the load: at each point, the best of them is what counts."""
+"""Of its scheduler, by name; with the last, it computes in the types that our service does. What is best depends on the
+load: at each point, the best of them is what counts."""
 BLOCK_TOKENS = 32
 
 
@@ -62,11 +68,12 @@ def prompts(batch: Batch, vocabulary: int = 20_000) -> list[list[int]]:
 class Library:
     """The process, with one of SETTINGS."""
 
-    def __init__(self, engine: Path, settings: str, largest: Batch) -> None:
-        """Raises BenchError if it cannot load."""
+    def __init__(self, engine: Path, precision: str, settings: str, largest: Batch) -> None:
+        """`precision` is that of the weights. Raises BenchError if it cannot load."""
         blocks = largest.streams * ((largest.prompt + largest.tokens) // BLOCK_TOKENS + 2)
         given = json.dumps({"num_kv_blocks": blocks, **SETTINGS[settings]})
-        argv = [sys.executable, "-m", "benchmark.library", str(engine), given]
+        properties = json.dumps(our_types(precision) if settings == OUR_TYPES else {})
+        argv = [sys.executable, "-m", "benchmark.library", str(engine), given, properties]
         # Like the service, in a session of its own: Linux shares its cores out between sessions.
         self._process = subprocess.Popen(
             bound(argv), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -100,14 +107,20 @@ class Library:
             self._process.wait()
 
 
-def main(engine: str, settings: dict[str, Any]) -> None:
+def our_types(precision: str) -> dict[str, Any]:
+    """What our service tells OpenVINO of an engine's weights, where no setting says otherwise."""
+    exact = {"exact": str(precision == "f32").lower()}
+    return Precisions.read(fill_in(precision, {**EngineSettings().parameters("openvino"), **exact})).properties()
+
+
+def main(engine: str, settings: dict[str, Any], properties: dict[str, Any]) -> None:
     import openvino_genai as genai  # noqa: PLC0415
 
     scheduler = genai.SchedulerConfig()
     for name, value in settings.items():
         setattr(scheduler, name, value)
     began = time.monotonic()
-    pipeline = genai.ContinuousBatchingPipeline(engine, genai.Tokenizer(engine), scheduler, "CPU")
+    pipeline = genai.ContinuousBatchingPipeline(engine, genai.Tokenizer(engine), scheduler, "CPU", **properties)
     print(json.dumps({"load_s": time.monotonic() - began}), flush=True)
     for line in sys.stdin:
         print(json.dumps(asdict(answer(pipeline, Batch(**json.loads(line))))), flush=True)
@@ -139,4 +152,4 @@ def answer(pipeline: Any, batch: Batch) -> Timing:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], json.loads(sys.argv[2]))
+    main(sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3]))

@@ -121,7 +121,7 @@ def _side_by_side(precision: str, wanted: Wanted, store: Path, sides: Sides, say
         memory = sum(_proportional_mb(p) for p in service.processes())
         engine = sum(_proportional_mb(p) for p in service.groups()["stubs"])
         (load_s, *_) = READY.findall(service.log.read_text("utf-8", errors="replace"))
-        libraries = {name: stack.enter_context(Library(weights.parent, name, largest)) for name in SETTINGS}
+        libraries = {name: stack.enter_context(Library(weights.parent, precision, name, largest)) for name in SETTINGS}
         sides.rests.append(
             Rest(
                 precision,
