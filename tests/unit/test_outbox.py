@@ -1,27 +1,12 @@
 """How often a stream's tokens are sent, and in which responses, by the modules that every engine model shares."""
 
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from bento_trtllm.triton_models.shared.pacing import Pace
+from tests.support.outboxes import Clock, Sent, make, never
 
-sys.path.append(str(Path(__file__).parents[2] / "bento_trtllm/triton_models/shared"))
-
-import outbox
-from outbox import Outbox, Outgoing, Piece
-
-
-class Sent:
-    """A request's responses, (tokens, final) each."""
-
-    def __init__(self) -> None:
-        self.responses: list[tuple[list[int], bool]] = []
-
-    def send(self, piece: Piece, final: bool) -> None:
-        self.responses.append((piece.tokens, final))
+import outbox  # isort: skip - where the above has found it
+from outbox import Outbox, Outgoing, Piece  # isort: skip
 
 
 class Gone(Sent):
@@ -29,29 +14,11 @@ class Gone(Sent):
         raise RuntimeError("Triton has dropped the request")
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(outbox, "time", clock)
     return clock
-
-
-def make(box: Outbox, outgoing: Outgoing, *tokens: int, finished: bool = False) -> None:
-    outgoing.pieces[0].tokens += tokens
-    outgoing.pieces[0].finished = outgoing.finished = finished
-    box.put(outgoing)
-
-
-def never(outgoing: Any, error: Exception) -> None:
-    raise AssertionError(error)
 
 
 def test_the_pace_grows_with_the_streams_up_to_the_slowest() -> None:

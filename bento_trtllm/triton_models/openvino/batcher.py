@@ -1,4 +1,4 @@
-"""The step loop: one thread that admits requests, advances the batch, and sends what came out.
+"""The step loop: one thread that admits requests, advances the batch, and has sent what came out.
 
 One thread, because `ContinuousBatchingPipeline.step` holds Python's global lock (measured with OpenVINO
 GenAI 2026.4.1: another thread runs once in a step of 280 ms), so a second one would get its turns only
@@ -17,8 +17,9 @@ from contextlib import suppress
 
 import openvino_genai as genai
 from active import ActiveRequest
+from cores import cores
 from faults import CANCELLED, FAILED, INVALID_REQUEST, UNAVAILABLE, Fault
-from outbox import Outbox, Outgoing
+from outbox import Outbox, Outgoing, sending_threads
 from pacing import Pace
 from reply import Reply
 from request import EngineRequest
@@ -61,7 +62,7 @@ class Batcher:
         self._running: list[ActiveRequest] = []
         self._ending: list[ActiveRequest] = []
         """They have finished, and their last responses are still to be sent."""
-        self._outbox = Outbox(pace, self._unsent)
+        self._outbox = Outbox(pace, self._unsent, sending_threads(cores()))
         self._stopped: set[str] = set()
         self._works: deque[tuple[Callable[[], None], threading.Event]] = deque()
         self._next_id = 0
@@ -96,6 +97,7 @@ class Batcher:
             self._closing = True
             self._wake.notify()
         self._thread.join()
+        self._outbox.close()
 
     def _run(self) -> None:
         """The loop, with which the process ends: an engine that failed keeps its broken requests, and would fail for

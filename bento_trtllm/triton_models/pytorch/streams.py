@@ -15,10 +15,11 @@ from contextlib import suppress
 from typing import Any
 
 from active import Active
+from cores import cores
 from faults import CANCELLED, FAILED, INVALID_REQUEST, UNAVAILABLE, Fault
 from guide import TEXT
 from metrics import EngineMetrics
-from outbox import Outbox, Outgoing
+from outbox import Outbox, Outgoing, sending_threads
 from pacing import Pace
 from reply import Reply
 from request import EngineRequest
@@ -54,7 +55,7 @@ class Streams:
         self._metrics, self._log_error = metrics, log_error
         self._running: list[Active] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outbox = Outbox(pace, self._unsent)
+        self._outbox = Outbox(pace, self._unsent, sending_threads(cores()))
         self._steps, self._used = 0, 0.0
         self._loop = asyncio.new_event_loop()
         self._ready = asyncio.Event()
@@ -76,6 +77,7 @@ class Streams:
         """End what is under way, and the loop."""
         self._loop.call_soon_threadsafe(self._end)
         self._thread.join()
+        self._outbox.close()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -2,6 +2,9 @@
 
 Tokens of a stream whose turn has not come are merged into its next response, so more streams, or a slower network, make
 fuller responses and never a slower engine.
+
+A send mostly waits for Triton's process, without Python's lock: where there are cores for it, a few threads send at a
+time, each another request's, and whoever called waits for them all.
 """
 
 from __future__ import annotations
@@ -9,10 +12,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pacing import Pace
+
+# Eight send no faster, and with few cores others would take them from the engine.
+THREADS = 4
+ENOUGH_CORES = 8
+
+
+def sending_threads(cores: int) -> int:
+    """How many threads are to send where there are so many cores, the caller's own among them."""
+    return THREADS if cores >= ENOUGH_CORES else 1
 
 
 @dataclass
@@ -79,11 +92,13 @@ class Outgoing:
 class Outbox:
     """The requests that have something to send, the longest waiting first."""
 
-    def __init__(self, pace: Pace, failed: Callable[[Outgoing, Exception], None]) -> None:
-        """`failed` is told of a request whose response could not be sent."""
+    def __init__(self, pace: Pace, failed: Callable[[Outgoing, Exception], None], threads: int = 1) -> None:
+        """`failed` is told of a request whose response could not be sent, by the thread that called `send`."""
         self._pace = pace
         self._failed = failed
         self._waiting: deque[Outgoing] = deque()
+        self._others = ThreadPoolExecutor(threads - 1, "sends") if threads > 1 else None
+        self._threads = threads
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -106,19 +121,42 @@ class Outbox:
     def send(self, streams: int, until: float) -> None:
         """Send for the requests that are due until the turn is over; `streams` of them are running."""
         now = time.monotonic()
-        gap = self._pace.gap_s(streams)
-        early = []
-        while self._waiting and time.monotonic() < until:
-            outgoing = self._waiting.popleft()
-            if now < outgoing.due and not outgoing.finished:
-                early.append(outgoing)
-                continue
-            outgoing.queued = False
-            outgoing.due = now + gap
-            ready = outgoing.take()
-            try:
-                for piece in ready:
-                    outgoing.reply.send(piece, final=outgoing.finished and piece is ready[-1])
-            except Exception as error:
-                self._failed(outgoing, error)
-        self._waiting.extendleft(reversed(early))
+        next_due = now + self._pace.gap_s(streams)
+        due = deque(each for each in self._waiting if each.finished or now >= each.due)
+        begun = []
+        if self._others:
+            begun = [
+                self._others.submit(_send_due, due, next_due, until) for _ in range(min(self._threads, len(due)) - 1)
+            ]
+        lost = _send_due(due, next_due, until)
+        for other in begun:
+            # One that has not begun by now has nothing left to do.
+            if not other.cancel():
+                lost += other.result()
+        self._waiting = deque(each for each in self._waiting if each.queued)
+        for outgoing, error in lost:
+            self._failed(outgoing, error)
+
+    def close(self) -> None:
+        """End the threads; no `send` may be under way, nor follow."""
+        if self._others:
+            self._others.shutdown()
+
+
+def _send_due(due: deque[Outgoing], next_due: float, until: float) -> list[tuple[Outgoing, Exception]]:
+    """Send for one after another of `due`, from which other threads take theirs. Returns what could not be sent."""
+    lost = []
+    while due and time.monotonic() < until:
+        try:
+            outgoing = due.popleft()
+        except IndexError:  # another thread has taken the last
+            break
+        outgoing.queued = False
+        outgoing.due = next_due
+        ready = outgoing.take()
+        try:
+            for piece in ready:
+                outgoing.reply.send(piece, final=outgoing.finished and piece is ready[-1])
+        except Exception as error:
+            lost.append((outgoing, error))
+    return lost
