@@ -9,13 +9,17 @@ import os
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.client import CLIENT, Client
 from bento_trtllm.generation.errors import QueueFull
+from bento_trtllm.triton.process import slot_table
 from bento_trtllm.triton.process.shared_slots import BEAT_S, PATIENCE_S, SharedSlots
+from bento_trtllm.triton.process.slot_table import Turn
 from tests.support.virtual_time import in_virtual_time
 
 LONG_S = 600.0
@@ -168,6 +172,58 @@ async def test_a_client_with_a_limit_waits_for_those_of_its_own_before_it(tmp_pa
     for client in (limited, other):
         second.slots.give_back(client)
     await asyncio.gather(first.end(), second.end())
+
+
+@in_virtual_time
+async def test_who_takes_a_slot_while_another_counts_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = [Worker(tmp_path, 2) for _ in range(3)]
+    first, second, third = (each.slots for each in workers)
+    client = CLIENT.get()
+    for place, slots in enumerate((first, second, third)):
+        slots.show_line(client, float(place), 1)
+    turns = third._table.turns
+
+    def meanwhile() -> list[Turn]:
+        assert second.take() == client.name
+        second.show_line(client, None, 0)
+        return turns()
+
+    monkeypatch.setattr(third._table, "turns", meanwhile)
+    assert third.take() is None, "the last free one is the first's"
+    assert first.take() == client.name
+    first.show_line(client, None, 0)
+    third.show_line(client, None, 0)
+    for slots in (first, second):
+        slots.give_back(client)
+    for each in workers:
+        await each.end()
+
+
+@in_virtual_time
+async def test_a_limit_holds_where_another_worker_takes_a_slot_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Worker(tmp_path, 9), Worker(tmp_path, 9)
+    limited = Client("limited", max_running=1)
+    first.slots.show_line(limited, 0.0, 1)
+    second.slots.show_line(limited, 1.0, 1)
+    count = slot_table._sum_by_client
+
+    def count_first(cells: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        monkeypatch.setattr(slot_table, "_sum_by_client", count)
+        found = count(cells)
+        assert first.slots.take() == "limited"
+        first.slots.show_line(limited, None, 0)
+        return found
+
+    monkeypatch.setattr(slot_table, "_sum_by_client", count_first)
+    assert second.slots.take() is None
+    second.slots.show_line(limited, None, 0)
+    first.slots.give_back(limited)
+    for each in (first, second):
+        await each.end()
 
 
 @in_virtual_time

@@ -225,9 +225,10 @@ class SharedSlots:
 
     def _turn_here(self) -> int | None:
         """The entry of the client here whose turn it is, or who leaves enough slots for all before it."""
+        turns = self._table.turns()  # before what runs, as there
         free = self.limit - self._table.total("running")
         before: Counter[int] = Counter()
-        for turn in self._table.turns():
+        for turn in turns:
             if turn.row == self._row:
                 ahead = before.total()
                 if not ahead or (ahead < free and before[turn.client] < turn.left):

@@ -98,14 +98,13 @@ class SlotTable:
         if not self._by_row["waiting"].any():  # as most often; it costs little
             return []
         cells = self._used()
-        eager = cells["waiting"] > 0
+        # Before what runs, and once: whoever takes a slot meanwhile is seen in line, or running.
+        in_line = cells["waiting"].copy()
         total = _sum_by_client(cells)
-        at = np.nonzero(eager & (total < cells["most"]))
-        client, weight, most, waiting, first = (
-            cells[column][at] for column in ("client", "weight", "most", "waiting", "first")
-        )
+        at = np.nonzero((in_line > 0) & (total < cells["most"]))
+        client, weight, most, first = (cells[column][at] for column in ("client", "weight", "most", "first"))
         order = np.lexsort((first, turn(total[at], weight)))
-        columns = (*at, client, waiting, most - total[at])
+        columns = (*at, client, in_line[at], most - total[at])
         return [Turn(*each) for each in zip(*(column[order].tolist() for column in columns), strict=True)]
 
     def crowd(self, client: Client) -> tuple[int, float]:
