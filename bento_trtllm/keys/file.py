@@ -1,5 +1,6 @@
 """keys.yaml: the named keys, as an operator writes them (docs/keys.md)."""
 
+import re
 from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,6 +14,7 @@ from bento_trtllm.keys.key import UNNAMED, Key, Permitted, digest
 
 LEAST_KEY = 16
 """Characters. What is shorter could be guessed from its SHA-256."""
+NUMBER = re.compile(r"[-+]?[0-9.]+")
 Count = Annotated[int, Field(ge=1, strict=True)]
 A_LIST, A_COUNT = "it must be a list of names, as [demo-llama]", "it must be a whole number, 1 or more"
 MEANT = {
@@ -59,8 +61,8 @@ class Entry(Permitted):
     @field_validator("expires", mode="before")
     @classmethod
     def _is_no_number(cls, expires: object) -> object:
-        # pydantic would take a year for seconds since 1970.
-        if isinstance(expires, int | float):
+        # pydantic would take a year for seconds since 1970, in quotes as well.
+        if isinstance(expires, int | float) or (isinstance(expires, str) and NUMBER.fullmatch(expires.strip())):
             raise ValueError(MEANT["expires"])
         return expires
 
@@ -123,7 +125,7 @@ def _sentence(error: ValidationError, content: Any) -> str:
     first = error.errors(include_input=False)[0]
     fields = [part for part in first["loc"] if part in MEANT]
     match first["type"]:
-        case "extra_forbidden":
+        case "extra_forbidden" | "invalid_key":
             what = "there is no such field: docs/keys.md has all"
         case "missing":
             what = "it is missing"
