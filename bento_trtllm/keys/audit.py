@@ -4,7 +4,8 @@ All workers write to one file: each line with one write at its end, so that none
 long gets a number, and those before it a higher one; whoever finds that it writes to a file of another name opens the
 new one. A line that was on its way meanwhile is in the file with the number.
 
-What is in /dev, as /dev/stdout, is somebody else's file, or none: it is written to, and otherwise left as it is.
+What is in /dev, as /dev/stdout, or a link to it, is somebody else's file, or none: it is written to, and otherwise left
+as it is. /dev/shm is a folder like others.
 """
 
 import fcntl
@@ -22,6 +23,8 @@ from bento_trtllm.errors import SettingsError
 
 LOGGER = logging.getLogger("bento_trtllm.keys")
 TOLD_EVERY_S = 60.0
+MOST_LINKS = 40
+"""In a row, as Linux has it (path_resolution(7))."""
 
 
 def check(path: Path) -> None:
@@ -41,7 +44,18 @@ def _open(path: Path) -> int:
 
 
 def _is_lent(path: Path) -> bool:
-    return path.is_relative_to("/dev")
+    # Not Path.resolve(): what /dev/stdout leads to has a name of its own, or one that nothing can be opened by.
+    for _ in range(MOST_LINKS):
+        if _is_device(path) or _is_device(path := path.parent.resolve() / path.name):
+            return True
+        if not path.is_symlink():
+            break
+        path = Path(os.path.normpath(path.parent / path.readlink()))
+    return False
+
+
+def _is_device(path: Path) -> bool:
+    return any(map(path.is_relative_to, ("/dev", "/proc"))) and not path.is_relative_to("/dev/shm")
 
 
 class AuditLog:
@@ -50,8 +64,9 @@ class AuditLog:
     def __init__(self, path: Path, most_bytes: int, most_files: int) -> None:
         """At most so many files, that of now included, each of some `most_bytes`."""
         # Of a link, the file that it leads to gets numbers.
-        self._path = path if _is_lent(path) else path.resolve()
-        self._most_bytes = math.inf if _is_lent(path) else most_bytes
+        lent = _is_lent(path)
+        self._path = path if lent else path.resolve()
+        self._most_bytes = math.inf if lent else most_bytes
         self._most_files = most_files
         self._file = -1
         self._torn = False

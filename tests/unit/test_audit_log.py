@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -87,25 +88,46 @@ def test_a_link_stays_where_it_is(tmp_path: Path) -> None:
     assert lines(link)[-1]["number"] == 29
 
 
-def test_stdout_is_written_to_and_left_as_it_is(tmp_path: Path) -> None:
-    """It may be a file, and that of somebody else."""
-    path = tmp_path / "service.log"
+@pytest.mark.parametrize("links", [0, 1, 2])
+def test_stdout_is_written_to_and_left_as_it_is(tmp_path: Path, links: int) -> None:
+    """It may be a file, and that of somebody else; a link to it is no less."""
+    (tmp_path / "log").mkdir()
+    path = tmp_path / "log" / "service.log"
     with path.open("wb") as file:
         path.chmod(0o644)
         stdout = Path(f"/dev/fd/{file.fileno()}")
+        for number in range(links):
+            (link := tmp_path / f"audit{number}.log").symlink_to(stdout)
+            stdout = link
         check(stdout)
         log = AuditLog(stdout, 1024, 2)
         for number in range(30):
             log.write({"number": number})
         log.close()
-    assert list(tmp_path.iterdir()) == [path] and path.stat().st_mode & 0o777 == 0o644
+    assert list(path.parent.iterdir()) == [path] and path.stat().st_mode & 0o777 == 0o644
     assert [line["number"] for line in lines(path)] == list(range(30))
 
 
-def test_a_pipe_that_is_not_read_holds_up_nobody() -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_that_is_not_read_holds_up_nobody(tmp_path: Path, linked: bool) -> None:
     reading, writing = os.pipe()
-    with os.fdopen(reading, "rb"), os.fdopen(writing, "wb"):
-        log = AuditLog(Path(f"/dev/fd/{writing}"), 1024, 2)
+    os.set_blocking(reading, False)
+    with os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "wb"):
+        path = Path(f"/dev/fd/{writing}")
+        if linked:
+            (link := tmp_path / "audit.log").symlink_to(path)
+            path = link
+        log = AuditLog(path, 1024, 2)
         for number in range(2000):
             log.write({"number": number, "padding": "x" * 100})
         assert log.lost
+        assert json.loads(pipe.readline())["number"] == 0
+
+
+def test_a_file_in_memory_is_like_others() -> None:
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        log = AuditLog(Path(folder) / "audit.log", 1024, 2)
+        for number in range(30):
+            log.write({"number": number})
+        log.close()
+        assert len(list(Path(folder).glob("audit.log.1"))) == 1
