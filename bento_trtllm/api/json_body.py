@@ -40,7 +40,8 @@ def decode(body: bytes) -> Any:
     """The value. Raises InvalidJSON."""
     body = body.removeprefix(BOM)
     try:
-        value = from_json(body, allow_inf_nan=False)
+        # The parser would keep 16,384 short strings of anybody's bodies for as long as the worker lives.
+        value = from_json(body, allow_inf_nan=False, cache_strings=False)
     except ValueError as error:
         raise _explain(body, str(error)) from None
     if _may_be_large(outside(body)) and (path := _too_large(value)) is not None:
@@ -125,7 +126,7 @@ def _path(text: bytes) -> Path:
 
 def _text(token: bytes) -> str:
     try:
-        return str(from_json(token))
+        return str(from_json(token, cache_strings=False))
     except ValueError:
         return token.strip(b'"').decode("utf-8", "replace")
 

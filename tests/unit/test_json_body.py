@@ -1,6 +1,7 @@
 """The JSON of clients: what is taken, what is refused, and which field is named."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bento_trtllm.api.errors import APIError
-from bento_trtllm.api.json_body import MAX_DEPTH, decode, read
+from bento_trtllm.api.json_body import MAX_DEPTH, InvalidJSON, decode, read
 
 REFUSED: dict[str, tuple[bytes, str | None, str]] = {
     "half a pair": (b'{"messages": [{"content": "a"}, {"content": "hi \\ud83d"}]}', "messages[1].content", "surrogate"),
@@ -64,6 +65,28 @@ def test_what_is_well_stays() -> None:
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5)
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner))
+
+
+def broken_at(body: bytes) -> int | str:
+    """The first step to where it breaks off."""
+    with pytest.raises(InvalidJSON) as error:
+        decode(body)
+    return error.value.path[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        (lambda body: decode(body)[0], b'["a prompt nobody sent"]'),
+        (lambda body: next(iter(decode(body))), b'{"a field nobody sent": 1}'),
+        (broken_at, b'{"a field nobody ended": [bad'),
+    ],
+    ids=["a value", "a key", "a key before an error"],
+)
+def test_no_text_of_a_body_is_kept(text: Callable[[bytes], object], body: bytes) -> None:
+    """Or the parser would give the same object again for the same text, which it has as long as the worker lives."""
+    first, second = text(body), text(body)
+    assert first == second and first is not second
 
 
 def encodes(value: Any) -> bool:
