@@ -41,6 +41,9 @@ class ShortestLengths:
         while self._queue:
             size, _, part = heappop(self._queue)
             self._settle(part, size)
+        # Two thirds of what this holds, and grammars are kept: from here on only lengths are asked for.
+        self._waiting.clear()
+        self._missing.clear()
 
     def of(self, expression: Expression) -> int | None:
         """The length for one expression of the rules; None if it has no finite text."""

@@ -3,6 +3,7 @@
 import gc
 import json
 import random
+import sys
 import time
 from typing import Any
 
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from bento_trtllm.grammar import numbers
 from bento_trtllm.grammar.ending import Ending
-from bento_trtllm.grammar.expressions import Choice, Rule
+from bento_trtllm.grammar.expressions import Choice, Concatenation, Expression, Literal, Rule
 from bento_trtllm.grammar.grammar import MAX_SHORTEST, ROOT, Grammar, GrammarError
+from bento_trtllm.grammar.lengths import ShortestLengths
 from bento_trtllm.grammar.schema import compile_schema
 from tests.support.schemas import ADMITTED, LARGE, SCHEMAS, Person, chain, nested, write
 
@@ -197,3 +199,12 @@ def test_what_options_begin_with_is_written_once_and_short_ones_first() -> None:
     """Engines go astray otherwise: ebnf.py."""
     grammar = compile_schema({"type": "string", "pattern": "^([a-f]{6}|[a-f]{3}|x)$"})
     assert '("x" | [a-f] [a-f] [a-f] ("" | [a-f] [a-f] [a-f]))' in grammar.ebnf.replace("part1", '"x"')
+
+
+def test_what_lengths_were_found_by_is_not_kept_with_a_grammar() -> None:
+    part = Concatenation((Literal("a"), Rule("end")))
+    rules: dict[str, Expression] = {ROOT: Choice((part, Literal("abc"))), "end": Literal("b")}
+    known = sys.getrefcount(part)
+    lengths = ShortestLengths(rules)
+    assert lengths.of(part) == 2
+    assert sys.getrefcount(part) == known
