@@ -18,9 +18,9 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino._offline_transformations import paged_attention_transformation
 
+from benchmark.library import BLOCK_TOKENS
 from bento_trtllm.engines.openvino.fastest import WHOLE_TOKEN
 
-BLOCK_TOKENS = 32
 CANDIDATES: list[dict[str, Any]] = [
     {},
     {"INFERENCE_PRECISION_HINT": "bf16", "DYNAMIC_QUANTIZATION_GROUP_SIZE": WHOLE_TOKEN},

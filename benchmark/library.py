@@ -16,9 +16,7 @@ from typing import Any
 from typing_extensions import Self
 
 from benchmark.service import BenchError
-from bento_trtllm.config import EngineSettings
-from bento_trtllm.engines.openvino.fastest import fill_in
-from bento_trtllm.triton_models.openvino.precisions import Precisions
+from bento_trtllm.engines.openvino.fastest import default_precisions
 from tests.support.launcher import ROOT, bound
 
 OUR_TYPES = "our types"
@@ -72,7 +70,7 @@ class Library:
         """`precision` is that of the weights. Raises BenchError if it cannot load."""
         blocks = largest.streams * ((largest.prompt + largest.tokens) // BLOCK_TOKENS + 2)
         given = json.dumps({"num_kv_blocks": blocks, **SETTINGS[settings]})
-        properties = json.dumps(our_types(precision) if settings == OUR_TYPES else {})
+        properties = json.dumps(default_precisions(precision).properties() if settings == OUR_TYPES else {})
         argv = [sys.executable, "-m", "benchmark.library", str(engine), given, properties]
         # Like the service, in a session of its own: Linux shares its cores out between sessions.
         self._process = subprocess.Popen(
@@ -105,12 +103,6 @@ class Library:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def our_types(precision: str) -> dict[str, Any]:
-    """What our service tells OpenVINO of an engine's weights, where no setting says otherwise."""
-    exact = {"exact": str(precision == "f32").lower()}
-    return Precisions.read(fill_in(precision, {**EngineSettings().parameters("openvino"), **exact})).properties()
 
 
 def main(engine: str, settings: dict[str, Any], properties: dict[str, Any]) -> None:

@@ -7,15 +7,13 @@ import openvino as ov
 import pytest
 from openvino._offline_transformations import paged_attention_transformation
 
-from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.config import EngineSettings
-from bento_trtllm.engines import make_engine
 from bento_trtllm.engines.openvino import fastest
-from bento_trtllm.engines.openvino.engine import OpenVINOBuild
 from bento_trtllm.engines.openvino.fastest import AMX, GROUP, WHOLE_TOKEN, fill_in
 from bento_trtllm.engines.openvino.machine import instructions
 from bento_trtllm.triton_models.openvino.precisions import Precisions
 from tests.support.checkpoints import write_checkpoint
+from tests.support.openvino_build import build
 
 VNNI = {"avx2", "avx512f", "avx512_vnni"}
 FUSED = ("bf16", "u8", WHOLE_TOKEN)
@@ -72,14 +70,6 @@ def test_what_is_filled_in_goes_together(weights: str, precision: str, cache: st
         return
     filled = fill_in(weights, {**settings.parameters("openvino"), "exact": "false"})
     EngineSettings.model_validate({name: filled[name] or None for name in given})
-
-
-def build(checkpoint: Path, precision: str, directory: Path) -> OpenVINOBuild:
-    prepared = make_engine("openvino", precision=precision).prepare(find_checkpoint(str(checkpoint)))
-    assert isinstance(prepared, OpenVINOBuild)
-    directory.mkdir()
-    prepared.write(directory, directory)
-    return prepared
 
 
 def kernels(engine: Path, precisions: Precisions) -> Counter[str]:

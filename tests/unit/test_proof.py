@@ -12,9 +12,8 @@ from bento_trtllm.bento.pinned import PACKS, PROOFS, pinned_proof
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.checks import check
 from bento_trtllm.config import Settings
-from bento_trtllm.engines import make_engine, make_runtime
+from bento_trtllm.engines import make_runtime
 from bento_trtllm.engines.openvino import proof, readback, runtime, trial
-from bento_trtllm.engines.openvino.engine import OpenVINOBuild
 from bento_trtllm.engines.openvino.machine import machine
 from bento_trtllm.engines.openvino.proof import EXACT, EXACT_BOUND, prove
 from bento_trtllm.engines.openvino.reference import Reference
@@ -22,20 +21,13 @@ from bento_trtllm.errors import CheckpointError, EngineError
 from bento_trtllm.manifest import Manifest, Proof
 from pack_model import main
 from tests.support.checkpoints import write_checkpoint
+from tests.support.openvino_build import build
 from tests.support.scripted_app import ScriptedApp
 
 pytestmark = pytest.mark.slow
 
 DAMAGED = "model.layers.1.mlp.up_proj.weight"
 SERVED = {"exact": "true", "inference_precision": "", "kv_cache_precision": "", "dynamic_quantization_group_size": ""}
-
-
-def build(checkpoint: Path, precision: str, directory: Path) -> OpenVINOBuild:
-    prepared = make_engine("openvino", precision=precision).prepare(find_checkpoint(str(checkpoint)))
-    assert isinstance(prepared, OpenVINOBuild)
-    directory.mkdir()
-    prepared.write(directory, directory)
-    return prepared
 
 
 def flip(engine: Path, constant: str, size: int) -> None:

@@ -12,7 +12,7 @@ from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.config import EngineSettings
 from bento_trtllm.engines.base import Build, Engine, ManifestPart, Plan, python_model, python_sources, weights_fault
 from bento_trtllm.engines.openvino.detokenizer import read_vocabulary, write_detokenizer
-from bento_trtllm.engines.openvino.fastest import fill_in
+from bento_trtllm.engines.openvino.fastest import default_precisions, defaults
 from bento_trtllm.engines.openvino.ir import WEIGHTS, write_ir
 from bento_trtllm.engines.openvino.options import OpenVINOOptions, Precision
 from bento_trtllm.engines.openvino.proof import prove
@@ -98,8 +98,7 @@ class OpenVINOBuild(Build):
     @property
     def _precisions(self) -> Precisions:
         """As it is served where no setting says otherwise."""
-        exact = {"exact": str(self._precision == "f32").lower()}
-        return Precisions.read(fill_in(self._precision, {**EngineSettings().parameters(NAME), **exact}))
+        return default_precisions(self._precision)
 
     @property
     def _values_per_token(self) -> int:
@@ -124,8 +123,7 @@ class OpenVINOBuild(Build):
             "context_length": str(config.max_position_embeddings),
             "kv_values_per_token": str(self._values_per_token),
             "exclude_input_in_output": "true",
-            **EngineSettings().parameters(NAME),
-            "exact": str(self._precision == "f32").lower(),
+            **defaults(self._precision),
         }
         return python_model(values)
 

@@ -6,7 +6,9 @@ arithmetic".
 
 from collections.abc import Mapping
 
+from bento_trtllm.config import EngineSettings
 from bento_trtllm.engines.openvino.machine import instructions
+from bento_trtllm.triton_models.openvino.precisions import Precisions
 
 GROUP = 128
 """Activations that share a scale, as many as weights of 4 bits. OpenVINO's own 32 makes four times as many scales."""
@@ -24,10 +26,19 @@ def fill_in(weights: str, parameters: Mapping[str, str]) -> dict[str, str]:
     # Only with both do OpenVINO 2026.4's kernels for three products at once take weights of 8 bits (LLMMLP and
     # QKVProjection of its CPU plugin). It rounds nothing in a product of its own there: that is for f32.
     if weights == "int8" and instructions() >= AMX and "f32" not in (given, cache):
-        default = ("bf16", WHOLE_TOKEN)
+        precision, group = "bf16", WHOLE_TOKEN
     else:
-        default = ("bf16" if cache == "bf16" else "f32", GROUP)
-    precision, group = default
+        precision, group = "bf16" if cache == "bf16" else "f32", GROUP
     found["inference_precision"] = given or precision
     found["dynamic_quantization_group_size"] = found["dynamic_quantization_group_size"] or str(group)
     return found
+
+
+def defaults(weights: str) -> dict[str, str]:
+    """The parameters where no setting says otherwise, before anything is filled in: f32 is computed exactly."""
+    return {**EngineSettings().parameters("openvino"), "exact": str(weights == "f32").lower()}
+
+
+def default_precisions(weights: str) -> Precisions:
+    """What is computed in which type where no setting says otherwise."""
+    return Precisions.read(fill_in(weights, defaults(weights)))

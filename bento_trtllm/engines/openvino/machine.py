@@ -14,8 +14,9 @@ LIBRARIES = ("openvino", "openvino-genai")
 def machine() -> str:
     """The CPU's name, which of those instructions it has, and the libraries' versions. How many cores there are, or how
     fast they are, changes no result."""
-    has = instructions()
-    cpu = f"{_facts().get('model name', 'a CPU')} ({', '.join(each for each in INSTRUCTIONS if each in has)})"
+    facts = _facts()
+    has = facts.get("flags", "").split()
+    cpu = f"{facts.get('model name', 'a CPU')} ({', '.join(each for each in INSTRUCTIONS if each in has)})"
     return ", ".join([cpu, *(f"{name} {version(name)}" for name in LIBRARIES)])
 
 
