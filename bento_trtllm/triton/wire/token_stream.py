@@ -100,7 +100,8 @@ class Inbox:
         self._collecting.add_done_callback(lambda _: limit.cancel())
 
     def _cancel(self) -> None:
-        self._collecting.cancel()
+        # Not the task that reads, which ends with the call: where a read is cancelled, grpc-python (1.85.3) keeps for
+        # ever what it has of the message, and with that the 8 KiB in which it came (github.com/grpc/grpc/issues/43360).
         self._call.cancel()
 
     async def batches(self) -> AsyncIterator[TokenBatch]:
