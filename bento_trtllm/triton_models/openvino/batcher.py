@@ -12,13 +12,14 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import openvino_genai as genai
 from active import ActiveRequest
 from cores import cores
 from faults import CANCELLED, FAILED, INVALID_REQUEST, UNAVAILABLE, Fault
+from gathering import Gathering
 from outbox import Outbox, Outgoing, sending_threads
 from pacing import Pace
 from reply import Reply
@@ -45,12 +46,14 @@ class Batcher:
         log_error: Callable[[str], None],
         report: Callable[[int, int, float], None],
         room: Room,
+        gathering: Gathering,
         guessed: int,
     ) -> None:
         """`report` is told now and then, and at each request's end, how many steps were made, how many requests run
         and what of the KV cache is used. `guessed` is for `Sequence.submit`."""
         self._pipeline = pipeline
         self._room = room
+        self._gathering = gathering
         self._guessed = guessed
         self._cancellation_check_s = cancellation_check_s
         self._log_error = log_error
@@ -117,8 +120,11 @@ class Batcher:
         checked = 0.0
         while True:
             with self._wake:
+                rested = not self._busy()
                 while not self._busy():
                     self._wake.wait()
+                if rested:
+                    self._gather()
                 if self._closing:
                     break
             self._admit()
@@ -129,6 +135,8 @@ class Batcher:
             if self._pipeline.has_non_finished_requests():
                 self._pipeline.step()
             took = time.monotonic() - started
+            if rested and self._running:
+                self._gathering.learn(_prompt_tokens(self._running), took)
             self._steps += 1
             self._room.stepped()
             self._collect()
@@ -143,6 +151,14 @@ class Batcher:
         return bool(
             self._closing or self._arrived or self._outbox or self._works or self._pipeline.has_non_finished_requests()
         )
+
+    def _gather(self) -> None:
+        """Wait for those that come with the first; with `_wake` held."""
+        began, seen = time.monotonic(), 0
+        while len(self._arrived) > seen and not self._closing:
+            seen = len(self._arrived)
+            if left_s := self._gathering.left_s(_prompt_tokens(self._arrived), time.monotonic() - began):
+                self._wake.wait(left_s)
 
     def _work(self) -> None:
         if not self._works or any(active.awaits_guide for active in (*self._arrived, *self._running)):
@@ -244,3 +260,7 @@ class Batcher:
         self._running.clear()
         self._ending.clear()
         self._outbox.clear()
+
+
+def _prompt_tokens(requests: Iterable[ActiveRequest]) -> int:
+    return sum(len(each.request.prompt) for each in requests)

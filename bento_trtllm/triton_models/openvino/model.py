@@ -15,6 +15,7 @@ import log
 import openvino_genai as genai
 from batcher import Batcher
 from compiler import GuideCompiler
+from gathering import Gathering
 from intake import Intake
 from limits import BOUNDS, check
 from metrics import EngineMetrics
@@ -60,8 +61,9 @@ class TritonPythonModel:
         warm(pipeline, self._guessed)
         let_go(settings.engine_dir / WEIGHTS)
         room = Room(scheduler.num_kv_blocks, BLOCK_TOKENS, self._guessed)
+        gathering = Gathering(scheduler.max_num_batched_tokens)
         self._batcher = Batcher(
-            pipeline, check_s, settings.response_pace, log.error, self._metrics.update, room, self._guessed
+            pipeline, check_s, settings.response_pace, log.error, self._metrics.update, room, gathering, self._guessed
         )
         self._guides = GuideCompiler(tokenizer, settings.vocab_size, self._batcher.submit, self._batcher.between_steps)
         self._scorer = Scorer(settings.engine_dir, computed, log.error)
