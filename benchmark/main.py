@@ -26,7 +26,7 @@ parts:
   first    64 streams at 20 tokens a second each: what the gateway adds to the time to the first token
   openvino the demo model on the OpenVINO engine, 64 streams
   workers  64 streams with 1, 2, 4 and 8 workers, as far as there are cores
-  slots    64 paced streams on 64 slots with 1, 2 and 4 workers: the wait for the first token
+  slots    64 paced streams on 64 slots with 1, 2, 4 and 8 workers: the wait for the first token
   idle     1 to 1,000 open streams in which nothing comes: CPU and memory
   length   answers of 1,000 to 100,000 tokens: CPU a token and memory
   startup  from the command to the first token, and what is imported

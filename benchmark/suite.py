@@ -29,7 +29,7 @@ PARTS = (
 # The paced load: 64 readers' pace, one request after another, begun one by one.
 FIRST_STREAMS, FIRST_RATE, FIRST_TOKENS, FIRST_STAGGER_S = 64, 20.0, 40, 2.0
 WORKER_STREAMS, WORKER_COUNTS = 64, (1, 2, 4, 8)
-SLOT_COUNTS = (1, 2, 4)
+SLOT_COUNTS = (1, 2, 4, 8)
 OPENVINO_STREAMS = 64
 IDLE_COUNTS = (1, 100, 1000)
 LENGTHS = (1_000, 10_000, 100_000)
