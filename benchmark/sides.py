@@ -136,7 +136,6 @@ def _side_by_side(precision: str, wanted: Wanted, store: Path, sides: Sides, say
         for prompt, tokens in wanted.lengths:
             for streams in wanted.streams:
                 point = Point(precision, Batch(streams, prompt, tokens))
-                _warm_up(service, libraries, streams)
                 for repeat in range(wanted.repeats):
                     _turn(point, service, libraries)
                     best = max(timings[-1].tok_s for timings in point.library.values())
@@ -147,17 +146,17 @@ def _side_by_side(precision: str, wanted: Wanted, store: Path, sides: Sides, say
                 sides.points.append(point)
 
 
-def _warm_up(service: Service, libraries: dict[str, Library], streams: int) -> None:
-    short = Batch(streams, 32, 8)
-    asyncio.run(ask(service, short))
-    for library in libraries.values():
-        library.put_on(short)
-
-
 def _turn(point: Point, service: Service, libraries: dict[str, Library]) -> None:
-    """A round of each, one after the other."""
+    """A round of each, one after the other.
+
+    Each makes a short one right before: after the time that the others took, a first step takes longer (that of 2.5 GB
+    of weights on two cores a quarter of a second).
+    """
+    short = Batch(point.batch.streams, 32, 8)
+    asyncio.run(ask(service, short))
     point.ours.append(asyncio.run(ask(service, point.batch)))
     for name, library in libraries.items():
+        library.put_on(short)
         point.library.setdefault(name, []).append(library.put_on(point.batch))
 
 

@@ -46,7 +46,7 @@ class EngineSettings(BaseModel):
         0, ge=0, description="KV cache, in tokens. 0: a quarter of the free memory, at most 64 full contexts."
     )
     max_num_tokens: Annotated[int, For("openvino")] = Field(
-        0, ge=0, description="Most tokens per step, prefill included. 0: 128 per core, from 256 to 2048."
+        0, ge=0, description="Most tokens per step, prefill included. 0: 128 per core, from 512 to 2048."
     )
     max_num_sequences: Annotated[int, For("openvino")] = Field(
         256, ge=1, description="Most sequences in the batch; others wait. The default is OpenVINO GenAI's own."

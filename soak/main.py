@@ -62,7 +62,12 @@ def main() -> int:
     )
     parser.add_argument("--memory", type=float, metavar="MINUTES", help="watch what a service keeps for so long")
     parser.add_argument("--rate", type=float, default=4, help="with --memory: requests a second")
-    parser.add_argument("--samples", type=Path, metavar="FILE", help="of --memory: a line of JSON for each minute")
+    parser.add_argument(
+        "--samples",
+        type=Path,
+        metavar="FILE",
+        help="of --memory: a line of JSON for each minute; the service's log is beside it",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table to FILE, too")
     options = parser.parse_args()
@@ -91,7 +96,9 @@ def main() -> int:
         return show(rows, options.output)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         pack(Path(folder, "home"))
-        with serve(Path(folder, "home"), Path(folder, "log.txt"), *arguments, SOAK=folder) as service:
+        # Beside what was found, since a run of hours is over when somebody asks why a process ended.
+        log = options.samples.with_name(f"{options.samples.name}.log") if options.samples else Path(folder, "log.txt")
+        with serve(Path(folder, "home"), log, *arguments, SOAK=folder) as service:
             service.wait_ready()
             if options.memory:
                 watch = memory.Watch(service, options.rate, PERIOD_S, options.samples, options.seed)

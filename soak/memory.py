@@ -20,7 +20,7 @@ from tests.support.serving import SSE, Service, is_engine
 AT_ONCE = 64
 LIMIT_S = 90
 JSON = {"content-type": "application/json"}
-ERRORS, GREW = "SERVER ERRORS", "PROCESSES THAT GREW"
+ERRORS, GREW, REPLACED = "SERVER ERRORS", "PROCESSES THAT GREW", "PROCESSES THAT WERE REPLACED"
 ROLLUP = {"Rss:": "rss_mb", "Pss:": "pss_mb", "Anonymous:": "anonymous_mb"}
 QUARTERS = 4
 TOLERANCE, LEAST_MB = 0.03, 3.0
@@ -154,7 +154,8 @@ class Watch:
 
 
 def rows(samples: Sequence[Sample]) -> dict[str, object]:
-    """What the table says of a run: each process that lived through half of it, and how many of them grew.
+    """What the table says of a run: each process that lived through half of it, how many of them grew, and how many
+    have ended for another to take their place.
 
     Raises TooFew for less than a sample for each quarter.
     """
@@ -176,7 +177,18 @@ def rows(samples: Sequence[Sample]) -> dict[str, object]:
         found[f"{name}, open files, at most"] = shown(quarters(life, lambda w: float(w.files), max))
         if len(life) < len(samples):
             found[f"{name}, samples of its life"] = f"{len(life)} of {len(samples)}"
-    return found | {GREW: grew}
+    return found | {GREW: grew, REPLACED: replaced(samples)}
+
+
+def replaced(samples: Sequence[Sample]) -> int:
+    """How many processes there were of each role, beyond the most of one moment."""
+    ever: dict[str, set[int]] = {}
+    most: Counter[str] = Counter()
+    for sample in samples:
+        for weight in sample.processes:
+            ever.setdefault(weight.role, set()).add(weight.pid)
+        most |= Counter(weight.role for weight in sample.processes)
+    return sum(len(pids) - most[name] for name, pids in ever.items())
 
 
 def quarters(

@@ -37,7 +37,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize(
-    ("cores", "threads", "tokens"), [(64, 0, 2048), (32, 0, 2048), (8, 8, 1024), (2, 2, 256), (1, 1, 256)]
+    ("cores", "threads", "tokens"), [(64, 0, 2048), (32, 0, 2048), (8, 8, 1024), (2, 2, 512), (1, 1, 512)]
 )
 def test_threads_and_step_follow_the_quota(machine: pytest.MonkeyPatch, cores: int, threads: int, tokens: int) -> None:
     """Without one less than the cores, OpenVINO chooses (0)."""
@@ -47,8 +47,8 @@ def test_threads_and_step_follow_the_quota(machine: pytest.MonkeyPatch, cores: i
 
 def test_what_is_given_counts(machine: pytest.MonkeyPatch) -> None:
     machine.setattr(model_settings, "cores", lambda: 2)
-    settings = read(threads="6", max_num_tokens="512", response_pace_ms="3")
-    assert (settings.inference_threads(), settings.prefill_tokens()) == (6, 512)
+    settings = read(threads="6", max_num_tokens="384", response_pace_ms="3")
+    assert (settings.inference_threads(), settings.prefill_tokens()) == (6, 384)
     assert settings.response_pace.gap_s(10) == pytest.approx(0.03)
 
 

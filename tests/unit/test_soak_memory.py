@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from soak.memory import GREW, Sample, TooFew, Weight, read, rows, weigh
+from soak.memory import GREW, REPLACED, Sample, TooFew, Weight, read, rows, weigh
 from soak.mixture import MAKERS, mixture
 from tests.support.schemas import SCHEMAS
 
@@ -39,6 +39,7 @@ def test_a_process_grows_that_has_more_in_the_last_quarter(
     means = str(found["worker 7, anonymous memory, mean of each quarter, MB"])
     assert means.split(", ", maxsplit=1)[0] == f"{sum(anonymous[:2]) / 2:.0f}"
     assert found["requests"] == "1,680" and not any("worker 8" in name for name in found)
+    assert found[REPLACED] == 0  # nobody took the other one's place
 
 
 def test_an_engine_that_was_restarted_is_told_with_its_longest_life(tmp_path: Path) -> None:
@@ -47,6 +48,7 @@ def test_an_engine_that_was_restarted_is_told_with_its_longest_life(tmp_path: Pa
     found = rows([*former, *later])
     assert found["worker 7, samples of its life"] == "6 of 10"
     assert not any("worker 9" in name for name in found)
+    assert found[REPLACED] == 1
 
 
 def test_a_run_that_has_only_begun_has_no_table(tmp_path: Path) -> None:

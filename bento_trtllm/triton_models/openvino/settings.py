@@ -77,8 +77,9 @@ class OpenVINOSettings:
 
     def prefill_tokens(self) -> int:
         """Tokens a step: what was asked for, else 128 a core, so that a long prompt's prefill does not
-        hold up the streams beside it for long on few cores, and fills the matrix units on many."""
-        return self.max_num_tokens or max(256, min(128 * cores(), 2048))
+        hold up the streams beside it for long on few cores, and fills the matrix units on many. With fewer
+        than 512, prompts take a tenth longer (docs/performance.md)."""
+        return self.max_num_tokens or max(512, min(128 * cores(), 2048))
 
     def inference_threads(self) -> int:
         """Threads: what was asked for, else OpenVINO's own choice, which is 0, but never more than the cores of the
