@@ -82,8 +82,7 @@ async def test_a_loop_that_stands_still_is_found(victim: Victim) -> None:
         async with timeout(60):
             while (await client.get("/readyz")).status_code == 200:
                 await asyncio.sleep(0.05)
-        # A check that was under way, of an engine that was slow a moment ago, has sent its probe after a quarter of it.
-        assert time.monotonic() - struck >= 0.75 * STALL_S
+        assert time.monotonic() - struck >= STALL_S
         assert f"The engine did not answer for {STALL_S} s." in (await client.get("/readyz")).text
         assert (await asyncio.wait_for(answer, 60)).status_code == 503
         victim.flag.unlink()

@@ -28,7 +28,8 @@ class Vitals:
 
 
 async def hangs(engine: Vitals, pause_s: float, limit_s: float, step_limit_s: float) -> bool:
-    """Whether the engine makes no step and answers no probe for `limit_s`; False as soon as it does either.
+    """Whether the engine makes no step and answers no probe for `limit_s` after it was probed; False as soon as it does
+    either.
 
     While it computes on the CPU the limit is `step_limit_s`: a step is one call, and with a large model on few cores it
     may take many seconds.
@@ -50,6 +51,8 @@ async def hangs(engine: Vitals, pause_s: float, limit_s: float, step_limit_s: fl
                 # Not at once: an engine that makes steps, however slowly, is not probed.
                 if passed_s >= limit_s / 4:
                     answer = asyncio.ensure_future(engine.answers())
+                    # From here on: until now it may have had nothing to do.
+                    began, active = time.monotonic(), await engine.activity()
                 continue
             if answer.done() and answer.result():
                 return False
