@@ -12,13 +12,13 @@ import httpx
 import psutil
 import pytest
 
-from bento_trtllm.bento.shutdown import SAME_SIGNAL_S
+from bento_trtllm.bento.shutdown import CLOSE_S, SAME_SIGNAL_S
 from bento_trtllm.manifest import Manifest
 from tests.support.asking import read_events, stream_events
 from tests.support.demo import ANSWERS, PROMPT
 from tests.support.launcher import bound
 from tests.support.limits import LIMIT_S
-from tests.support.processes import left_over, traces, workers
+from tests.support.processes import left_over, peers, traces, workers
 from tests.support.refusal import refused_serve
 from tests.support.serving import DEMO, ROOT, SSE, Service, environment, free_port, pack, serve
 from tests.support.tiny import until
@@ -153,12 +153,10 @@ def test_streams_are_cut_with_an_error_after_the_grace_time(home: Path, slow_mod
 @contextmanager
 def met(service: Service) -> Iterator[list[httpx.Client]]:
     """Kept connections, at least one to each worker."""
-    here = int(service.url.rpartition(":")[2])
 
     def worker_of(response: httpx.Response) -> int:
         _, port = response.extensions["network_stream"].get_extra_info("client_addr")
-        ends = {pid: psutil.Process(pid).net_connections("tcp") for pid in workers(service)}
-        (pid,) = (pid for pid, its in ends.items() if any((c.laddr.port, *c.raddr[1:]) == (here, port) for c in its))
+        (pid,) = (pid for pid in workers(service) if port in peers(psutil.Process(pid)))
         return pid
 
     with ExitStack() as stack:
@@ -188,6 +186,11 @@ def test_whoever_comes_while_the_service_stops_is_told(
     def ask(client: httpx.Client, path: str, body: object) -> httpx.Response:
         return client.get(path) if body is None else client.post(path, json=body)
 
+    def stop() -> None:
+        for process in [service.process, *(service.process.children(recursive=True) if everybody else ())]:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGTERM)
+
     with serve(home, log, *options, TEST_MARKER=str(tmp_path)) as service:
         service.wait_ready()
         # A worker that still starts when it is told to stop ends at once, and with it who has just come to it.
@@ -200,10 +203,7 @@ def test_whoever_comes_while_the_service_stops_is_told(
             assert open_.status_code == 200
             lines = open_.iter_lines()
             next(lines)
-            for process in [service.process, *service.process.children(recursive=True)] if everybody else ():
-                process.send_signal(signal.SIGTERM)
-            if not everybody:
-                service.process.send_signal(signal.SIGTERM)
+            stop()
             signalled = time.monotonic()
             for client in kept:
                 # One is told a moment after another, and answers until then; but nobody who comes is cut off.
@@ -225,16 +225,30 @@ def test_whoever_comes_while_the_service_stops_is_told(
                         assert response.headers["connection"] == "close"
                     took.append(time.monotonic() - asked)
                 assert next(line for line in lines if line).startswith("data: {")
+            assert len(took) >= len(questions)
             assert min(took) < 1
-        # Whoever had the open answer has left.
+            stop()
+            rest = [line for line in lines if line]
+        # Not at the answer's own end.
+        assert '"error"' in rest[-1]
+        assert "stopping" in rest[-1]
+
+        def gone() -> bool:
+            try:
+                response = httpx.get(f"{service.url}/readyz", timeout=LIMIT_S)
+            except cut:
+                return True
+            assert response.status_code == 503
+            return False
+
+        until(gone)
+        time.sleep(2 * CLOSE_S)  # one worker stops to listen a moment after another
         deadline = time.monotonic() + LIMIT_S
         while service.process.poll() is None and time.monotonic() < deadline:
-            with suppress(*cut):
-                assert httpx.get(f"{service.url}/readyz", timeout=LIMIT_S).status_code == 503
+            with pytest.raises(cut):
+                httpx.get(f"{service.url}/livez", timeout=LIMIT_S)
             time.sleep(0.05)
         assert service.process.wait(LIMIT_S) == 0
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{service.url}/livez", timeout=LIMIT_S)
     assert left_over(str(tmp_path)) == []
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import tiny
 from tests.support.checkpoints import write_checkpoint
-from tests.support.processes import workers
+from tests.support.processes import peers, workers
 from tests.support.serving import SSE, Service, pack, serve
 from tests.support.verdict import best_within
 
@@ -146,8 +146,3 @@ def test_they_are_given_up(start: Callable[..., Service]) -> None:
 
 def ports(connections: list[socket.socket]) -> set[int]:
     return {connection.getsockname()[1] for connection in connections}
-
-
-def peers(process: psutil.Process) -> set[int]:
-    """The ports of those that it is connected with."""
-    return {connection.raddr.port for connection in process.net_connections("tcp") if connection.raddr}

@@ -13,6 +13,11 @@ def workers(service: Service) -> set[int]:
     return {p.pid for p in service.process.children() if any("worker.service" in a for a in cmdline_of(p))}
 
 
+def peers(process: psutil.Process) -> set[int]:
+    """The ports of those that it is connected with."""
+    return {connection.raddr.port for connection in process.net_connections("tcp") if connection.raddr}
+
+
 def owner(service: Service) -> psutil.Process:
     """The worker that has Triton: between them is the reaper."""
     (triton,) = service.tritons()
