@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Collection
 
 import httpx
 
@@ -53,12 +54,20 @@ class Alike:
             for question in self._questions:
                 self.alone[question] = await ask(http, question, streamed=False)
 
-    async def ask_among(self, answers: int, streams: int, restarts: int) -> None:
-        """Compare this many more answers, asked in any order, from so many clients at once, over restarts."""
+    async def ask_among(self, answers: int, streams: int, restarts: int, kinds: Collection[str] = ()) -> None:
+        """Compare this many more answers, asked in any order, from so many clients at once, over restarts.
+
+        Until there is a count of each of these kinds, too, or LIMIT_S have passed: what is asked for is chance.
+        """
         wanted = range(self._compared, self._compared + answers)
         limits, began = httpx.Limits(max_connections=streams), time.monotonic()
+
+        def enough() -> bool:
+            seen = all(self.counts[kind] for kind in kinds) or time.monotonic() - began > LIMIT_S
+            return seen and self._compared >= wanted.stop
+
         async with httpx.AsyncClient(base_url=self.service.url, timeout=LIMIT_S, limits=limits) as http:
-            clients = [asyncio.create_task(self._client(http, wanted.stop)) for _ in range(streams)]
+            clients = [asyncio.create_task(self._client(http, enough)) for _ in range(streams)]
             for i in range(restarts):
                 while self._compared < wanted[answers * (i + 1) // (restarts + 1)] and not all(
                     c.done() for c in clients
@@ -75,9 +84,9 @@ class Alike:
             found["largest margin of those"] = f"{self.largest_margin:.2g}"
         return found | {name: self.counts[name] for name in MUST_BE_ZERO}
 
-    async def _client(self, http: httpx.AsyncClient, enough: int) -> None:
-        """Ask until so many answers are compared, each time in another way."""
-        while self._compared < enough:
+    async def _client(self, http: httpx.AsyncClient, enough: Callable[[], bool]) -> None:
+        """Ask until it is enough, each time in another way."""
+        while not enough():
             question = self._random.choice(self._questions)
             try:
                 if self._random.random() < LEAVING:

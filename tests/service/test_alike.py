@@ -22,16 +22,16 @@ async def test_answers_among_others_are_those_given_alone(home: Path, tmp_path: 
     with serve(home, tmp_path / "log.txt") as service:
         service.wait_ready()
         alike = compare(service, every=3)
+        kinds = [f"of them {route}, {how}" for route in ROUTES for how in ("streamed", "whole")]
+        kinds += ["of them guided", "of them beside others in one request"]
+        kinds += ["beginnings compared, of clients that left", "clients that left before an answer"]
         await alike.ask_alone()
-        await alike.ask_among(ANSWERS, STREAMS, RESTARTS)
+        await alike.ask_among(ANSWERS, STREAMS, RESTARTS, kinds)
         counts = alike.counts
         assert {name: counts[name] for name in (WRONG, CUTS, ERRORS, ROUNDED)} == dict.fromkeys(
             (WRONG, CUTS, ERRORS, ROUNDED), 0
         )
-        kinds = [f"of them {route}, {how}" for route in ROUTES for how in ("streamed", "whole")]
-        kinds += ["of them guided", "of them beside others in one request", "tritonserver killed", "engine killed"]
-        kinds += ["beginnings compared, of clients that left", "clients that left before an answer"]
-        assert min(counts[kind] for kind in kinds) > 0, counts
+        assert min(counts[kind] for kind in [*kinds, "tritonserver killed", "engine killed"]) > 0, counts
         assert counts["answers compared"] >= ANSWERS
 
         # Another answer is noticed.

@@ -3,9 +3,10 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import httpx
@@ -13,17 +14,23 @@ import pytest
 
 from tests.support.heavy import ABUSE
 from tests.support.serving import Service, serve
-from tests.support.verdict import best_within
 
 LIGHT = {"model": "demo-llama", "prompt": "Say hello", "max_tokens": 2, "temperature": 0}
 SAMPLES, ROUNDS = 100, 15
 # A light request takes some milliseconds alone on two cores, and abuse takes one of the two.
 LIGHT_LIMIT_S = 0.05
+# Where the machine is too slow for that: so many times what it takes beside a process that computes and asks nothing,
+# in the best of at least so many rounds.
+SLOWED, FEW = 2.0, 3
 # Between two heavy requests. Without it, one that is refused at once is a flood of 300 MB a second: what is measured
 # then is how fast a loopback device can be read.
 PAUSE_S = 0.01
 # What parts of an engine and a worker may grow by while they do all of this, in bytes.
 GROWTH = 400 * 2**20
+
+
+Neighbour = Callable[[], AbstractContextManager[None]]
+"""Another process that computes meanwhile, on a core."""
 
 
 def post(client: httpx.Client, body: bytes) -> int:
@@ -81,6 +88,32 @@ def repeated(abuser: Connection, name: str) -> Iterator[None]:
     assert statuses <= ABUSE[name][1]
 
 
+def compute(told: Event) -> None:
+    """Take a core while it is told to."""
+    while told.wait():
+        sum(range(10**5))
+
+
+@pytest.fixture(scope="module")
+def neighbour() -> Iterator[Neighbour]:
+    context = get_context("spawn")
+    told = context.Event()
+    process = context.Process(target=compute, args=(told,))
+    process.start()
+
+    @contextmanager
+    def computing() -> Iterator[None]:
+        told.set()
+        try:
+            yield
+        finally:
+            told.clear()
+
+    yield computing
+    process.terminate()
+    process.join(60)
+
+
 @pytest.fixture(scope="module")
 def service(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """With a core of two for all but the engine.
@@ -107,15 +140,25 @@ def test_it_is_answered_or_refused(client: httpx.Client, body: Callable[[], byte
 
 @pytest.mark.measured
 @pytest.mark.parametrize("name", ABUSE)
-def test_light_requests_go_on(abuser: Connection, client: httpx.Client, name: str) -> None:
+def test_light_requests_go_on(abuser: Connection, neighbour: Neighbour, client: httpx.Client, name: str) -> None:
     """Abuse is there in every round, what else disturbs the machine is not: the best round says what abuse does."""
-    with repeated(abuser, name):
-        quick, beside = best_within(LIGHT_LIMIT_S, lambda: p99(client), ROUNDS)
-    print(f"light p99 {[f'{each * 1e3:.1f}' for each in beside]} ms beside {name}")
-    if not quick:
-        # Then it is the machine that is slow, whoever asks.
-        alone = [p99(client) for _ in range(ROUNDS)]
-        assert min(beside) < 3 * min(alone), (beside, alone)
+    beside: list[float] = []
+    alone: list[float] = []
+    while len(beside) < ROUNDS:
+        with repeated(abuser, name):
+            beside.append(p99(client))
+        if beside[-1] <= LIGHT_LIMIT_S:
+            break
+        with neighbour():
+            alone.append(p99(client))
+        if len(alone) >= FEW and min(beside) <= SLOWED * min(alone):
+            break
+    print(f"light p99 {milliseconds(beside)} ms beside {name}, {milliseconds(alone)} beside what asks nothing")
+    assert min(beside) <= max(LIGHT_LIMIT_S, SLOWED * min(alone, default=0)), (beside, alone)
+
+
+def milliseconds(seconds: list[float]) -> list[str]:
+    return [f"{each * 1e3:.1f}" for each in seconds]
 
 
 def test_memory_is_given_back(service: Service, client: httpx.Client) -> None:
