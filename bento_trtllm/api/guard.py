@@ -10,6 +10,7 @@ from bento_trtllm.api.browsers import Browsers
 from bento_trtllm.api.errors import APIError
 from bento_trtllm.api.headers import check_type, read_headers
 from bento_trtllm.generation.client import CLIENT
+from bento_trtllm.generation.leaving import LEAVING, Leaving
 from bento_trtllm.keys.ledger import ACCOUNT
 from bento_trtllm.metrics import routes
 from bento_trtllm.metrics.inference_pool import PATH as OTHER_PATH
@@ -62,6 +63,7 @@ class Guard:
         """Run the application in a task of its own, which ends when the client has gone."""
         loop = asyncio.get_running_loop()
         connection = Connection(receive, send, self._max_body_bytes, loop)
+        LEAVING.set(connection.leaving)
         serving = loop.create_task(self._app(scope, connection.receive, connection.send))
         connection.serve(serving)
         try:
@@ -90,6 +92,7 @@ class Connection:
         self._watching: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
         self._complete = False
+        self.leaving = Leaving()
         self.started = False
         self.oversized = False
 
@@ -140,5 +143,6 @@ class Connection:
         if self._complete:
             return
         self._gone.set()
+        self.leaving.tell()
         if self._serving:
             self._serving.cancel()

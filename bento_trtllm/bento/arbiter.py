@@ -26,6 +26,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from bento_trtllm.bento.refusal import Refused, heed_refusals
 from bento_trtllm.bento.respawn import Respawn
 from bento_trtllm.bento.shutdown import SIGNALS, STOPPING
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from circus.sighandler import SysHandler
 
 LONGEST_SOCKET = 107
+HIGHEST_PORT = 65535
 
 
 def patch_arbiter() -> None:
@@ -43,6 +46,7 @@ def patch_arbiter() -> None:
     """
     from circus.arbiter import Arbiter  # noqa: PLC0415  the workers do not need it
 
+    _check_port()
     make, stop, initialize = Arbiter.__init__, Arbiter.stop, Arbiter.initialize
     if hasattr(make, "__wrapped__"):
         return  # not the first service of this process
@@ -78,6 +82,14 @@ def patch_arbiter() -> None:
             raise Refused(f"the service cannot listen at {places}: {error.strerror}") from error
 
     Arbiter.__init__, Arbiter.stop, Arbiter.initialize = make_closed, stop_and_tell, initialize_or_refuse
+
+
+def _check_port() -> None:
+    """Refuse a port that there is not: getaddrinfo, which circus asks, gives another one for it (99999: 34463)."""
+    context = click.get_current_context(silent=True)
+    port = context.params.get("port") if context else None
+    if port is not None and not 0 <= port <= HIGHEST_PORT:
+        raise Refused(f"the service cannot listen at port {port}: give one from 1 to {HIGHEST_PORT}")
 
 
 def _socket_folder() -> str:

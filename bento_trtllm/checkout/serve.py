@@ -45,7 +45,8 @@ class ServeCommand:
 
     def chooses(self, environment: Mapping[str, str]) -> bool:
         """Whether a setting, in the options or the environment, already says which model is served."""
-        return _names_a_model(self.options) or any(environment.get(f"TRTLLM_{name.upper()}") for name in CHOOSING)
+        given = {name.upper() for name, value in environment.items() if value}  # pydantic heeds no case
+        return _names_a_model(self.options) or any(f"TRTLLM_{name.upper()}" in given for name in CHOOSING)
 
     def serving(self, model: str) -> list[str]:
         """What serves a packed model, or several, as TAG,TAG; "" where a setting says it."""

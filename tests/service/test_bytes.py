@@ -16,6 +16,7 @@ import bentoml
 import httpx
 import pytest
 
+from tests.support.asking import NO_REUSE
 from tests.support.demo import ANSWERS, SCRIPTS
 from tests.support.ensemble import ask, text_input
 from tests.support.serving import DEMO, SSE, Service, free_port, pack, serve
@@ -52,7 +53,7 @@ def posts(service: Service, questions: list[Question], headers: dict[str, str]) 
             return [chunk async for chunk in response.aiter_raw()]
 
     async def gather() -> list[Pieces]:
-        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=NO_REUSE) as client:
             return await asyncio.gather(*(post(client, question) for question in questions))
 
     return asyncio.run(gather())

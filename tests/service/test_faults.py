@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.asking import LONG, timeout
+from tests.support.asking import LONG, NO_REUSE, timeout
 from tests.support.demo import PROMPT
 from tests.support.serving import MACHINES, SSE, Service, serve
 from tests.support.standin.place import ENGINES
@@ -168,8 +168,7 @@ async def stop_for_a_while(service: Service, *, twice: bool) -> None:
         while not done.is_set():
             await ask(client, number)
 
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=NO_REUSE) as client:
         clients = [asyncio.create_task(keep_asking(client, number)) for number in range(32)]
         for victim in (engine, *[engine] * twice, triton):
             await asyncio.sleep(0.5)

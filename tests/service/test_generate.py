@@ -15,7 +15,7 @@ from httpx_sse import aconnect_sse
 from bento_trtllm.text.prompt import SYSTEM_PROMPT
 from bento_trtllm.text.template import ChatTemplate
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from tests.support.asking import read_events, stream_events
+from tests.support.asking import NO_REUSE, read_events, stream_events
 from tests.support.demo import ANSWERS, PROMPT, SCRIPTS
 from tests.support.serving import DEMO, SSE, Service
 
@@ -102,7 +102,7 @@ async def test_many_streams_at_once_equal_one_alone(service: Service) -> None:
     sampled = [{"prompt": PROMPT, "temperature": 1, "seed": i % 4, "max_tokens": 40} for i in range(14)]
     bodies = [*greedy, *sampled]
 
-    async with httpx.AsyncClient(base_url=service.url, timeout=120) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=120, limits=NO_REUSE) as client:
 
         async def run(body: dict[str, Any]) -> str:
             async with aconnect_sse(client, "POST", "/generate", json=body, headers=SSE) as source:

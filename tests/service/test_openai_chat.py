@@ -12,7 +12,7 @@ from httpx_sse import aconnect_sse
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from tests.support.asking import ask
+from tests.support.asking import NO_REUSE, ask
 from tests.support.demo import ANSWERS, MODEL, PROMPT, SCRIPTS, TEMPLATE, TOKENIZER
 from tests.support.llmapi.place import ENGINE as PYTORCH
 from tests.support.serving import Service
@@ -126,10 +126,8 @@ async def test_many_chats_at_once_equal_each_alone(service: Service) -> None:
     bodies = [
         ask(questions[i % len(questions)], stream=True, seed=i % 2, temperature=0.7, max_tokens=30) for i in range(64)
     ]
-    # On a full machine the next turn comes after longer than the service keeps a connection that is not used.
-    limits = httpx.Limits(max_connections=64, max_keepalive_connections=0)
     async with (
-        httpx.AsyncClient(base_url=service.url, timeout=120, limits=limits) as client,
+        httpx.AsyncClient(base_url=service.url, timeout=120, limits=NO_REUSE) as client,
         AsyncOpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0) as sdk,
     ):
 

@@ -107,6 +107,12 @@ def test_settings(store: Path) -> None:
     assert "the audit log, /nowhere/audit.log, cannot be written: No such file or directory" in audit
 
 
+@pytest.mark.parametrize("port", [99999, -1])
+def test_a_port_that_there_is_not(store: Path, port: int) -> None:
+    said = refused_serve(store, "model=demo-llama:test", port=port)
+    assert said == f"error: the service cannot listen at port {port}: give one from 1 to 65535\n"
+
+
 EMPTY = ("TRTLLM_WORKERS", "TRTLLM_API_KEYS", "TRTLLM_KEYS_FILE", "TRTLLM_ADMIN_KEY", "TRTLLM_AUDIT_LOG", "HF_TOKEN")
 EMPTY_OF_OTHERS = ("BENTOML_CONFIG_OPTIONS", "BENTOML_CONFIG_OVERRIDES", "TRITONSERVER")
 

@@ -13,6 +13,12 @@ from tests.support.demo import MODEL, PROMPT
 from tests.support.serving import SSE, Service
 
 LONG = {"prompt": PROMPT, "max_tokens": 1024}
+NO_REUSE = httpx.Limits(max_keepalive_connections=0)
+"""A connection for each request.
+
+Of those that it keeps, httpcore (1.0.9, connection_pool.py) closes what is over 20, or idle for 5 seconds: several in a
+row, and meanwhile a request may have been given one. And the service closes what is idle for 5 seconds.
+"""
 
 
 def stream_events(service: Service, body: dict[str, Any]) -> list[str]:

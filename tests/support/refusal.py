@@ -29,9 +29,9 @@ def refused(command: list[str], home: Path, **env: str) -> str:
     return sentence(out, err)
 
 
-def refused_serve(home: Path, *settings: str, **env: str) -> str:
+def refused_serve(home: Path, *settings: str, port: int | None = None, **env: str) -> str:
     """The same of `bentoml serve` with such settings."""
-    port = free_port()
+    port = free_port() if port is None else port
     options = [option for setting in settings for option in ("--arg", setting)]
     arguments = ["serve", "service:TRTLLM", *options, *place(port)]
     with fork("bentoml", arguments, environment(home, **env)) as forked:
@@ -44,10 +44,13 @@ def place(port: int) -> list[str]:
 
 
 def ends(code: Callable[[], int | None], port: int) -> int | None:
-    """The exit code with which it ends; None if it does not. Nobody listens meanwhile."""
+    """The exit code with which it ends; None if it does not. Nobody listens meanwhile.
+
+    Not at what getaddrinfo makes of a port that there is not either.
+    """
     deadline = time.monotonic() + END_LIMIT_S
     while (now := code()) is None and time.monotonic() < deadline:
-        assert not listens(port)
+        assert not listens(port % 2**16)
         time.sleep(0.02)
     return now
 

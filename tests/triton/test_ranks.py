@@ -132,6 +132,7 @@ async def test_stubs_find_their_python_where_mpirun_changes_the_path(
     monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
     server = make(repository, folder, 2)
     await server.start()
+    await asyncio.to_thread(tiny.until, lambda: told.read_text().count("\n") >= 2)  # the second may be later
     await server.stop()
     wheel = installation.find().python
     assert wheel is not None

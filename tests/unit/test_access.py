@@ -1,5 +1,6 @@
 """Keys at the door of the whole application: who is let in, how much, and what is said of it in headers and metrics."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from bento_trtllm.api.asgi import App
 from bento_trtllm.api.browsers import Browsers
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.generation.client import CLIENT
+from bento_trtllm.generation.leaving import LEAVING
 from bento_trtllm.keys.keyring import Keyring
 from bento_trtllm.keys.ledger import Ledger
 from bento_trtllm.metrics import key_metrics
@@ -145,3 +147,31 @@ async def test_metrics_count_by_key(door: Door) -> None:
     assert found["trtllm_key_requests_refused_total", "search"] == 1
     assert found["trtllm_key_requests_total", "api_keys"] == 1
     assert "sk-" not in text
+
+
+async def test_a_client_that_has_left_is_told_of_before_what_answers_it_ends(door: Door) -> None:
+    happened: list[str] = []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        leaving = LEAVING.get()
+        assert leaving
+        leaving.add(lambda: happened.append("told"))
+        try:
+            while (await receive())["type"] == "http.request":
+                pass
+        finally:
+            happened.append("ended")
+
+    door.app._app = answer
+    bodies = iter([{"type": "http.request", "body": b"{}"}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(bodies)
+
+    async def send(message: Any) -> None:
+        pass
+
+    headers = [(b"authorization", b"Bearer plain"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": headers, "client": ("10.0.0.1", 1)}
+    await asyncio.wait_for(door.app(scope, receive, send), 60)
+    assert happened == ["told", "ended"]

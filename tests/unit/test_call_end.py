@@ -12,6 +12,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.errors import GenerationError
+from bento_trtllm.generation.leaving import LEAVING, Leaving
 from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.triton.wire import token_stream
 from bento_trtllm.triton.wire.client import TritonClient
@@ -109,6 +110,27 @@ async def test_a_call_that_is_left_before_is_cancelled_at_once() -> None:
         client = TritonClient(address)
         assert not await left(client, read=1)
         await asyncio.wait_for(triton.ended.wait(), LIMIT_S)
+        await client.close()
+    assert triton.calls == ["cancelled"]
+
+
+async def test_who_has_left_is_cancelled_before_it_ends_and_sees_no_error() -> None:
+    """Whoever reads for a client that has left is cancelled a moment later."""
+    triton, leaving = Triton(response()), Leaving()
+    async with triton.at() as address:
+        client = TritonClient(address)
+        LEAVING.set(leaving)
+        async with client.stream(TokenRequest([1], 1), DEADLINES) as batches:
+            await anext(batches)
+            reading = asyncio.ensure_future(anext(batches))
+            await asyncio.sleep(0)
+            leaving.tell()
+            await asyncio.wait_for(triton.ended.wait(), LIMIT_S)
+            others = asyncio.all_tasks() - {asyncio.current_task(), reading}
+            await asyncio.wait(others, timeout=0.1)  # what reads the call hears of its end
+            assert not reading.done()
+            reading.cancel()
+        leaving.tell()  # once it is over, nothing happens
         await client.close()
     assert triton.calls == ["cancelled"]
 

@@ -46,6 +46,7 @@ def test_a_variable_chooses_the_model_as_an_argument_does() -> None:
     asked = serve.parse([], ROOT)
     assert asked is not None
     assert asked.chooses({"TRTLLM_MODEL": "mine"}) and asked.chooses({"TRTLLM_MODELS": "a,b"})
+    assert asked.chooses({"trtllm_model": "mine"})
     assert not asked.chooses({"TRTLLM_MODEL": "", "TRTLLM_WORKERS": "2"})
 
 

@@ -77,7 +77,7 @@ class Inbox:
         self._further = FurtherScores()
         self._cached: int | None = None
         self._arrived = asyncio.Event()
-        self._final = self._gave = False
+        self._final = self._gave = self._left = False
         self._error: GenerationError | None = None
         """Why no more will come, unless the final response has arrived."""
         self._collecting = asyncio.create_task(self._collect())
@@ -98,6 +98,11 @@ class Inbox:
             return
         limit = asyncio.get_running_loop().call_later(END_LIMIT_S, self._cancel)
         self._collecting.add_done_callback(lambda _: limit.cancel())
+
+    def leave(self) -> None:
+        """The client has left: `close`, and have whoever iterates over `batches` wait until it is cancelled."""
+        self._left = True
+        self.close()
 
     def _cancel(self) -> None:
         # Not the task that reads, which ends with the call: where a read is cancelled, grpc-python (1.85.3) keeps for
@@ -151,6 +156,8 @@ class Inbox:
 
     def _end(self, reason: str) -> None:
         """Nothing more will come: for this reason, unless a message already gave another, or was the last."""
+        if self._left:
+            return
         self._read()
         if not self._final:
             self._error = self._error or self._watch.why(reason)

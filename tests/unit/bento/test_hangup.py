@@ -15,8 +15,8 @@ from circus.sighandler import SysHandler
 
 if "terminal" in sys.argv:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-if "nohup" in sys.argv:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+# What runs the tests may itself have been started by nohup.
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "nohup" in sys.argv else signal.SIG_DFL)
 heard = []
 SysHandler.handle_hup = lambda owner: heard.append("all workers start anew")
 SysHandler.handle_term = lambda owner: heard.append("it ends")
