@@ -18,7 +18,7 @@ import pytest
 from tests.support.asking import timeout
 from tests.support.demo import PROMPT
 from tests.support.inference import infer
-from tests.support.limits import ERRORS, STALL_S
+from tests.support.limits import ERRORS, LIMIT_S, STALL_S
 from tests.support.serving import MACHINES, SSE, Service, serve
 from tests.support.standin.place import ENGINES, Standin
 
@@ -98,7 +98,7 @@ async def test_a_hung_engine_is_found(victim: Service, standin: Standin, engine:
         assert time.monotonic() - struck >= STALL_S / 2
         assert f"The engine did not answer for {STALL_S} s" in (await client.get("/readyz")).text
         standin.wish()
-        for answer in await asyncio.wait_for(asyncio.gather(*asked), 20):
+        for answer in await asyncio.wait_for(asyncio.gather(*asked), LIMIT_S):
             # Our Triton model counts a request when it comes, NVIDIA's backend when it is computed.
             counted_early = engine == "pytorch" and answer.status_code == 503
             assert answer.status_code == (503 if at_first or counted_early else 200)

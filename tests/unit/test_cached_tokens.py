@@ -13,6 +13,7 @@ from bento_trtllm.generation.source import TokenBatch, TokenRequest
 from bento_trtllm.generation.turns import Turns
 from bento_trtllm.triton.wire.token_stream import FINAL, Call, Inbox
 from tests.support.demo import TOKENIZER
+from tests.support.limits import LIMIT_S
 from tests.support.scripted_app import ScriptedApp
 
 HI: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -101,7 +102,7 @@ async def test_the_engines_output_is_read(told: tuple[int, ...], expected: int |
     watch = cast(Watch, type("NoWatch", (), {"progressed": lambda self: None, "why": lambda self, reason: reason})())
     inbox = Inbox(cast(Call, Wire(*told)), watch, EngineUnavailable, lambda: 1, Turns(9))
     try:
-        batches = await asyncio.wait_for(_all(inbox), 5)
+        batches = await asyncio.wait_for(_all(inbox), LIMIT_S)
     finally:
         inbox.close()
     assert [token for batch in batches for token in batch.ids] == [7] * len(told)

@@ -25,6 +25,7 @@ from bento_trtllm.swap.seat import Seat
 from bento_trtllm.swap.serving import Serving
 from bento_trtllm.triton.process.run_folder import RunFolder
 from tests.support.asking import timeout
+from tests.support.limits import LIMIT_S
 
 OLD, NEW = Path("/models/llama/old"), Path("/models/llama/new")
 ADAPTERS: dict[Path, dict[str, object]] = {}
@@ -366,7 +367,7 @@ async def test_one_of_several_is_swapped_and_the_others_requests_do_not_wait(two
         await until_stage(orders, "pausing")
         while "taking this model's place" not in str(two.not_ready()):
             await asyncio.sleep(0.001)
-        async with timeout(5), two.visit("other", patient=True) as model:
+        async with timeout(LIMIT_S), two.visit("other", patient=True) as model:
             assert (model.path, model.not_ready()) == (OTHER, None)
     await until_stage(orders, "done")
     assert [model.path for model in two.models] == [NEW, OTHER]

@@ -13,6 +13,7 @@ from bento_trtllm.bento.protocol import BoundedProtocol
 from bento_trtllm.config import Settings
 from bento_trtllm.generation.turns import Turns
 from tests.support.asking import timeout
+from tests.support.limits import LIMIT_S
 
 PROBE = b"GET /readyz HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\n\r\n"
 
@@ -130,7 +131,7 @@ async def test_a_probe_behind_another_request_waits_for_its_turn() -> None:
         await asyncio.sleep(0)
         assert service.wire.written == b"" and service.reached == ["GET /long"]
         service.answer.set()
-        async with timeout(5):
+        async with timeout(LIMIT_S):
             while b"200 OK" not in service.wire.written:
                 await asyncio.sleep(0)
         assert service.wire.written.index(b"418") < service.wire.written.index(b"200 OK")

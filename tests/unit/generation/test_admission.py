@@ -8,6 +8,7 @@ import pytest
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.errors import Draining, QueueFull, WaitedTooLong
 from bento_trtllm.generation.slots import OwnSlots
+from tests.support.limits import LIMIT_S
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time
 
 LONG_S = 60
@@ -36,7 +37,7 @@ async def test_slots_are_given_in_order() -> None:
         assert (admission.running, admission.waiting) == (1, left)
         task, release = requests[2 - left]
         release.set()
-        await asyncio.wait_for(task, 1)
+        await asyncio.wait_for(task, LIMIT_S)
     assert (admission.running, admission.waiting) == (0, 0)
 
 
@@ -74,7 +75,7 @@ async def test_who_leaves_the_line_keeps_no_slot(granted: bool) -> None:
     await settle()
     assert (admission.running, admission.waiting) == (1, 0)
     release_last.set()
-    await asyncio.wait_for(last, 1)
+    await asyncio.wait_for(last, LIMIT_S)
     assert admission.running == 0
 
 
