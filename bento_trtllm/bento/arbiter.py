@@ -43,6 +43,8 @@ def patch_arbiter() -> None:
     """Have every arbiter of this process take commands from this process only, and tell its workers when it stops.
 
     With `--reload` another process tells it to restart the workers: the sockets are then in a folder of mode 0700.
+
+    Raises Refused for a port that there is not. One that is taken is refused when the arbiter begins to listen.
     """
     from circus.arbiter import Arbiter  # noqa: PLC0415  the workers do not need it
 

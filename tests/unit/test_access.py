@@ -15,11 +15,12 @@ from bento_trtllm.api.asgi import App
 from bento_trtllm.api.browsers import Browsers
 from bento_trtllm.api.guard import Guard
 from bento_trtllm.generation.client import CLIENT
-from bento_trtllm.generation.leaving import LEAVING
+from bento_trtllm.generation.leaving import when_left
 from bento_trtllm.keys.keyring import Keyring
 from bento_trtllm.keys.ledger import Ledger
 from bento_trtllm.metrics import key_metrics
 from tests.support.demo import MODEL
+from tests.support.limits import LIMIT_S
 from tests.support.scripted_app import ScriptedApp
 
 KEYS = f"""
@@ -153,14 +154,12 @@ async def test_a_client_that_has_left_is_told_of_before_what_answers_it_ends(doo
     happened: list[str] = []
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        leaving = LEAVING.get()
-        assert leaving
-        leaving.add(lambda: happened.append("told"))
-        try:
-            while (await receive())["type"] == "http.request":
-                pass
-        finally:
-            happened.append("ended")
+        with when_left(lambda: happened.append("told")):
+            try:
+                while (await receive())["type"] == "http.request":
+                    pass
+            finally:
+                happened.append("ended")
 
     door.app._app = answer
     bodies = iter([{"type": "http.request", "body": b"{}"}, {"type": "http.disconnect"}])
@@ -173,5 +172,5 @@ async def test_a_client_that_has_left_is_told_of_before_what_answers_it_ends(doo
 
     headers = [(b"authorization", b"Bearer plain"), (b"content-type", b"application/json")]
     scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": headers, "client": ("10.0.0.1", 1)}
-    await asyncio.wait_for(door.app(scope, receive, send), 60)
+    await asyncio.wait_for(door.app(scope, receive, send), LIMIT_S)
     assert happened == ["told", "ended"]

@@ -8,7 +8,7 @@ import grpc.aio
 
 from bento_trtllm.generation.deadlines import Deadlines, Watch
 from bento_trtllm.generation.errors import EngineUnavailable
-from bento_trtllm.generation.leaving import LEAVING
+from bento_trtllm.generation.leaving import when_left
 from bento_trtllm.generation.source import TokenBatch, TokenRequest
 from bento_trtllm.generation.turns import Turns
 from bento_trtllm.triton.wire.codec import IDS, NO_NAMES, encode
@@ -91,14 +91,10 @@ class TritonClient:
         self._watches.add(watch)
         if self._looking is None:
             self._looking = asyncio.get_running_loop().call_later(QUIET_S, self._look)
-        leaving = LEAVING.get()
-        if leaving:
-            leaving.add(inbox.leave)
         try:
-            yield inbox.batches()
+            with when_left(inbox.leave):
+                yield inbox.batches()
         finally:
-            if leaving:
-                leaving.discard(inbox.leave)
             self._watches.discard(watch)
             if not self._watches:
                 self._occupy(False)
