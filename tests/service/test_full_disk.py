@@ -1,12 +1,9 @@
 """A disk that becomes full under a service: no worker dies of it, and with room again all is as before."""
 
-import contextlib
 import os
 import re
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,7 +11,8 @@ import pytest
 
 from tests.support.asking import read_events, stream_events
 from tests.support.demo import ANSWERS, PROMPT
-from tests.support.processes import owner, workers
+from tests.support.disk import full, mounted, until
+from tests.support.processes import alone, owner, workers
 from tests.support.serving import Service, serve
 
 COUNT = 2
@@ -24,43 +22,8 @@ COMPLETION = {"model": "demo-llama", "prompt": "hi", "max_tokens": 2}
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of two megabytes."""
-    (folder := tmp_path / "disk").mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"only who may mount a disk can fill one without harm: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@contextlib.contextmanager
-def full(disk: Path) -> Iterator[None]:
-    """Nothing more fits on it until the end of the block, whatever is removed meanwhile."""
-    ballast, empty = disk / "ballast", threading.Event()
-
-    def fill() -> None:
-        with ballast.open("wb", buffering=0) as file:
-            while not empty.wait(0.005):
-                with contextlib.suppress(OSError):
-                    while file.write(b"x" * 4096):
-                        pass
-
-    filling = threading.Thread(target=fill)
-    filling.start()
-    until(lambda: not os.statvfs(disk).f_bavail)
-    yield
-    empty.set()
-    filling.join()
-    ballast.unlink()
-
-
-def until(holds: Callable[[], bool], limit_s: float = 30) -> None:
-    deadline = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.1)
+    with mounted(tmp_path / "disk") as disk:
+        yield disk
 
 
 def ask_all(service: Service, times: int) -> None:
@@ -73,6 +36,15 @@ def ask_all(service: Service, times: int) -> None:
             assert httpx.post(service.url + path, json=body, timeout=60).status_code == 200
             assert httpx.post(service.url + path, json={}, timeout=60).status_code == 400
         assert httpx.get(f"{service.url}/metrics", timeout=60).status_code == 200
+
+
+def readiness(service: Service) -> dict[int, int]:
+    """What each worker says of itself: any of them may have all connections for a while, and one alone be wrong."""
+    found = {}
+    for worker in workers(service):
+        with alone(service, worker):
+            found[worker] = httpx.get(f"{service.url}/readyz", timeout=60).status_code
+    return found
 
 
 def chats(service: Service) -> int:
@@ -131,13 +103,15 @@ def test_run_folder(home: Path, disk: Path, tmp_path: Path) -> None:
             ask_all(service, 4)
             service.tritons()[0].kill()
             until(lambda: "No space left on device" in httpx.get(f"{service.url}/readyz", timeout=60).text)
+            assert readiness(service) == dict.fromkeys(before, 503)
             response = httpx.post(f"{service.url}/v1/completions", json=COMPLETION, timeout=60)
             assert response.status_code == 503
             assert int(response.headers["retry-after"]) >= 1
             time.sleep(3)
+            assert readiness(service) == dict.fromkeys(before, 503)
             assert workers(service) == before
         service.wait_ready()
-        # The other worker as well: it was told late, if at all, while the disk was full.
+        assert readiness(service) == dict.fromkeys(before, 200)
         until(lambda: all(httpx.get(f"{service.url}/readyz").status_code == 200 for _ in range(20)))
         ask_all(service, 4)
         assert workers(service) == before
@@ -149,6 +123,7 @@ def test_run_folder(home: Path, disk: Path, tmp_path: Path) -> None:
             until(lambda: httpx.get(f"{service.url}/readyz", timeout=60).status_code == 503)
         service.wait_ready()
         until(lambda: len(workers(service)) == COUNT)
+        until(lambda: list(readiness(service).values()) == COUNT * [200])
         until(lambda: all(httpx.get(f"{service.url}/readyz").status_code == 200 for _ in range(20)))
         ask_all(service, 4)
         assert len(service.tritons()) == 1

@@ -1,16 +1,32 @@
 """The processes of a service, and what they leave behind."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
 from tests.support.serving import Service
-from tests.support.tiny import cmdline_of
+from tests.support.tiny import cmdline_of, until
 
 
 def workers(service: Service) -> set[int]:
     return {p.pid for p in service.process.children() if any("worker.service" in a for a in cmdline_of(p))}
+
+
+@contextmanager
+def alone(service: Service, worker: int) -> Iterator[None]:
+    """The others stand still, so that this one takes all new connections."""
+    others = [psutil.Process(other) for other in workers(service) - {worker}]
+    try:
+        for other in others:
+            other.suspend()
+        until(lambda: all(other.status() == psutil.STATUS_STOPPED for other in others))
+        yield
+    finally:
+        for other in others:
+            other.resume()
 
 
 def peers(process: psutil.Process) -> set[int]:

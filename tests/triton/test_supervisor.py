@@ -1,6 +1,7 @@
 """One Triton for several worker processes: there is always one, never two, and none without a worker."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
 from bento_trtllm.triton.process import supervisor as supervisor_module
 from bento_trtllm.triton.process.run_folder import RunFolder, Status
+from bento_trtllm.triton.process.server import TritonServer
 from bento_trtllm.triton.process.supervisor import Supervisor
 from tests.support import tiny
 from tests.support.launcher import bound
@@ -363,6 +365,75 @@ async def test_who_looks_knows_at_once_what_the_owner_told(tmp_path: Path, monke
     await follower.stop()
     owner.leave()
     assert list((tmp_path / "run").iterdir()) == []
+
+
+async def test_who_kills_triton_does_not_call_it_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killing takes a while, and a bug is waited out."""
+    faults: list[Exception] = [OSError("no room"), RuntimeError("a bug")]
+    at_kill: list[str] = []
+
+    async def fail(*_: object, **__: object) -> str:
+        if faults:
+            raise faults.pop(0)
+        await asyncio.Event().wait()
+        return ""
+
+    class Observed(TritonServer):
+        async def kill(self) -> None:
+            if self.returncode is None:
+                at_kill.append(f"{supervisor.state}: {supervisor.reason}")
+            await super().kill()
+
+    monkeypatch.setattr(supervisor_module, "watch", fail)
+    monkeypatch.setattr(supervisor_module, "TritonServer", Observed)
+    monkeypatch.setattr(supervisor_module, "RETRY_S", 0.01)
+    repository = tiny.repository(tmp_path / "repository")
+    supervisor = Supervisor(lambda _: repository, SETTINGS, folder=RunFolder(tmp_path / "run/service"))
+    ready = asyncio.Event()
+    supervisor.subscribe(lambda status: ready.set() if status.generation == 3 else None)
+    await supervisor.start()
+    await asyncio.wait_for(ready.wait(), LIMIT_S)
+    assert at_kill == [
+        "restarting: The service cannot use its folder: no room",
+        "restarting: The supervisor of Triton failed: see the server's log.",
+    ]
+    await supervisor.stop()
+
+
+async def test_what_could_not_be_told_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many changes there were without room."""
+    monkeypatch.setattr(supervisor_module, "RETRY_S", 0.2)
+    settings = SETTINGS.model_copy(update={"restart_first_delay_s": 0.01, "restart_max_delay_s": 0.01})
+    attempts = 0
+    told: list[Status] = []
+    blocked, enough, retold = True, asyncio.Event(), asyncio.Event()
+
+    class Cramped(RunFolder):
+        def write(self, status: Status) -> None:
+            if blocked:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            told.append(status)
+            retold.set()
+            super().write(status)
+
+    async def place_nothing(*_: object) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts > 10:
+            enough.set()
+            await asyncio.Event().wait()
+        raise TritonError("There is no room.")
+
+    monkeypatch.setattr(TritonServer, "start", place_nothing)
+    supervisor = Supervisor(lambda _: tmp_path, settings, folder=Cramped(tmp_path / "run/service"))
+    await supervisor.start()
+    await asyncio.wait_for(enough.wait(), LIMIT_S)
+    blocked = False
+    await asyncio.wait_for(retold.wait(), LIMIT_S)
+    await asyncio.sleep(2 * supervisor_module.RETRY_S)
+    assert told == [supervisor.status]
+    assert told[0].failures == 10
+    await supervisor.stop()
 
 
 async def test_stops_while_triton_still_loads(tmp_path: Path) -> None:

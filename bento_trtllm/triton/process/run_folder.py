@@ -2,11 +2,11 @@
 
     $TMPDIR/bento-trtllm-<uid>/run/<parent's id>-<parent's start>-<key>/
         owner         locked by the worker that owns Triton
-        status.json   what it says about Triton, for the others
+        status        what it says about Triton, for the others (record.py)
         answers       locked by every worker that has open answers
         use           locked by every worker that sends new requests to this Triton
         suspicion     there when a worker believes that the engine stands still
-        condemned     there when a worker knows that the engine fails its requests, and of which Triton
+        condemned     of which Triton a worker knows that the engine fails its requests (record.py)
         slots, wake-… what the workers' lines for slots are made of (shared_slots.py)
         ledger/       what each key has used (keys/ledger.py)
         triton-…/     the working directory of Triton
@@ -22,7 +22,6 @@ It is not in $XDG_RUNTIME_DIR, which vanishes when the user logs out, under a se
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -31,6 +30,7 @@ from typing import Literal
 
 from bento_trtllm.triton.process import reaper
 from bento_trtllm.triton.process.installation import private_folder, temporary_folder
+from bento_trtllm.triton.process.record import Record
 
 State = Literal["starting", "ready", "restarting", "failed", "stopped"]
 
@@ -109,6 +109,9 @@ class RunFolder:
         self._owner: int | None = None
         self._answers = Mark(path / ANSWERS)
         self._use = Mark(path / "use")
+        self._status = Record(path / "status")
+        self._told: Status | None = None
+        self._condemned = Record(path / "condemned")
         self._used = False
         self._occupied = 0
 
@@ -145,6 +148,8 @@ class RunFolder:
                 else:
                     os.close(lock)
         self._answers.make()
+        self._status.make()
+        self._condemned.make()
         if self._used:
             self._use.set()
 
@@ -169,21 +174,23 @@ class RunFolder:
             self._owner = None
 
     def write(self, status: Status) -> None:
-        """Tell the others. For the owner only."""
-        draft = self.path / "status.draft"
-        draft.write_text(json.dumps(asdict(status)))
-        draft.replace(self.path / "status.json")
+        """Tell the others, who have joined. For the owner only."""
+        data = asdict(status)
+        reason = data.pop("reason")
+        self._status.write(data, reason)
 
     def read(self) -> Status | None:
-        """What the owner said last; None if there was none yet."""
-        try:
-            return Status(**json.loads((self.path / "status.json").read_bytes()))
-        except FileNotFoundError:
-            return None
+        """What the owner said last, as far as it can be read now or could before; None if there was none yet."""
+        if record := self._status.read():
+            data, reason = record
+            self._told = Status(**data, reason=reason)
+        return self._told
 
     def suspect(self) -> None:
         """Have the owner ask the engine whether it is well."""
-        with contextlib.suppress(OSError):  # the service is ending, or the disk is full: others will suspect it, too
+        with contextlib.suppress(
+            OSError
+        ):  # the service is ending, or the disk is full: it is suspected again and again
             (self.path / "suspicion").touch()
 
     def suspected(self) -> bool:
@@ -196,19 +203,13 @@ class RunFolder:
 
     def condemn(self, generation: int, reason: str) -> None:
         """Have the owner start the engine of that generation anew."""
-        draft = self.path / f"condemned.{os.getpid()}"
-        with contextlib.suppress(OSError):  # as above
-            draft.write_text(json.dumps([generation, reason]))
-            draft.replace(self.path / "condemned")
+        with contextlib.suppress(OSError):  # the service is ending
+            self._condemned.write(generation, reason)
 
     def condemned(self, generation: int) -> str | None:
-        """Why a worker has asked for that, if one has; once."""
-        try:
-            condemned, reason = json.loads((self.path / "condemned").read_bytes())
-            (self.path / "condemned").unlink()
-        except FileNotFoundError:
-            return None
-        return str(reason) if condemned == generation else None
+        """Why a worker has asked for that, if one has."""
+        record = self._condemned.read()
+        return record[1] if record and record[0] == generation else None
 
     def occupy(self, answers: bool) -> None:
         """Say that a channel of this worker has open answers from now on, or has no more."""

@@ -79,6 +79,7 @@ class Supervisor:
         self._changed = asyncio.Event()
         """Set at the next change, and replaced then."""
         self._subscribers: list[Callable[[Status], None]] = []
+        self._telling: asyncio.TimerHandle | None = None
 
     @property
     def state(self) -> State:
@@ -209,13 +210,14 @@ class Supervisor:
             except OSError as error:  # a full disk, say
                 reason = f"The service cannot use its folder: {error}"
                 LOGGER.error("%s (tried again in %g s)", reason, RETRY_S)
+                self._publish(self._next("restarting", reason))
                 if self._server:
                     await self._server.kill()
-                self._publish(self._next("restarting", reason))
                 await asyncio.sleep(RETRY_S)
             except Exception:  # a bug: nothing that a service may die of
                 LOGGER.exception("the supervisor of Triton failed, and goes on")
                 if self._server:
+                    self._publish(self._next("restarting", "The supervisor of Triton failed: see the server's log."))
                     await self._server.kill()
                 await asyncio.sleep(self._settings.restart_max_delay_s)
 
@@ -284,13 +286,14 @@ class Supervisor:
                 LOGGER.exception("a subscriber to Triton's status failed")
 
     def _tell(self) -> None:
-        """Write the status down for the other workers: now, or, if the disk is full, as soon as it has room."""
+        """Write the status down for the other workers: now, or, if it cannot be, as soon as it can."""
+        if self._telling:
+            self._telling.cancel()
         if not self._owner:
             return
         try:
-            self._folder.write(self.status)
-        except FileNotFoundError:
-            return  # the service is ending
+            with contextlib.suppress(FileNotFoundError):  # the service is ending
+                self._folder.write(self.status)
         except OSError as error:  # Triton itself is as well as before
             LOGGER.error("could not tell the other workers about Triton: %s", error)
-            asyncio.get_running_loop().call_later(RETRY_S, self._tell)
+            self._telling = asyncio.get_running_loop().call_later(RETRY_S, self._tell)
