@@ -66,6 +66,12 @@ def test_every_release(tag: str) -> None:
     assert RELEASES[tag].image in made("--release", tag, "true")
 
 
+def test_settings_go_in_any_case() -> None:
+    env = values(made("true", trtllm_model="mine:1", Trtllm_workers="2"), "--env")
+    assert {"trtllm_model", "Trtllm_workers"} <= set(env)
+    assert not any(each.startswith("TRTLLM_MODEL=") for each in env)
+
+
 def test_secrets_go_by_name() -> None:
     environment = {"HF_TOKEN": "hf_secret", "TRTLLM_API_KEYS": "key-1,key-2", "TRTLLM_MODEL": "mine:1"}
     command = made("python3", "pack_model.py", **environment)

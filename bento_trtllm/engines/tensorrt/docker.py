@@ -127,10 +127,13 @@ def docker_command(asked: Asked, environment: Mapping[str, str], *, user: str, i
     command += ["--user", ids, "--workdir", "/project"]
     own = {"HOME": "/cache", "USER": user, "XDG_CACHE_HOME": "/cache", "BENTOML_HOME": "/bentoml"}
     own |= {"BENTOML_DO_NOT_TRACK": "True", "HF_HOME": "/huggingface"}
-    own |= {} if environment.get("TRTLLM_MODEL") else {"TRTLLM_MODEL": MODEL}
+    # In any case, as the settings are read.
+    settings = {name: value for name, value in environment.items() if name.upper().startswith("TRTLLM_")}
+    chosen = any(value for name, value in settings.items() if name.upper() == "TRTLLM_MODEL")
+    own |= {} if chosen else {"TRTLLM_MODEL": MODEL}
     certificates = _certificates(environment)
     # By name alone: docker takes the value from this environment, and no command line shows it.
-    ours = [name for name in environment if name.startswith("TRTLLM_") and name not in own]
+    ours = [name for name in settings if name.upper() not in own]
     names = [name for name in ("HF_TOKEN", *NETWORK) if environment.get(name)] + ours
     for each in [*(f"{name}={value}" for name, value in {**own, **certificates}.items()), *names]:
         command += ["--env", each]

@@ -33,8 +33,8 @@ from bento_trtllm.triton_models.shared.pacing import Pace
 LOGGER = logging.getLogger("bento_trtllm.triton")
 # A chunk costs the gateway some 200 µs, so all streams together take a third of a core.
 PACE = Pace(stream_ms=0.6)
-# The same share for streams too fast to read: a chunk of theirs takes longer to read than they are apart.
-FAST = Pace(PACE.stream_ms, slowest_ms=250)
+# A fifth for streams too fast to read: a chunk of theirs takes longer to read than they are apart, even so.
+FAST = Pace(stream_ms=1.0, slowest_ms=250)
 FAST_PER_S = 40.0
 """Tokens a second of a stream that nobody reads as it comes, which would be 20 at most."""
 # No more messages than this are kept unread, at some 400 bytes each.
