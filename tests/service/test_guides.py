@@ -2,12 +2,10 @@
 
 import itertools
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,27 +103,6 @@ def test_a_stream_goes_on_while_a_guide_is_compiled(service: Service) -> None:
             if shares[-1] < SHARE:
                 return
     pytest.fail(f"{shares}")
-
-
-def test_a_core_is_left_while_a_guide_is_compiled(service: Service) -> None:
-    """Eight threads compile it, which would have every core: none of them may use the first."""
-    engine = service.engine()
-    cores = os.sched_getaffinity(engine.pid)
-    if len(cores) == 1:
-        pytest.skip("there is one core")
-    ask(service, body(2))  # what the engine starts once is there
-    before = {thread.id for thread in engine.threads()}
-    used: dict[int, set[int]] = {}
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(ask, service, body(LENGTH))
-        while not answer.done():
-            for thread in {thread.id for thread in engine.threads()} - before:
-                with suppress(ProcessLookupError):  # it has ended since
-                    used[thread] = os.sched_getaffinity(thread)
-            time.sleep(0.01)
-        answer.result()
-    assert len(used) > 1
-    assert all(min(cores) not in each for each in used.values()), used
 
 
 def test_a_guide_is_compiled_once(service: Service) -> None:

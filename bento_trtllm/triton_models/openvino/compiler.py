@@ -3,11 +3,7 @@
 OpenVINO GenAI 2026.4.1 compiles a request's guide when it first samples for it, in `step`, and has no other call for
 it. It keeps what it compiled in the tokenizer, by the guide's text. So a pipeline of its own, which shares the
 tokenizer and whose model is blank, samples one token with the guide, in a thread of low priority (`generate` lets go of
-Python's lock); the batch then finds it compiled.
-
-xgrammar compiles in eight threads, which inherit that thread's priority and cores. Priority alone keeps no core free:
-Linux weighs it within a session where it groups processes by session (autogroup), and eight threads on two cores hold
-up each process that a request passes through by some milliseconds. So they have all cores but the first.
+Python's lock, and xgrammar's own threads inherit the priority); the batch then finds it compiled.
 
 It also keeps it for ever: all of it is dropped at once when its guides pass KEPT_CHARACTERS. It belongs to a vocabulary
 size, and a pipeline of another size makes GenAI begin anew.
@@ -42,8 +38,6 @@ KEPT_CHARACTERS = 2**18
 # Any vocabulary size but a model's.
 OTHER_SIZE = 8
 GONE = Fault(CANCELLED, "The request was cancelled.")
-# Pinned to a core for its steps, a thread would come back from them with all cores.
-PROPERTIES = {"INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
 
 
 Waiting = tuple[int, int, EngineRequest, Reply, str]
@@ -106,7 +100,6 @@ class GuideCompiler:
 
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        _leave_first_core()
         while True:
             with self._wake:
                 while not (self._waiting or self._closing):
@@ -152,13 +145,9 @@ class GuideCompiler:
         scheduler.num_kv_blocks = 2
         with tempfile.TemporaryDirectory() as directory:
             write_blank(Path(directory), vocab_size)
-            return genai.ContinuousBatchingPipeline(directory, self._tokenizer, scheduler, "CPU", **PROPERTIES)
-
-
-def _leave_first_core() -> None:
-    """Of those that this thread may use, if there are others."""
-    if others := sorted(os.sched_getaffinity(0))[1:]:
-        os.sched_setaffinity(0, others)
+            return genai.ContinuousBatchingPipeline(
+                directory, self._tokenizer, scheduler, "CPU", INFERENCE_NUM_THREADS=1
+            )
 
 
 def _sample(pipeline: genai.ContinuousBatchingPipeline, guide: Guide | None = None, end: int = 1) -> None:
