@@ -11,9 +11,10 @@ import pytest
 
 from tests.support.asking import read_events, stream_events
 from tests.support.demo import ANSWERS, PROMPT
-from tests.support.disk import full, mounted, until
+from tests.support.disk import full, mounted
 from tests.support.processes import alone, owner, workers
 from tests.support.serving import Service, serve
+from tests.support.tiny import until
 
 COUNT = 2
 CHAT = {"model": "demo-llama", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}

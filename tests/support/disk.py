@@ -4,11 +4,12 @@ import contextlib
 import os
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.tiny import until
 
 
 @contextlib.contextmanager
@@ -47,10 +48,3 @@ def full(disk: Path) -> Iterator[None]:
         empty.set()
         filling.join()
         ballast.unlink()
-
-
-def until(holds: Callable[[], bool], limit_s: float = 30) -> None:
-    deadline = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.1)

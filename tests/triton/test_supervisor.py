@@ -345,6 +345,7 @@ async def test_who_looks_knows_at_once_what_the_owner_told(tmp_path: Path, monke
     owner = RunFolder(tmp_path / "run/service")
     owner.join()
     assert owner.take()
+    pid = os.getpid()
     owner.write(Status("starting", "Triton is loading the model."))
     follower = Supervisor(lambda _: tmp_path, SETTINGS, folder=RunFolder(tmp_path / "run/service"))
     follower.look()
@@ -353,7 +354,7 @@ async def test_who_looks_knows_at_once_what_the_owner_told(tmp_path: Path, monke
     await asyncio.sleep(0)
     await asyncio.wait_for(follower.launched.wait(), LIMIT_S)
     assert follower.reason == "Triton is loading the model."
-    owner.write(Status("ready", "", address="127.0.0.1:1", generation=1))
+    owner.write(Status("ready", "", address="127.0.0.1:1", generation=1, owner=pid))
     await asyncio.sleep(0.05)
     known = [follower.status.reason]
     follower.look()
@@ -365,6 +366,35 @@ async def test_who_looks_knows_at_once_what_the_owner_told(tmp_path: Path, monke
     await follower.stop()
     owner.leave()
     assert list((tmp_path / "run").iterdir()) == []
+
+
+async def test_no_triton_is_ready_whose_owner_is_gone(tmp_path: Path) -> None:
+    """It can tell nobody, and whoever has the lock now has yet to say something."""
+    owner = RunFolder(tmp_path / "run/service")
+    owner.join()
+    assert owner.take()
+    follower = Supervisor(lambda _: tmp_path, SETTINGS, folder=RunFolder(tmp_path / "run/service"))
+    await follower.start()
+    await asyncio.wait_for(follower.launched.wait(), LIMIT_S)
+    worker = subprocess.Popen(["sleep", "60"])
+    seen: list[tuple[str, str | None]] = []
+    follower.subscribe(lambda status: seen.append((status.state, status.address)))
+    try:
+        owner.write(Status("ready", "", address="127.0.0.1:1", generation=1, owner=worker.pid))
+        follower.look()
+        worker.kill()
+        # Not reaped yet, and reaped.
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        follower.look()
+        worker.wait()
+        await asyncio.sleep(3 * supervisor_module.FOLLOW_S)
+    finally:
+        worker.kill()
+        worker.wait()
+    assert seen == [("ready", "127.0.0.1:1"), ("restarting", None)]
+    assert follower.reason == supervisor_module.GONE
+    await follower.stop()
+    owner.leave()
 
 
 async def test_who_kills_triton_does_not_call_it_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,12 @@ def look_at(pid: int) -> tuple[int, bytes, bytes] | None:
     return int(parent), head.partition(b"(")[2], state
 
 
+def lives(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    found = look_at(pid)
+    return found is not None and found[2] not in (b"Z", b"X")
+
+
 def processes() -> Iterator[tuple[int, int, bytes]]:
     """Every process as (id, parent, name).
 

@@ -27,7 +27,9 @@ class Record:
         """Take its room; again is as good as once. Raises OSError, also where the disk is full."""
         file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.posix_fallocate(file, 0, SIZE)
+            # Another worker may be writing; where a filesystem cannot do it, the C library writes zeros itself.
+            if os.fstat(file).st_size < SIZE:
+                os.posix_fallocate(file, 0, SIZE)
         finally:
             os.close(file)
 

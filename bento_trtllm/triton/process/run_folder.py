@@ -188,9 +188,8 @@ class RunFolder:
 
     def suspect(self) -> None:
         """Have the owner ask the engine whether it is well."""
-        with contextlib.suppress(
-            OSError
-        ):  # the service is ending, or the disk is full: it is suspected again and again
+        # The service may be ending, or the disk full: it is suspected again and again.
+        with contextlib.suppress(OSError):
             (self.path / "suspicion").touch()
 
     def suspected(self) -> bool:

@@ -20,6 +20,7 @@ from bento_trtllm.config import TritonSettings
 from bento_trtllm.errors import TritonError
 from bento_trtllm.triton.process.door import LOOPBACK
 from bento_trtllm.triton.process.launch import Launcher, tritonserver
+from bento_trtllm.triton.process.reaper import lives
 from bento_trtllm.triton.process.run_folder import RunFolder, State, Status
 from bento_trtllm.triton.process.server import Place, TritonServer, Verify
 from bento_trtllm.triton.process.watch import watch
@@ -31,6 +32,7 @@ LEAVE_S = 2.0
 """What Triton has for its own end when all answers are out; of the demo model it takes a fifth of that."""
 FORGIVEN_S = 10.0
 """A Triton that was ready for so long had started well: it is started again as after its first failure."""
+GONE = "The worker that owned Triton is gone."
 RETRY_S = 1.0
 """Wait before a file that could not be written is tried again."""
 
@@ -223,6 +225,9 @@ class Supervisor:
 
     def _read(self) -> None:
         status = self._folder.read()
+        # Triton ends with its owner, which can tell nobody, and the next one does not own it yet.
+        if status and status.state == "ready" and not lives(status.owner):
+            status = replace(status, state="restarting", reason=GONE, address=None, metrics=None)
         if status and status != self.status:
             self._publish(status)
 
@@ -233,8 +238,7 @@ class Supervisor:
         self.status = replace(last or self.status, owner=os.getpid())
         if last:
             LOGGER.warning("this worker takes over: the one that owned Triton is gone")
-            reason, restarts = "The worker that owned Triton is gone.", last.restarts + 1
-            self._publish(replace(self._next("restarting", reason), restarts=restarts))
+            self._publish(replace(self._next("restarting", GONE), restarts=last.restarts + 1))
         else:
             self._publish(self._next("starting", "Triton is loading the model."))
         while True:
