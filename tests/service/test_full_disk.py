@@ -82,7 +82,7 @@ def test_metrics(home: Path, disk: Path, tmp_path: Path) -> None:
             ask_all(service, 8)
             assert workers(service) == new
             assert "No room for" in log.read_text()
-        until(lambda: not without_room(service, log, victim), 60)
+        until(lambda: not without_room(service, log, victim))
         ask_all(service, 4)
         counted = chats(service)
         ask_all(service, 4)
@@ -113,7 +113,6 @@ def test_run_folder(home: Path, disk: Path, tmp_path: Path) -> None:
             assert workers(service) == before
         service.wait_ready()
         assert readiness(service) == dict.fromkeys(before, 200)
-        until(lambda: all(httpx.get(f"{service.url}/readyz").status_code == 200 for _ in range(20)))
         ask_all(service, 4)
         assert workers(service) == before
         assert "No space left on device" in log.read_text()
@@ -125,7 +124,6 @@ def test_run_folder(home: Path, disk: Path, tmp_path: Path) -> None:
         service.wait_ready()
         until(lambda: len(workers(service)) == COUNT)
         until(lambda: list(readiness(service).values()) == COUNT * [200])
-        until(lambda: all(httpx.get(f"{service.url}/readyz").status_code == 200 for _ in range(20)))
         ask_all(service, 4)
         assert len(service.tritons()) == 1
         assert service.stop() == 0

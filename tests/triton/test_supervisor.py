@@ -345,7 +345,6 @@ async def test_who_looks_knows_at_once_what_the_owner_told(tmp_path: Path, monke
     owner = RunFolder(tmp_path / "run/service")
     owner.join()
     assert owner.take()
-    pid = os.getpid()
     owner.write(Status("starting", "Triton is loading the model."))
     follower = Supervisor(lambda _: tmp_path, SETTINGS, folder=RunFolder(tmp_path / "run/service"))
     follower.look()
@@ -354,7 +353,7 @@ async def test_who_looks_knows_at_once_what_the_owner_told(tmp_path: Path, monke
     await asyncio.sleep(0)
     await asyncio.wait_for(follower.launched.wait(), LIMIT_S)
     assert follower.reason == "Triton is loading the model."
-    owner.write(Status("ready", "", address="127.0.0.1:1", generation=1, owner=pid))
+    owner.write(Status("ready", "", address="127.0.0.1:1", generation=1, owner=os.getpid()))
     await asyncio.sleep(0.05)
     known = [follower.status.reason]
     follower.look()
