@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from bento_trtllm.config import WAITS_S
 from bento_trtllm.generation.client import CLIENT, Client
 from bento_trtllm.generation.errors import Draining, GenerationError, QueueFull, WaitedTooLong
 from bento_trtllm.generation.slots import Slots, Standing
@@ -34,17 +35,18 @@ class Line:
 class Admission:
     """The lines for slots in one worker, one a client.
 
-    Once `waiting` wait in all, a client may have no more than its part of so many in line, by weight, and one in any
-    case: whoever fills the line leaves room for others. Twice as many never wait.
+    Once as many wait in all as may, a client may have no more than its part of so many in line, by weight, and one in
+    any case: whoever fills the line leaves room for others. Twice as many never wait.
 
     The lines are kept here, and not by asyncio's Semaphore and wait_for: those of Python 3.10 and 3.11 can lose a
     slot, or a cancellation, when a slot comes in the moment in which the wait for it ends.
     """
 
-    def __init__(self, slots: Slots, waiting: int) -> None:
+    def __init__(self, slots: Slots, waiting: int, most: int | None = None) -> None:
+        """So many may wait, and up to `most` while the last of them waits no longer than WAITS_S."""
         self._slots = slots
         slots.freed = self._let_in
-        self._longest_line = waiting
+        self._least, self._most = waiting, waiting if most is None else most
         self._running = 0
         self._waiting = 0
         self._lines: dict[str, Line] = {}
@@ -78,6 +80,12 @@ class Admission:
         return self._slots.limit
 
     @property
+    def longest_line(self) -> int:
+        """How many may wait, in all workers."""
+        served = WAITS_S * self._slots.limit / self._held_s if self._held_s else 0.0
+        return max(self._least, int(min(served, self._most)))
+
+    @property
     def draining(self) -> bool:
         """Whether no more requests are taken."""
         return self._draining
@@ -102,7 +110,7 @@ class Admission:
         """What leaves no place for another request, as `_full` takes it; None if there is one."""
         running, waiting = self._slots.elsewhere()
         waiting += self._waiting
-        if waiting < self._longest_line or self._running + running < self._slots.limit:
+        if waiting < self.longest_line or self._running + running < self._slots.limit:
             return None
         # It is shown as in line for as long as this takes: what counts is how it would be with it.
         line = self._lines.get(client.name)
@@ -172,10 +180,11 @@ class Admission:
 
     def _part_exceeded(self, client: Client, waiting: int) -> float | None:
         """The client's part of a line of that length, its own place included, if it has no right to that place."""
-        if waiting <= self._longest_line:
+        longest = self.longest_line
+        if waiting <= longest:
             return None
         its_own, part = self._slots.crowd(client)
-        exceeded = waiting > 2 * self._longest_line or its_own > max(1, self._longest_line * part)
+        exceeded = waiting > 2 * longest or its_own > max(1, longest * part)
         return part if exceeded else None
 
     def _full(self, client: Client, part: float, waiting: int, running: int) -> QueueFull:

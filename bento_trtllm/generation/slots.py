@@ -35,7 +35,7 @@ class Slots(Protocol):
         ...
 
     def give_back(self, client: Client) -> None:
-        """Free one that was taken for it."""
+        """Free one that was taken for it. Whoever has a line asks for one next."""
         ...
 
     def show_line(self, client: Client, first: float | None, waiting: int) -> None:

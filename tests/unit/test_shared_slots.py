@@ -132,6 +132,36 @@ async def test_who_left_a_free_slot_to_another_is_next(tmp_path: Path, leaves: b
 
 
 @in_virtual_time
+async def test_a_free_slot_wakes_whose_turn_it_is_and_nobody_else(tmp_path: Path) -> None:
+    first, second = Worker(tmp_path, 1), Worker(tmp_path, 1)
+    client = CLIENT.get()
+    asyncio.get_running_loop().remove_reader(second.slots._fifo)
+
+    def woken() -> bytes:
+        with suppress(BlockingIOError):
+            return os.read(second.slots._fifo, 100)
+        return b""
+
+    first.slots.show_line(client, -3.0, 2)
+    assert first.slots.take() == client.name
+    first.slots.show_line(client, -2.0, 1)
+    second.slots.show_line(client, -1.0, 1)
+    first.slots.give_back(client)
+    assert first.slots.take() == client.name
+    assert not woken()
+
+    first.slots.show_line(client, 0.0, 1)
+    first.slots.give_back(client)
+    assert first.slots.take() is None
+    assert woken() == b"!"
+    first.slots.show_line(client, None, 0)
+    assert second.slots.take() == client.name
+    second.slots.show_line(client, None, 0)
+    second.slots.give_back(client)
+    await asyncio.gather(first.end(), second.end())
+
+
+@in_virtual_time
 async def test_who_leaves_enough_slots_for_all_before_it_waits_for_none_of_them(tmp_path: Path) -> None:
     first, second = Worker(tmp_path, 3), Worker(tmp_path, 3)
     client = CLIENT.get()

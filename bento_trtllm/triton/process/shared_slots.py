@@ -12,7 +12,8 @@ instruction holds up nobody:
   when the first does; and when it last looked. The next slot is for the client that has the fewest for its weight, and
   of equals for the one whose first has waited longest. Nobody takes a slot while it is another worker's turn, unless
   more are free than wait before it, or that one is dead, or has not looked for PATIENCE_S.
-- Whoever frees a slot wakes the worker whose turn it is. All who have a line look every BEAT_S anyway.
+- Whoever frees a slot, or finds one free that is not for its own line, wakes the worker whose turn it is. All who have
+  a line look every BEAT_S anyway.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from pathlib import Path
 from bento_trtllm.generation.client import Client
 from bento_trtllm.generation.slots import Standing
 from bento_trtllm.triton.process.byte_locks import foreign, lock, unlock
-from bento_trtllm.triton.process.slot_table import SlotTable
+from bento_trtllm.triton.process.slot_table import SlotTable, Turn
 
 BEAT_S = 0.05
 PATIENCE_S = 0.3
@@ -113,7 +114,9 @@ class SharedSlots:
             return name
         if self._all_run():
             return None
-        if (entry := self._turn_here()) is None or (slot := self._lock_one(self._file)) is None:
+        turns = self._table.turns()  # before what runs, as there
+        if (entry := self._turn_here(turns)) is None or (slot := self._lock_one(self._file)) is None:
+            self._wake(turns)
             return None
         name = self._names[entry]
         self._held.add(slot)
@@ -136,7 +139,8 @@ class SharedSlots:
         self._write(client.name)
         unlock(self._file, slot)
         self._free_of_late.append(slot)
-        self._wake_next()
+        if not self._waiting:  # else it is asked for next
+            self._wake(self._table.turns())
 
     def show_line(self, client: Client, first: float | None, waiting: int) -> None:
         """How its line here is."""
@@ -156,7 +160,7 @@ class SharedSlots:
         self._write(client.name)
         # Another may have left a free slot to who was in line here, and is next.
         if fewer and self._table.total("waiting") > self._waiting and not self._all_run():
-            self._wake_next()
+            self._wake(self._table.turns())
 
     def elsewhere(self) -> tuple[int, int]:
         """Requests of the other workers: running, waiting."""
@@ -210,12 +214,12 @@ class SharedSlots:
         with suppress(BlockingIOError):
             os.read(self._fifo, mmap.PAGESIZE)
         self.freed()
-        if not self._all_run():
-            self._wake_next()
+        if not self._waiting and not self._all_run():
+            self._wake(self._table.turns())
 
-    def _wake_next(self) -> None:
+    def _wake(self, turns: list[Turn]) -> None:
         """Wake the worker whose turn it is, unless it is this one."""
-        row = next((turn.row for turn in self._table.turns() if self._is_looking(turn.row)), self._row)
+        row = next((turn.row for turn in turns if self._is_looking(turn.row)), self._row)
         if row == self._row:
             return
         with suppress(OSError):  # it has gone, or has been woken often enough
@@ -223,9 +227,8 @@ class SharedSlots:
                 self._others[row] = os.open(self._folder / f"wake-{row}", os.O_WRONLY | os.O_NONBLOCK)
             os.write(self._others[row], b"!")
 
-    def _turn_here(self) -> int | None:
+    def _turn_here(self, turns: list[Turn]) -> int | None:
         """The entry of the client here whose turn it is, or who leaves enough slots for all before it."""
-        turns = self._table.turns()  # before what runs, as there
         free = self.limit - self._table.total("running")
         before: Counter[int] = Counter()
         for turn in turns:

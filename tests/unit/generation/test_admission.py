@@ -181,3 +181,41 @@ async def test_draining_keeps_those_in_line_and_dissolving_does_not() -> None:
     release_second.set()
     await asyncio.gather(first, second)
     assert (admission.running, admission.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("held_s", "longest"),
+    [
+        pytest.param(1.0, 40, id="as many as four slots serve in ten seconds"),
+        pytest.param(0.01, 100, id="at most"),
+        pytest.param(600.0, 2, id="in any case"),
+    ],
+)
+@in_virtual_time
+async def test_a_line_is_as_long_as_is_served_soon_enough(held_s: float, longest: int) -> None:
+    admission = Admission(OwnSlots(4), 2, 100)
+    assert admission.longest_line == 2, "nobody knows yet how long slots are held"
+    for _ in range(3):
+        await asyncio.gather(*(hold_for(admission, held_s) for _ in range(4)))
+    assert admission.longest_line == pytest.approx(longest, abs=1)
+
+    most = 2 * admission.longest_line
+    asked = [asyncio.create_task(hold_for(admission, held_s)) for _ in range(4 + most)]
+    await settle()
+    # One client has all places of the line, and no more.
+    assert (admission.running, admission.waiting) == (4, most // 2)
+    ends = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(isinstance(end, QueueFull) for end in ends) == most // 2
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_a_line_of_a_set_length_is_never_longer() -> None:
+    admission = Admission(OwnSlots(1), 1)
+    async with admission.slot(LONG_S):
+        await asyncio.sleep(0)
+    assert admission.longest_line == 1
+
+
+async def hold_for(admission: Admission, seconds: float) -> None:
+    async with admission.slot(10_000):
+        await asyncio.sleep(seconds)
