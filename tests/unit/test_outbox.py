@@ -2,7 +2,7 @@
 
 import pytest
 
-from bento_trtllm.triton_models.shared.pacing import Pace
+from bento_trtllm.triton_models.shared.pacing import Pace, check_gap_s
 from tests.support.outboxes import Clock, Sent, make, never
 
 import outbox  # isort: skip - where the above has found it
@@ -19,6 +19,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(outbox, "time", clock)
     return clock
+
+
+@pytest.mark.parametrize(
+    ("wanted_s", "took_s", "gap_s"),
+    [
+        pytest.param(0.02, 0.0001, 0.02, id="as wanted"),
+        pytest.param(0.02, 0.0004, 0.04, id="a hundredth of the time"),
+        pytest.param(0.02, 0.0140, 0.1, id="at most"),
+        pytest.param(3.0, 0.0140, 3.0, id="what is wanted is more"),
+    ],
+)
+def test_asking_whether_clients_have_left_takes_a_hundredth_of_the_time(
+    wanted_s: float, took_s: float, gap_s: float
+) -> None:
+    assert check_gap_s(wanted_s, took_s) == pytest.approx(gap_s)
 
 
 def test_the_pace_grows_with_the_streams_up_to_the_slowest() -> None:

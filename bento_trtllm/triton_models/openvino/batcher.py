@@ -21,7 +21,7 @@ from cores import cores
 from faults import CANCELLED, FAILED, INVALID_REQUEST, UNAVAILABLE, Fault
 from gathering import Gathering
 from outbox import Outbox, Outgoing, sending_threads
-from pacing import Pace
+from pacing import Pace, check_gap_s
 from reply import Reply
 from request import EngineRequest
 from room import Room
@@ -117,7 +117,7 @@ class Batcher:
             os._exit(1)
 
     def _loop(self) -> None:
-        checked = 0.0
+        check_at = 0.0
         while True:
             with self._wake:
                 rested = not self._busy()
@@ -129,9 +129,9 @@ class Batcher:
                     break
             self._admit()
             started = time.monotonic()
-            if self._stopped or started - checked >= self._cancellation_check_s:
+            if self._stopped or started >= check_at:
                 self._drop_cancelled()
-                checked = started
+                check_at = started + check_gap_s(self._cancellation_check_s, time.monotonic() - started)
             if self._pipeline.has_non_finished_requests():
                 self._pipeline.step()
             took = time.monotonic() - started

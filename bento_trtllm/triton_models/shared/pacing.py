@@ -10,6 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OF_TIME = 0.01
+"""The part of an engine's time in which it may ask whether clients have left. Each question takes some 40 µs."""
+LONGEST_CHECK_S = 0.1
+"""As long as TensorRT-LLM's own default lets a request run on that was cancelled."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -22,3 +27,11 @@ class Pace:
     def gap_s(self, streams: int) -> float:
         """Seconds between two sends of a stream, where so many are open."""
         return min(self.stream_ms * streams, self.slowest_ms) / 1000
+
+
+def check_gap_s(wanted_s: float, took_s: float) -> float:
+    """Seconds from one round of such questions, which took so long, to the next: as wanted, where there is time for it.
+
+    Never more than LONGEST_CHECK_S, or what is wanted, if that is more.
+    """
+    return max(wanted_s, min(took_s / OF_TIME, LONGEST_CHECK_S))
