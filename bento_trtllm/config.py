@@ -268,23 +268,14 @@ def _list(text: str) -> list[str]:
     return [item.strip().lower() for item in text.split(",") if item.strip()]
 
 
-LEAST_WAITING, MOST_WAITING = 256, 2048
-WAITS_S = 10.0
-"""A queue is no longer than what is served within this time, where its length is not set."""
-
-
 class ServingSettings(BaseModel):
     """What the service accepts, for how long, and from whom. Counts are for the service as a whole."""
 
     max_running_requests: int = Field(
         256, ge=1, description="Requests in the engine at once; the default equals that of max_num_sequences."
     )
-    max_waiting_requests: int | None = Field(
-        None,
-        ge=0,
-        description="Further requests in the queue. When it is full, others get a 429 at once. Left out: "
-        f"{LEAST_WAITING}, or as many as are served within {WAITS_S:g} seconds, if those are more; {MOST_WAITING} at "
-        "most.",
+    max_waiting_requests: int = Field(
+        256, ge=0, description="Further requests in the queue. When it is full, others get a 429 at once."
     )
     first_token_timeout_s: float = Field(
         60, gt=0, description="The first token must come within this time, the time in the queue included."
@@ -314,8 +305,7 @@ class ServingSettings(BaseModel):
         0,
         ge=0,
         description="Per worker and address (IPv6: a /64). 0: twice the sum of max_running_requests and "
-        "max_waiting_requests (where that is left out, once it and the most that may wait), or 1024 if that is more, "
-        "so that a reverse proxy, which is one address, is not refused.",
+        "max_waiting_requests, or 1024 if that is more, so that a reverse proxy, which is one address, is not refused.",
     )
     drain_timeout_s: float = Field(
         20,
@@ -365,16 +355,10 @@ class ServingSettings(BaseModel):
         "get CORS headers.",
     )
 
-    def queue(self) -> tuple[int, int]:
-        """How many requests may wait in any case, and how many while they are served soon enough."""
-        if self.max_waiting_requests is None:
-            return LEAST_WAITING, MOST_WAITING
-        return self.max_waiting_requests, self.max_waiting_requests
-
     def connections(self) -> tuple[int, int]:
         """Most connections of a worker in all, and from one address."""
-        least, most = (self.max_running_requests + waiting for waiting in self.queue())
-        of_an_address = self.max_connections_per_address or max(2 * least, most, 1024)
+        taken_on = self.max_running_requests + self.max_waiting_requests
+        of_an_address = self.max_connections_per_address or max(2 * taken_on, 1024)
         return self.max_connections or 4 * of_an_address, of_an_address
 
     @property

@@ -63,9 +63,9 @@ class LLM:
         templates = Templates.read(packed / "tokenizer").sources.values()
         self.tool_format = choose(settings.tool_format, templates)
         self.thinks = any(CLOSE in source for source in templates)
-        running, (least, most) = settings.max_running_requests, settings.queue()
-        self._slots = SharedSlots(running, most, settings.workers) if settings.workers > 1 else None
-        self.admission = Admission(self._slots or OwnSlots(running), least, most)
+        running, waiting = settings.max_running_requests, settings.max_waiting_requests
+        self._slots = SharedSlots(running, waiting, settings.workers) if settings.workers > 1 else None
+        self.admission = Admission(self._slots or OwnSlots(running), waiting)
         self._deadlines = Deadlines(
             settings.first_token_timeout_s, settings.between_tokens_timeout_s, settings.request_timeout_s
         )

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bento_trtllm.config import WAITS_S
 from bento_trtllm.generation.client import CLIENT, Client
 from bento_trtllm.generation.errors import Draining, GenerationError, QueueFull, WaitedTooLong
 from bento_trtllm.generation.slots import Slots, Standing
@@ -35,18 +34,17 @@ class Line:
 class Admission:
     """The lines for slots in one worker, one a client.
 
-    Once as many wait in all as may, a client may have no more than its part of so many in line, by weight, and one in
-    any case: whoever fills the line leaves room for others. Twice as many never wait.
+    Once `waiting` wait in all, a client may have no more than its part of so many in line, by weight, and one in any
+    case: whoever fills the line leaves room for others. Twice as many never wait.
 
     The lines are kept here, and not by asyncio's Semaphore and wait_for: those of Python 3.10 and 3.11 can lose a
     slot, or a cancellation, when a slot comes in the moment in which the wait for it ends.
     """
 
-    def __init__(self, slots: Slots, waiting: int, most: int | None = None) -> None:
-        """So many may wait, and up to `most` while the last of them waits no longer than WAITS_S."""
+    def __init__(self, slots: Slots, waiting: int) -> None:
         self._slots = slots
         slots.freed = self._let_in
-        self._least, self._most = waiting, waiting if most is None else most
+        self._longest_line = waiting
         self._running = 0
         self._waiting = 0
         self._lines: dict[str, Line] = {}
@@ -80,12 +78,6 @@ class Admission:
         return self._slots.limit
 
     @property
-    def longest_line(self) -> int:
-        """How many may wait, in all workers."""
-        served = WAITS_S * self._slots.limit / self._held_s if self._held_s else 0.0
-        return max(self._least, int(min(served, self._most)))
-
-    @property
     def draining(self) -> bool:
         """Whether no more requests are taken."""
         return self._draining
@@ -110,7 +102,7 @@ class Admission:
         """What leaves no place for another request, as `_full` takes it; None if there is one."""
         running, waiting = self._slots.elsewhere()
         waiting += self._waiting
-        if waiting < self.longest_line or self._running + running < self._slots.limit:
+        if waiting < self._longest_line or self._running + running < self._slots.limit:
             return None
         # It is shown as in line for as long as this takes: what counts is how it would be with it.
         line = self._lines.get(client.name)
@@ -180,11 +172,10 @@ class Admission:
 
     def _part_exceeded(self, client: Client, waiting: int) -> float | None:
         """The client's part of a line of that length, its own place included, if it has no right to that place."""
-        longest = self.longest_line
-        if waiting <= longest:
+        if waiting <= self._longest_line:
             return None
         its_own, part = self._slots.crowd(client)
-        exceeded = waiting > 2 * longest or its_own > max(1, longest * part)
+        exceeded = waiting > 2 * self._longest_line or its_own > max(1, self._longest_line * part)
         return part if exceeded else None
 
     def _full(self, client: Client, part: float, waiting: int, running: int) -> QueueFull:

@@ -14,10 +14,10 @@ from tests.support.tiny import until
 
 @contextlib.contextmanager
 def mounted(folder: Path) -> Iterator[Path]:
-    """A disk of eight megabytes, in a new folder."""
+    """A disk of two megabytes, in a new folder."""
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"only who may mount a disk can fill one without harm: {mounted.stderr.strip()}")

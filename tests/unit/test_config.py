@@ -200,10 +200,3 @@ def test_a_proxy_has_room_for_all_requests() -> None:
         assert of_an_address >= 2 * (running + waiting)
         assert in_all >= 4 * of_an_address >= 4096
     assert Settings(max_connections=5, max_connections_per_address=3).connections() == (5, 3)
-
-
-def test_a_proxy_has_room_for_the_longest_queue() -> None:
-    assert Settings().queue() == (256, 2048)
-    _, of_an_address = Settings().connections()
-    assert of_an_address == 256 + 2048
-    assert Settings(max_waiting_requests=0).queue() == (0, 0)
