@@ -72,6 +72,22 @@ def test_settings_go_in_any_case() -> None:
     assert not any(each.startswith("TRTLLM_MODEL=") for each in env)
 
 
+@pytest.mark.parametrize(
+    ("command", "environment"),
+    [
+        (["bentoml", "serve"], {"TRTLLM_MODELS": "one:1,two:1"}),
+        (["bentoml", "serve"], {"trtllm_models": "one:1,two:1"}),
+        (["bentoml", "serve", "--arg", "models=one:1,two:1"], {}),
+        (["bentoml", "serve", "--arg=models=one:1,two:1"], {}),
+    ],
+)
+def test_several_models_are_not_beside_the_usual_one(command: list[str], environment: dict[str, str]) -> None:
+    """The service refuses to be told both."""
+    env = values(made(*command, **environment), "--env")
+    assert not any(each.startswith("TRTLLM_MODEL=") for each in env)
+    assert environment.keys() <= set(env)
+
+
 def test_secrets_go_by_name() -> None:
     environment = {"HF_TOKEN": "hf_secret", "TRTLLM_API_KEYS": "key-1,key-2", "TRTLLM_MODEL": "mine:1"}
     command = made("python3", "pack_model.py", **environment)

@@ -35,7 +35,8 @@ Inside are: this project as the working directory, the BentoML home ($BENTOML_HO
 host's, and you are yourself, so that files are yours. HF_TOKEN and every TRTLLM_ variable go inside, by name; so do
 HF_ENDPOINT, HF_HUB_OFFLINE and its like, proxies, pip's index, and certificates (SSL_CERT_FILE, REQUESTS_CA_BUNDLE,
 CURL_CA_BUNDLE, PIP_CERT), whose files are mounted where they are.
-`bentoml serve` takes the model meta-llama-3-8b-instruct, unless TRTLLM_MODEL or --arg model= name another.
+`bentoml serve` takes the model meta-llama-3-8b-instruct, unless TRTLLM_MODEL, TRTLLM_MODELS,
+--arg model= or --arg models= name others.
 """
 MODEL = "meta-llama-3-8b-instruct"
 # As NVIDIA's page on running the inference server's container has them (docs.nvidia.com, inference-release-notes/
@@ -129,8 +130,10 @@ def docker_command(asked: Asked, environment: Mapping[str, str], *, user: str, i
     own |= {"BENTOML_DO_NOT_TRACK": "True", "HF_HOME": "/huggingface"}
     # In any case, as the settings are read.
     settings = {name: value for name, value in environment.items() if name.upper().startswith("TRTLLM_")}
-    chosen = any(value for name, value in settings.items() if name.upper() == "TRTLLM_MODEL")
-    own |= {} if chosen else {"TRTLLM_MODEL": MODEL}
+    chosen = any(value and name.upper() in ("TRTLLM_MODEL", "TRTLLM_MODELS") for name, value in settings.items())
+    # An argument that names one model goes before the variable; one that names several does not go with it.
+    several = any(word.removeprefix("--arg=").startswith("models=") for word in asked.command)
+    own |= {} if chosen or several else {"TRTLLM_MODEL": MODEL}
     certificates = _certificates(environment)
     # By name alone: docker takes the value from this environment, and no command line shows it.
     ours = [name for name in settings if name.upper() not in own]
