@@ -5,9 +5,11 @@ sockets are moved to where no other process can reach them. And workers can tell
 they hold one end of a pipe, and the arbiter closes the other end when it stops.
 
 A second signal must reach the workers, too: at the first, the arbiter tells them to stop and waits without a limit
-until they have; meanwhile it refuses further signals as conflicting commands. So the handlers that it installs are
-wrapped once it runs. It installs them before its loop runs, and its loop is the main thread's own
-(circus/controller.py, circus/arbiter.py), so a callback scheduled on that loop beforehand finds them in place.
+until they have; meanwhile it refuses further signals as conflicting commands. So the handlers that it installs are wrapped once it
+runs. It installs them before its loop runs, and its loop is the main thread's own (circus/controller.py, circus/arbiter.py), so
+a callback scheduled on that loop beforehand finds them in place.
+
+While it replaces a worker it refuses the first signal, too, and forgets it: it is told again.
 
 At a SIGHUP circus would start all workers anew, and with them the engine. Here it means what it says, that the terminal
 is gone, and there is nothing to read again.
@@ -29,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bento_trtllm.bento.refusal import Refused, heed_refusals
-from bento_trtllm.bento.respawn import Respawn
+from bento_trtllm.bento.respawn import AGAIN_S, Respawn
 from bento_trtllm.bento.shutdown import SIGNALS, STOPPING
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def patch_arbiter() -> None:
     Raises Refused for a port that there is not. One that is taken is refused when the arbiter begins to listen.
     """
     from circus.arbiter import Arbiter  # noqa: PLC0415  the workers do not need it
+    from circus.exc import ConflictError  # noqa: PLC0415  as above
 
     _check_port()
     make, stop, initialize = Arbiter.__init__, Arbiter.stop, Arbiter.initialize
@@ -73,7 +76,12 @@ def patch_arbiter() -> None:
     @functools.wraps(stop)
     def stop_and_tell(self: Any) -> Any:
         self.stop_pipe.close()
-        return stop(self)
+        try:
+            return stop(self)
+        except ConflictError:  # it replaces a worker, or is stopping
+            if not self._stopping:
+                self.loop.call_later(AGAIN_S, self.stop)
+            return None
 
     @functools.wraps(initialize)
     def initialize_or_refuse(self: Any) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 REFUSED = 78
 """EX_CONFIG of sysexits.h, which Python, click and uvicorn never exit with themselves."""
-RETRY_S = 0.05
 
 
 class Refused(click.ClickException):
@@ -73,18 +72,11 @@ def heed_refusals(arbiter: "Arbiter") -> None:
     This uses circus's own hook after_reap, and the exception that its start() raises when its loop has ended (circus
     0.18.3, watcher.py and arbiter.py).
     """
-    from circus.exc import ConflictError  # noqa: PLC0415  workers do not need it
-
-    def stop() -> None:
-        try:
-            arbiter.stop()
-        except ConflictError:  # it is busy: with the very round in which it reaped the worker
-            arbiter.loop.call_later(RETRY_S, stop)
 
     def reaped(exit_code: int, **_: Any) -> bool:
         if exit_code == REFUSED and arbiter._exception is None:
             arbiter._exception = SystemExit(2)
-            arbiter.loop.add_callback(stop)
+            arbiter.loop.add_callback(arbiter.stop)
         return True
 
     for watcher in arbiter.iter_watchers():

@@ -14,18 +14,11 @@ import os, signal
 from bento_trtllm.bento.arbiter import forward_signals, patch_arbiter
 from bentoml._internal.utils.circus import create_standalone_arbiter
 from bentoml.serving import create_watcher
-from circus.exc import ConflictError
 patch_arbiter()
 forward_signals()
 watcher = create_watcher(name="sleeper", args=["600"], cmd="sleep", numprocesses=2)
 arbiter = create_standalone_arbiter([watcher], check_delay=600)
 seen = set()
-
-def stop():
-    try:
-        arbiter.stop()
-    except ConflictError:  # it still waits for the new one
-        arbiter.loop.call_later(0.02, stop)
 
 def look():
     now = set(watcher.processes)
@@ -37,7 +30,7 @@ def look():
     elif len(now) == 2 and now - seen:
         print("replaced", len(now - seen), "kept", len(now & seen))
         os.kill(max(now & seen), signal.SIGCONT)
-        return stop()
+        return arbiter.stop()
     arbiter.loop.call_later(0.02, look)
 
 arbiter.loop.call_later(0.02, look)
@@ -48,6 +41,42 @@ arbiter.start()
 def test_a_killed_worker_is_replaced_at_once_and_a_stopped_one_is_not() -> None:
     done = subprocess.run([sys.executable, "-c", KILL], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "replaced 1 kept 1\n", done.stderr
+
+
+TERMINATE = """
+import os, signal
+from bento_trtllm.bento.arbiter import forward_signals, patch_arbiter
+from bentoml._internal.utils.circus import create_standalone_arbiter
+from bentoml.serving import create_watcher
+patch_arbiter()
+forward_signals()
+watcher = create_watcher(name="sleeper", args=["600"], cmd="sleep", numprocesses=2)
+watcher.warmup_delay = 0.3  # for so long it is busy with a worker that it has started
+arbiter = create_standalone_arbiter([watcher], check_delay=600)
+killed = []
+
+def spawned(**_):
+    if killed:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return True
+
+def look():
+    if len(watcher.processes) == 2 and not arbiter._exclusive_running_command:
+        killed.append(min(watcher.processes))
+        os.kill(killed[0], signal.SIGKILL)
+    else:
+        arbiter.loop.call_later(0.02, look)
+
+watcher.hooks["after_spawn"] = spawned
+arbiter.loop.call_later(0.02, look)
+arbiter.start()
+print("stopped after", len(killed), "death with", len(watcher.processes), "workers")
+"""
+
+
+def test_a_signal_that_comes_while_a_worker_is_replaced_ends_all() -> None:
+    done = subprocess.run([sys.executable, "-c", TERMINATE], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "stopped after 1 death with 0 workers\n", done.stderr
 
 
 def test_deaths_in_a_row_are_mended_later_each_time() -> None:
