@@ -5,9 +5,9 @@ sockets are moved to where no other process can reach them. And workers can tell
 they hold one end of a pipe, and the arbiter closes the other end when it stops.
 
 A second signal must reach the workers, too: at the first, the arbiter tells them to stop and waits without a limit
-until they have; meanwhile it refuses further signals as conflicting commands. So the handlers that it installs are wrapped once it
-runs. It installs them before its loop runs, and its loop is the main thread's own (circus/controller.py, circus/arbiter.py), so
-a callback scheduled on that loop beforehand finds them in place.
+until they have; meanwhile it refuses further signals as conflicting commands. So the handlers that it installs are
+wrapped once it runs. It installs them before its loop runs, and its loop is the main thread's own
+(circus/controller.py, circus/arbiter.py), so a callback scheduled on that loop beforehand finds them in place.
 
 While it replaces a worker it refuses the first signal, too, and forgets it: it is told again.
 
