@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from bento_trtllm.checkout.environment import compile_all, enter, install
 from bento_trtllm.checkout.once import packed
+from bento_trtllm.choice import chosen, named
 from bento_trtllm.errors import BentoTRTLLMError, SettingsError
 
 USAGE = """\
@@ -45,26 +45,13 @@ class ServeCommand:
 
     def chooses(self, environment: Mapping[str, str]) -> bool:
         """Whether a setting, in the options or the environment, already says which model is served."""
-        given = {name.upper() for name, value in environment.items() if value}  # pydantic heeds no case
-        return _names_a_model(self.options) or any(f"TRTLLM_{name.upper()}" in given for name in CHOOSING)
+        return chosen(self.options, environment)
 
     def serving(self, model: str) -> list[str]:
         """What serves a packed model, or several, as TAG,TAG; "" where a setting says it."""
         setting = "models" if "," in model else "model"
-        chosen = ["--arg", f"{setting}={model}"] if model else []
-        return ["bentoml", "serve", "service:TRTLLM", *chosen, *self.options]
-
-
-CHOOSING = ("model", "models")
-
-
-def _names_a_model(options: Sequence[str]) -> bool:
-    words = [
-        word.removeprefix("--arg=")
-        for before, word in pairwise(("", *options))
-        if before == "--arg" or word[:6] == "--arg="
-    ]
-    return any(word.partition("=")[0] in CHOOSING for word in words)
+        argument = ["--arg", f"{setting}={model}"] if model else []
+        return ["bentoml", "serve", "service:TRTLLM", *argument, *self.options]
 
 
 def parse(arguments: Sequence[str], folder: Path) -> ServeCommand | None:
@@ -89,7 +76,7 @@ def parse(arguments: Sequence[str], folder: Path) -> ServeCommand | None:
         raise SettingsError("--model names a packed model: leave it out, or --checkpoint and --precision")
     if precision and not checkpoint:
         raise SettingsError("--precision goes with --checkpoint")
-    if (model or checkpoint) and _names_a_model(options):
+    if (model or checkpoint) and named(options):
         raise SettingsError("--arg names a model as well: leave it out, or --model and --checkpoint")
     if checkpoint and (folder / checkpoint).is_dir():
         checkpoint = str((folder / checkpoint).resolve())

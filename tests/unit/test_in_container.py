@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bento_trtllm import choice
 from bento_trtllm.engines.tensorrt import docker, releases, versions
 from bento_trtllm.engines.tensorrt.releases import DEFAULT, RELEASES
 from bento_trtllm.errors import BentoTRTLLMError, SettingsError
@@ -192,7 +193,7 @@ def test_runs_what_it_prints(tmp_path: Path) -> None:
 
 def test_a_python_without_packages_will_do() -> None:
     """-S: without site-packages, as on a machine that has Docker and nothing of ours. 3.9 is RHEL's."""
-    for module in (docker, releases, versions):
+    for module in (docker, choice, releases, versions):
         ast.parse(Path(str(module.__file__)).read_text("utf-8"), feature_version=(3, 9))
     argv = [sys.executable, "-S", "-m", docker.__name__, "--print", "--release", "24.06", "true"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bento_trtllm.choice import chosen
 from bento_trtllm.engines.tensorrt.releases import DEFAULT, Release, find_release
 from bento_trtllm.errors import EngineError, SettingsError
 
@@ -130,10 +131,7 @@ def docker_command(asked: Asked, environment: Mapping[str, str], *, user: str, i
     own |= {"BENTOML_DO_NOT_TRACK": "True", "HF_HOME": "/huggingface"}
     # In any case, as the settings are read.
     settings = {name: value for name, value in environment.items() if name.upper().startswith("TRTLLM_")}
-    chosen = any(value and name.upper() in ("TRTLLM_MODEL", "TRTLLM_MODELS") for name, value in settings.items())
-    # An argument that names one model goes before the variable; one that names several does not go with it.
-    several = any(word.removeprefix("--arg=").startswith("models=") for word in asked.command)
-    own |= {} if chosen or several else {"TRTLLM_MODEL": MODEL}
+    own |= {} if chosen(asked.command, settings) else {"TRTLLM_MODEL": MODEL}
     certificates = _certificates(environment)
     # By name alone: docker takes the value from this environment, and no command line shows it.
     ours = [name for name in settings if name.upper() not in own]
