@@ -9,7 +9,7 @@ import pytest
 from bento_trtllm.bento.respawn import CIRCUS_S, Respawn
 
 # circus would look by itself after ten minutes.
-KILL = """
+BEGIN = """
 import os, signal
 from bento_trtllm.bento.arbiter import forward_signals, patch_arbiter
 from bentoml._internal.utils.circus import create_standalone_arbiter
@@ -18,6 +18,8 @@ patch_arbiter()
 forward_signals()
 watcher = create_watcher(name="sleeper", args=["600"], cmd="sleep", numprocesses=2)
 arbiter = create_standalone_arbiter([watcher], check_delay=600)
+"""
+KILL = """
 seen = set()
 
 def look():
@@ -39,20 +41,12 @@ arbiter.start()
 
 
 def test_a_killed_worker_is_replaced_at_once_and_a_stopped_one_is_not() -> None:
-    done = subprocess.run([sys.executable, "-c", KILL], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", BEGIN + KILL], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "replaced 1 kept 1\n", done.stderr
 
 
 TERMINATE = """
-import os, signal
-from bento_trtllm.bento.arbiter import forward_signals, patch_arbiter
-from bentoml._internal.utils.circus import create_standalone_arbiter
-from bentoml.serving import create_watcher
-patch_arbiter()
-forward_signals()
-watcher = create_watcher(name="sleeper", args=["600"], cmd="sleep", numprocesses=2)
 watcher.warmup_delay = 0.3  # for so long it is busy with a worker that it has started
-arbiter = create_standalone_arbiter([watcher], check_delay=600)
 killed = []
 
 def spawned(**_):
@@ -75,7 +69,9 @@ print("stopped after", len(killed), "death with", len(watcher.processes), "worke
 
 
 def test_a_signal_that_comes_while_a_worker_is_replaced_ends_all() -> None:
-    done = subprocess.run([sys.executable, "-c", TERMINATE], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN + TERMINATE], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout == "stopped after 1 death with 0 workers\n", done.stderr
 
 
