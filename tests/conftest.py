@@ -3,7 +3,7 @@
 import gc
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ import httpx._transports.default as httpx_transport
 import pytest
 
 from tests.support.checkpoints import write_checkpoint
+from tests.support.launcher import LOGS
 from tests.support.limits import ERRORS, LIMIT_S, STALL_S
 from tests.support.llmapi import place as llmapi
 from tests.support.serving import MACHINES, Service, free_port, pack, pack_slow, serve
@@ -23,6 +24,7 @@ from tests.support.standin.place import ENGINES, Standin
 OPENVINO = "openvino"
 PYTORCH = llmapi.ENGINE
 SLOW_STEP_S = 0.02
+LOG_LINES = 60
 TLS = "create_ssl_context"
 OF_PYTORCH = ("ends", "faults", "leaving", "generate", "openai_completions", "openai_chat")
 """Files of promises that the PyTorch engine is held to: the others say nothing of it that these do not."""
@@ -73,6 +75,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
     """However tests are shared out among processes, it is so."""
     return Shares(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """What failed says what the services wrote meanwhile: theirs may be the fault, which may not come again."""
+    report = yield
+    if report.failed:
+        for log in LOGS:
+            if log.exists() and log.stat().st_mtime >= call.start:
+                report.sections.append((str(log), told(log)))
+    return report
+
+
+def told(log: Path) -> str:
+    """The last lines of a service's log, without those of requests that it answered."""
+    lines = [line for line in log.read_text("utf-8", "replace").splitlines() if "(status=200," not in line]
+    return "\n".join(lines[-LOG_LINES:])
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,8 @@ from tests.support.packing import pack_model
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "assets" / "demo-llama"
 STOP_LIMIT_S = 60
+LOGS: list[Path] = []
+"""Of all services that this process has launched."""
 
 
 class NotReadyError(Exception):
@@ -139,6 +141,7 @@ def launch(
     port = free_port()
     arguments = ["serve", target, "--host", "127.0.0.1", "--port", str(port), *options]
     process: psutil.Popen | warm.ForkedService
+    LOGS.append(log)
     if python is None:
         process = warm.start("bentoml", arguments, env, cwd, log)
     else:

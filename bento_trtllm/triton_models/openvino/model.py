@@ -6,6 +6,7 @@ response holds the tokens since the one before: output_ids int32 [1, 1, n], sequ
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import sys
 from typing import Any
@@ -36,6 +37,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the engine. Raises on anything that keeps it from serving; Triton reports the message."""
+        # What a fault in the library was asked for is in the log then; Triton tells only that the process has ended.
+        faulthandler.enable()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         settings = OpenVINOSettings.read(json.loads(args["model_config"])["parameters"])
         scheduler = genai.SchedulerConfig()
