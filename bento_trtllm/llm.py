@@ -37,6 +37,7 @@ from bento_trtllm.triton.process.run_folder import RunFolder, Status
 from bento_trtllm.triton.process.shared_slots import SharedSlots
 from bento_trtllm.triton.process.supervisor import Supervisor
 from bento_trtllm.triton.wire.failures import Failures
+from bento_trtllm.triton_models.shared.parameters import STOP_IDS
 
 if TYPE_CHECKING:
     from bento_trtllm.triton.wire.client import TritonClient
@@ -80,6 +81,7 @@ class LLM:
         config = engine_config(packed)
         inputs, outputs = ({tensor.name for tensor in tensors} for tensors in (config.input, config.output))
         self._outputs = (*self._runtime.requested, *(name for name in self._runtime.told if name in outputs))
+        self._stops = STOP_IDS in inputs
         self._parameters = self._runtime.parameters(settings, read_parameters(config), beside)
         self._engines = 1 + len(beside)
         self._profile = EngineProfile(
@@ -250,5 +252,13 @@ class LLM:
         supervisor, metadata = self.triton, self._door.metadata
         elsewhere = self._slots.running_elsewhere if self._slots else lambda: 0
         return TritonClient(
-            address, names, outputs, supervisor.suspect, supervisor.occupy, failures, metadata, elsewhere
+            address,
+            names,
+            outputs,
+            supervisor.suspect,
+            supervisor.occupy,
+            failures,
+            metadata,
+            elsewhere,
+            stops=self._stops,
         )

@@ -67,6 +67,11 @@ class Stream:
         self._open -= final
         return response.id, outputs, final
 
+    @property
+    def open(self) -> int:
+        """How many requests have not had their last response."""
+        return self._open
+
     def close(self) -> None:
         """Cancel what runs; where nothing does, let Triton end the stream (END_LIMIT_S of wire/probe.py says why)."""
         self._client.stop_stream(cancel_requests=self._open > 0)

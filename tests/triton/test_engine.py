@@ -2,15 +2,17 @@
 
 import json
 import re
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc as grpcclient
 
 from bento_trtllm.text.tokenizer import PromptTokenizer
-from tests.support.inference import EOT, Reply, ids, infer, one, open_stream, request, words
+from tests.support.inference import EOT, Reply, Stream, ids, infer, one, open_stream, request, words
 from tests.support.serving import DEMO, Service
 
 TOKENIZER = PromptTokenizer(DEMO)
@@ -217,6 +219,45 @@ def test_stop_ends_the_request_of_that_id(address: str) -> None:
                 failed = "cancelled" in str(error)
                 assert failed, error
         assert made < 3000
+
+
+def test_one_message_ends_several_requests(address: str) -> None:
+    """Those that run, and one that comes only after it."""
+    with open_stream(address) as stream:
+        for name in ("one", "two"):
+            stream.send("tensorrt_llm", request(ids(), 3900, min_tokens=one(3900)), name)
+            stream.next()
+        stream.send("tensorrt_llm", request([5], 1, stop_ids=np.array([["one", "two", "late"]], np.object_)), "stop")
+        assert next_ends(stream) == ["cancelled", "cancelled"]
+        stream.send("tensorrt_llm", request(ids(), 3900, min_tokens=one(3900)), "late")
+        assert next_ends(stream) == ["cancelled"]
+    assert len(generate(address).tokens()) > 5
+
+
+def next_ends(stream: Stream) -> list[str]:
+    """How the requests of a stream end, until none is open: cancelled, or whole. Not those that say who is to end."""
+    ends = []
+    while stream.open:
+        try:
+            name, _, final = stream.next()
+            ends += ["whole"] * (final and name != "stop")
+        except grpcclient.InferenceServerException as error:
+            assert "[cancelled]" in str(error)
+            ends.append("cancelled")
+    return ends
+
+
+def test_a_request_is_ended_while_its_guide_is_compiled(address: str) -> None:
+    """Or before, or just after: whoever has it hears of it."""
+    for number in range(20):
+        grammar = f'root ::= "{number}" [a-z]*'
+        guide = {"guided_decoding_guide_type": "ebnf_grammar", "guided_decoding_guide": grammar}
+        texts = {name: np.array([[value]], np.object_) for name, value in guide.items()}
+        with open_stream(address) as stream:
+            stream.send("tensorrt_llm", request(ids(), 3900, **texts), f"guided {number}")
+            time.sleep(number / 10_000)
+            stream.send("tensorrt_llm", request([5], 1, stop_ids=np.array([[f"guided {number}"]], np.object_)), "stop")
+            assert next_ends(stream) == ["cancelled"]
 
 
 def test_a_slow_reader_does_not_hold_up_another(address: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc.aio
@@ -17,6 +17,7 @@ from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.triton.wire import token_stream
 from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.probe import Health
+from bento_trtllm.triton_models.shared.parameters import STOP_IDS
 from tests.support.limits import LIMIT_S
 
 DEADLINES = Deadlines(LIMIT_S, LIMIT_S, LIMIT_S)
@@ -30,15 +31,31 @@ def response(final: bool = False, error: str = "") -> pb.ModelStreamInferRespons
 
 
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # which has no types
-    """It sends its responses, and ends the call when it is let."""
+    """It sends its responses, and ends the call when it is let, as by a request that stops others."""
 
-    def __init__(self, *responses: pb.ModelStreamInferResponse) -> None:
+    def __init__(self, *responses: pb.ModelStreamInferResponse, deaf: bool = False) -> None:
         self._responses = responses
+        self._deaf = deaf
         self.calls: list[str] = []
+        self.ids: list[str] = []
+        """Of the requests that came, and, in turn, of those that were to end."""
+        self.stopped: list[list[str]] = []
         self.let = asyncio.Event()
         self.ended = asyncio.Event()
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        request = await anext(requests)
+        if request.inputs[-1].name == STOP_IDS:
+            raw, ids = request.raw_input_contents[-1], []
+            while raw:
+                end = 4 + int.from_bytes(raw[:4], "little")
+                ids.append(raw[4:end].decode())
+                raw = raw[end:]
+            self.stopped.append(ids)
+            if not self._deaf:
+                self.let.set()
+            return
+        self.ids.append(request.id)
         try:
             for each in self._responses:
                 yield each
@@ -60,6 +77,22 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             yield f"127.0.0.1:{port}"
         finally:
             await server.stop(None)
+
+
+async def leave_together(client: TritonClient, count: int) -> None:
+    """So many read a batch each, and leave in the same turn of the event loop."""
+    leaving = Leaving()
+    LEAVING.set(leaving)
+    async with AsyncExitStack() as stack:
+        for _ in range(count):
+            await anext(await stack.enter_async_context(client.stream(TokenRequest([1], 1), DEADLINES)))
+        leaving.tell()
+        leaving.tell()
+
+
+async def ended(server: Triton, calls: int) -> None:
+    while len(server.calls) < calls:
+        await asyncio.sleep(0.001)
 
 
 async def left(client: TritonClient, read: int | None = None) -> bool:
@@ -112,6 +145,44 @@ async def test_a_call_that_is_left_before_is_cancelled_at_once() -> None:
         await asyncio.wait_for(triton.ended.wait(), LIMIT_S)
         await client.close()
     assert triton.calls == ["cancelled"]
+
+
+async def test_calls_that_are_left_are_ended_by_their_ids_where_the_engine_does_that() -> None:
+    """In one message, and once."""
+    triton = Triton(response())
+    async with triton.at() as address:
+        client = TritonClient(address, stops=True)
+        await leave_together(client, 3)
+        await asyncio.wait_for(ended(triton, 3), LIMIT_S)
+        await client.close()
+    (stopped,) = triton.stopped
+    assert sorted(stopped) == sorted(set(triton.ids))
+    assert triton.calls == ["ended"] * 3
+
+
+async def test_one_that_the_engine_does_not_end_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_stream, "END_LIMIT_S", 0.01)
+    triton = Triton(response(), deaf=True)
+    async with triton.at() as address:
+        client = TritonClient(address, stops=True)
+        assert not await left(client, read=1)
+        await asyncio.wait_for(triton.ended.wait(), LIMIT_S)
+        await client.close()
+    assert triton.stopped == [triton.ids]
+    assert triton.calls == ["cancelled"]
+
+
+async def test_a_channel_that_is_closed_has_ended_them_all() -> None:
+    triton = Triton(response())
+    async with triton.at() as address:
+        client = TritonClient(address, stops=True)
+        async with client.stream(TokenRequest([1], 1), DEADLINES) as batches:
+            await anext(batches)
+            await client.close()
+        await asyncio.wait_for(triton.ended.wait(), LIMIT_S)
+        await asyncio.sleep(0)
+    assert triton.calls == ["cancelled"]
+    assert not triton.stopped
 
 
 async def test_who_has_left_is_cancelled_before_it_ends_and_sees_no_error() -> None:

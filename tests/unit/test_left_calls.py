@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import gc
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,12 +12,14 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import grpc
+import pytest
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.triton.wire.client import TritonClient
+from bento_trtllm.triton_models.shared.parameters import STOP_IDS
 from tests.support.limits import LIMIT_S
 
 DEADLINES = Deadlines(LIMIT_S, LIMIT_S, LIMIT_S)
@@ -49,17 +52,25 @@ def allocated() -> int:
 
 
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # which has no types
-    """It sends tokens until nobody reads them."""
+    """It sends tokens until nobody reads them, or they are stopped."""
+
+    def __init__(self) -> None:
+        self._stopped = b""
 
     def ModelStreamInfer(self, requests: Any, context: Any) -> Iterator[pb.ModelStreamInferResponse]:
+        request = next(requests)
+        if request.inputs[-1].name == STOP_IDS:
+            self._stopped += request.raw_input_contents[-1]
+            return
+        mine = struct.pack("<I", len(request.id)) + request.id.encode()
         reply = pb.ModelStreamInferResponse()
         reply.infer_response.raw_output_contents.append(b"\7\0\0\0")
-        while context.is_active():
+        while context.is_active() and mine not in self._stopped:
             yield reply
 
 
 def serve(port: Connection) -> None:
-    server = grpc.server(ThreadPoolExecutor(AT_ONCE))
+    server = grpc.server(ThreadPoolExecutor(2 * AT_ONCE))
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Triton(), server)
     port.send(server.add_insecure_port("127.0.0.1:0"))
     server.start()
@@ -79,9 +90,9 @@ def triton() -> Iterator[str]:
         process.join()
 
 
-async def leave(address: str, calls: int) -> None:
+async def leave(address: str, calls: int, stops: bool) -> None:
     """Each of AT_ONCE clients takes a token of so many calls, and leaves."""
-    client = TritonClient(address)
+    client = TritonClient(address, stops=stops)
 
     async def one() -> None:
         for _ in range(calls):
@@ -94,9 +105,10 @@ async def leave(address: str, calls: int) -> None:
     await client.close()
 
 
-async def test_nothing_of_it() -> None:
+@pytest.mark.parametrize("stops", [False, True], ids=["cancelled", "stopped"])
+async def test_nothing_of_it(stops: bool) -> None:
     with triton() as address:
-        await leave(address, WARM)
+        await leave(address, WARM, stops)
         before = allocated()
-        await leave(address, MORE)
+        await leave(address, MORE, stops)
     assert (allocated() - before) / (MORE * AT_ONCE) < MOST

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import grpc.aio
 
@@ -14,6 +15,7 @@ from bento_trtllm.generation.turns import Turns
 from bento_trtllm.triton.wire.codec import IDS, NO_NAMES, encode
 from bento_trtllm.triton.wire.failures import Failures
 from bento_trtllm.triton.wire.probe import CHANNEL_OPTIONS
+from bento_trtllm.triton.wire.stopping import Call, Stopping
 from bento_trtllm.triton.wire.token_stream import MOST_CHUNKS, Inbox
 
 # Prompts and answers are far smaller; one of 100,000 tokens is 400 kB.
@@ -35,13 +37,15 @@ class TritonClient:
         failures: Failures | None = None,
         metadata: tuple[tuple[str, str], ...] = (),
         elsewhere: Callable[[], int] = lambda: 0,
+        stops: bool = False,
     ) -> None:
         """`names` maps tensors to the names that this engine's release has for them; `outputs` are those to ask for.
 
         `suspect` is called while streams are open and nothing comes on any, and when one waits for tokens for longer
         than its deadlines allow; `occupy` with whether there are open streams; `failures` counts the answers that the
         engine failed; `metadata` is what Triton wants each call to bring; `elsewhere` counts the streams of
-        other workers, with which these share the pace.
+        other workers, with which these share the pace; `stops` is whether the engine ends requests by their ids
+        (parameters.STOP_IDS), so that no call need be cancelled.
         """
         self._names = names
         self._outputs = outputs
@@ -56,6 +60,7 @@ class TritonClient:
         # request is the same on the wire, and grpc-python sends it and its end at once, while a stream takes three
         # turns of the event loop.
         self._infer = self._channel.unary_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        self._stopping = Stopping(self._send) if stops else None
         self._watches: set[Watch] = set()
         self._turns = Turns(MOST_CHUNKS)
         self._looking: asyncio.TimerHandle | None = None
@@ -83,16 +88,20 @@ class TritonClient:
         ends without an error only after Triton's final response.
         """
         message = encode(request, self._names, self._outputs)
+        end = None
+        if self._stopping:
+            message.id = self._stopping.new_id()
+            end = partial(self._stopping.stop, message.id)
         call = self._infer(message.SerializeToString(), metadata=(*self._metadata, *request.trace))
         watch = Watch(call.cancel, deadlines, began, self._suspect)
-        inbox = Inbox(call, watch, self._failures.meaning(), self._streams, self._turns, len(message.outputs) == 1)
+        inbox = Inbox(call, watch, self._failures.meaning(), self._streams, self._turns, len(message.outputs) == 1, end)
         if not self._watches:
             self._occupy(True)
         self._watches.add(watch)
         if self._looking is None:
             self._looking = asyncio.get_running_loop().call_later(QUIET_S, self._look)
         try:
-            with when_left(inbox.leave):
+            with when_left(inbox.close):
                 yield inbox.batches()
         finally:
             self._watches.discard(watch)
@@ -102,6 +111,9 @@ class TritonClient:
             inbox.close()
             if inbox.well:
                 self._failures.forget()
+
+    def _send(self, message: bytes, limit_s: float) -> Call:
+        return self._infer(message, metadata=self._metadata, timeout=limit_s)
 
     def _streams(self) -> int:
         return len(self._watches) + self._elsewhere()

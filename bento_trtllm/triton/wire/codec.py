@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.triton.wire.model_config import ENGINE
-from bento_trtllm.triton_models.shared.parameters import PARAMETERS, Parameter
+from bento_trtllm.triton_models.shared.parameters import PARAMETERS, STOP_IDS, Parameter
 from bento_trtllm.triton_models.shared.words import join_words
 
 IDS = "output_ids"
@@ -115,3 +115,11 @@ def probe() -> pb.ModelInferRequest:
     frees what it made for the answer (sendEnqueueResponse in model_instance_state.cc, 0.10.0 to 1.3.0rc3).
     """
     return encode(TokenRequest([0], 1), outputs=(IDS, "sequence_length"))
+
+
+def stop(ids: Sequence[str]) -> pb.ModelInferRequest:
+    """What ends the requests of those ids, in an engine that has that input (triton_models/shared/intake.py)."""
+    message = probe()
+    message.inputs.add(name=STOP_IDS, datatype="BYTES", shape=(1, len(ids)))
+    message.raw_input_contents.append(b"".join(_text(each)[1] for each in ids))
+    return message

@@ -16,7 +16,6 @@ import logging
 import math
 from array import array
 from collections.abc import AsyncIterator, Callable
-from typing import TypeAlias
 
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
@@ -28,6 +27,7 @@ from bento_trtllm.generation.turns import Turns
 from bento_trtllm.triton.wire.codec import CACHED, IDS, SCORES
 from bento_trtllm.triton.wire.probe import END_LIMIT_S
 from bento_trtllm.triton.wire.scores import FurtherScores
+from bento_trtllm.triton.wire.stopping import Call
 from bento_trtllm.triton_models.shared.pacing import Pace
 
 LOGGER = logging.getLogger("bento_trtllm.triton")
@@ -45,8 +45,6 @@ MOST_TOKENS = 256
 MOST_CHUNKS = 16
 FINAL = "triton_final_response"
 
-Call: TypeAlias = "grpc.aio.UnaryStreamCall[bytes, bytes]"
-
 
 class Inbox:
     """Collects the responses to a call. Always `close` it."""
@@ -59,11 +57,13 @@ class Inbox:
         streams: Callable[[], int],
         turns: Turns,
         alone: bool = False,
+        end: Callable[[], None] | None = None,
     ) -> None:
         """`meaning` turns the message with which Triton refuses or fails a request into an error.
 
         `streams` counts all that are open, in every worker; `turns` are those of all streams here; `alone` says that
-        the request asks for output_ids alone.
+        the request asks for output_ids alone; `end` has the engine end the request, where the call is not to be
+        cancelled for that.
         """
         self._call = call
         self._watch = watch
@@ -71,13 +71,14 @@ class Inbox:
         self._streams = streams
         self._turns = turns
         self._alone = alone
+        self._end_request = end
         self._messages: list[bytes] = []
         self._ids = array("i")
         self._log_probs = array("f")
         self._further = FurtherScores()
         self._cached: int | None = None
         self._arrived = asyncio.Event()
-        self._final = self._gave = self._left = False
+        self._final = self._gave = self._closed = False
         self._error: GenerationError | None = None
         """Why no more will come, unless the final response has arrived."""
         self._collecting = asyncio.create_task(self._collect())
@@ -88,21 +89,24 @@ class Inbox:
         return self._error is None and self._gave
 
     def close(self) -> None:
-        """Cancel the request, if it is still running.
+        """End the request, if it is still running. Whoever iterates over `batches` waits until it is cancelled.
 
-        One that has had its last response is left to Triton to end, a moment later (END_LIMIT_S says why).
+        One that has had its last response, or that the engine is to end, is left to Triton to end, a moment later
+        (END_LIMIT_S says why).
         """
-        self._read()
-        if self._collecting.done() or not (self._final or self._error):
-            self._cancel()
+        if self._closed:
             return
+        self._read()
+        self._closed = True
+        if self._collecting.done():
+            return
+        if not (self._final or self._error):
+            if self._end_request is None:
+                self._cancel()
+                return
+            self._end_request()
         limit = asyncio.get_running_loop().call_later(END_LIMIT_S, self._cancel)
         self._collecting.add_done_callback(lambda _: limit.cancel())
-
-    def leave(self) -> None:
-        """The client has left: `close`, and have whoever iterates over `batches` wait until it is cancelled."""
-        self._left = True
-        self.close()
 
     def _cancel(self) -> None:
         # Not the task that reads, which ends with the call: where a read is cancelled, grpc-python (1.85.3) keeps for
@@ -138,6 +142,8 @@ class Inbox:
         watch = self._watch
         try:
             while (message := await self._call.read()) is not grpc.aio.EOF:
+                if self._closed:
+                    continue
                 self._messages.append(message)
                 if len(self._messages) >= MOST_MESSAGES:
                     self._read()
@@ -156,7 +162,7 @@ class Inbox:
 
     def _end(self, reason: str) -> None:
         """Nothing more will come: for this reason, unless a message already gave another, or was the last."""
-        if self._left:
+        if self._closed:
             return
         self._read()
         if not self._final:

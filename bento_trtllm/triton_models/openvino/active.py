@@ -13,20 +13,17 @@ from sequence import Sequence
 
 @dataclass
 class ActiveRequest:
-    """`name` is the id that `stop` knows it by, "" for none."""
-
     request: EngineRequest
     reply: Reply
-    name: str
     sequences: list[Sequence]
     outgoing: Outgoing
     dropped: bool = False
     """It has had its last response, or must have no more."""
 
     @classmethod
-    def of(cls, request: EngineRequest, reply: Reply, name: str) -> ActiveRequest:
+    def of(cls, request: EngineRequest, reply: Reply) -> ActiveRequest:
         sequences = [Sequence(request, request.seed + i) for i in range(request.sequences)]
-        return cls(request, reply, name, sequences, Outgoing(reply, request.sequences, request.streaming))
+        return cls(request, reply, sequences, Outgoing(reply, request.sequences, request.streaming))
 
     @property
     def finished(self) -> bool:

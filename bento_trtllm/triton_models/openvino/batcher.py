@@ -18,7 +18,7 @@ from contextlib import suppress
 import openvino_genai as genai
 from active import ActiveRequest
 from cores import cores
-from faults import CANCELLED, FAILED, INVALID_REQUEST, UNAVAILABLE, Fault
+from faults import FAILED, GONE, INVALID_REQUEST, UNAVAILABLE, Fault
 from gathering import Gathering
 from outbox import Outbox, Outgoing, sending_threads
 from pacing import Pace, check_gap_s
@@ -30,6 +30,8 @@ from sequence import Sequence
 # Below this a step is too short to send anything worth the switch.
 SHORTEST_TURN_S = 0.0005
 REPORT_S = 1.0
+ASK_ALL_S = 1.0
+"""How often Triton is asked of clients that would say so themselves if they left: whoever was to say it may be gone."""
 NO_ROOM = Fault(
     INVALID_REQUEST, "The prompt does not fit the KV cache: enlarge the cache or shorten it.", tensor="input_ids"
 )
@@ -66,24 +68,27 @@ class Batcher:
         self._ending: list[ActiveRequest] = []
         """They have finished, and their last responses are still to be sent."""
         self._outbox = Outbox(pace, self._unsent, sending_threads(cores()))
-        self._stopped: set[str] = set()
+        self._left = False
+        """Somebody has said that they left."""
+        self._ask_at = self._ask_all_at = 0.0
         self._works: deque[tuple[Callable[[], None], threading.Event]] = deque()
         self._next_id = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="batcher")
         self._thread.start()
 
-    def submit(self, request: EngineRequest, reply: Reply, name: str) -> None:
-        """Queue a request for the next step. `name` is the id that `stop` knows it by, "" for none."""
-        active = ActiveRequest.of(request, reply, name)
+    def submit(self, request: EngineRequest, reply: Reply) -> None:
+        """Queue a request for the next step."""
+        active = ActiveRequest.of(request, reply)
         with self._wake:
             self._arrived.append(active)
+            self._left = self._left or reply.left
             self._wake.notify()
 
-    def stop(self, name: str) -> None:
-        """End the requests of that name before the next step, as if their clients had left."""
+    def look(self) -> None:
+        """End the requests whose clients have said that they left, before the next step."""
         with self._wake:
-            self._stopped.add(name)
+            self._left = True
             self._wake.notify()
 
     def between_steps(self, work: Callable[[], None]) -> None:
@@ -117,7 +122,6 @@ class Batcher:
             os._exit(1)
 
     def _loop(self) -> None:
-        check_at = 0.0
         while True:
             with self._wake:
                 rested = not self._busy()
@@ -129,9 +133,7 @@ class Batcher:
                     break
             self._admit()
             started = time.monotonic()
-            if self._stopped or started >= check_at:
-                self._drop_cancelled()
-                check_at = started + check_gap_s(self._cancellation_check_s, time.monotonic() - started)
+            self._drop_left(started)
             if self._pipeline.has_non_finished_requests():
                 self._pipeline.step()
             took = time.monotonic() - started
@@ -190,16 +192,25 @@ class Batcher:
         sequence.submit(self._pipeline, self._next_id, self._guessed)
         self._next_id += 1
 
-    def _drop_cancelled(self) -> None:
-        stopped, self._stopped = self._stopped, set()
+    def _drop_left(self, now: float) -> None:
+        """Drop those whose clients have left: as they said, or as Triton says, which is asked now and then."""
+        ask, ask_all = now >= self._ask_at, now >= self._ask_all_at
+        if not (self._left or ask or ask_all):
+            return
         with self._wake:
+            self._left = False
             arrived = tuple(self._arrived)
         for active in (*arrived, *self._running, *self._ending):
-            if (active.name and active.name in stopped) or active.reply.is_cancelled():
-                active.drop(Fault(CANCELLED, "The request was cancelled."))
+            reply = active.reply
+            if reply.left or ((ask_all or (ask and not reply.name)) and reply.is_cancelled()):
+                active.drop(GONE)
                 self._outbox.drop(active.outgoing)
                 self._room.leave(active.request)
         self._forget_dropped()
+        if ask:
+            self._ask_at = now + check_gap_s(self._cancellation_check_s, time.monotonic() - now)
+        if ask_all:
+            self._ask_all_at = now + ASK_ALL_S
 
     def _collect(self) -> None:
         """Take what the step produced into each request's pieces."""

@@ -25,7 +25,7 @@ import numpy as np
 import openvino as ov
 import openvino_genai as genai
 from blank import write_blank
-from faults import CANCELLED, UNAVAILABLE, Fault
+from faults import GONE, UNAVAILABLE, Fault
 from guide import TEXT, Guide
 from intake import Submit
 from reply import Reply
@@ -37,10 +37,8 @@ NICE = 10
 KEPT_CHARACTERS = 2**18
 # Any vocabulary size but a model's.
 OTHER_SIZE = 8
-GONE = Fault(CANCELLED, "The request was cancelled.")
 
-
-Waiting = tuple[int, int, EngineRequest, Reply, str]
+Waiting = tuple[int, int, EngineRequest, Reply]
 
 
 class GuideCompiler:
@@ -70,23 +68,23 @@ class GuideCompiler:
         self._thread = threading.Thread(target=self._run, name="guides")
         self._thread.start()
 
-    def submit(self, request: EngineRequest, reply: Reply, name: str) -> None:
+    def submit(self, request: EngineRequest, reply: Reply) -> None:
         """Take a request with a guide."""
         assert request.guide
         with self._wake:
             if request.guide not in self._known:
                 self._count += 1
-                heappush(self._waiting, (len(request.guide.text), self._count, request, reply, name))
+                heappush(self._waiting, (len(request.guide.text), self._count, request, reply))
                 self._wake.notify()
                 return
-        self._submit(request, reply, name)
+        self._submit(request, reply)
 
-    def stop(self, name: str) -> None:
-        """End the waiting requests of that name."""
+    def look(self) -> None:
+        """End the waiting requests whose clients have said that they left."""
         with self._wake:
-            stopped = [one for one in self._waiting if one[-1] == name]
-            self._waiting = sorted(one for one in self._waiting if one[-1] != name)
-        for *_, reply, _name in stopped:
+            left = [reply for *_, reply in self._waiting if reply.left]
+            self._waiting = sorted(one for one in self._waiting if one[-1] not in left)
+        for reply in left:
             reply.end(GONE)
 
     def close(self) -> None:
@@ -95,7 +93,7 @@ class GuideCompiler:
             self._closing = True
             self._wake.notify()
         self._thread.join()
-        for *_, reply, _name in self._waiting:
+        for *_, reply in self._waiting:
             reply.end(Fault(UNAVAILABLE, "The server is stopping."))
 
     def _run(self) -> None:
@@ -106,13 +104,13 @@ class GuideCompiler:
                     self._wake.wait()
                 if self._closing:
                     return
-                *_, request, reply, name = heappop(self._waiting)
+                *_, request, reply = heappop(self._waiting)
             if reply.is_cancelled():
                 reply.end(GONE)
             elif fault := self._compile(request):
                 reply.refuse(TEXT, f"{TEXT} cannot be compiled: {fault}")
             else:
-                self._submit(request, reply, name)
+                self._submit(request, reply)
 
     def _compile(self, request: EngineRequest) -> str | None:
         """What is wrong with a request's guide, which is kept otherwise."""

@@ -78,7 +78,7 @@ class TritonPythonModel:
             echo=not settings.exclude_input_in_output,
             bounds=BOUNDS,
         )
-        self._intake = Intake(reader, self._submit, self._stop)
+        self._intake = Intake(reader, self._submit, self._look)
 
     def execute(self, requests: list[Any]) -> None:
         """Hand each request to the batch; the responses come from its loop."""
@@ -92,15 +92,15 @@ class TritonPythonModel:
         self._scorer.close()
         self._metrics.close()
 
-    def _submit(self, request: EngineRequest, reply: Reply, name: str) -> None:
+    def _submit(self, request: EngineRequest, reply: Reply) -> None:
         check(request, self._guessed)
         if request.top_log_probs or request.prompt_log_probs is not None:
-            reply = self._scorer.take(request, reply, name)
+            reply = self._scorer.take(request, reply)
             if not request.max_tokens:
                 return
-        (self._guides if request.guide else self._batcher).submit(request, reply, name)
+        (self._guides if request.guide else self._batcher).submit(request, reply)
 
-    def _stop(self, name: str) -> None:
-        self._guides.stop(name)
-        self._batcher.stop(name)
-        self._scorer.stop(name)
+    def _look(self) -> None:
+        self._guides.look()
+        self._batcher.look()
+        self._scorer.look()

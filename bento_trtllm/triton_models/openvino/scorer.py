@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from faults import CANCELLED, FAILED, UNAVAILABLE, Fault
+from faults import FAILED, GONE, UNAVAILABLE, Fault
 from outbox import Piece, Scores
 from reply import Reply
 from request import EngineRequest
@@ -29,14 +29,13 @@ CHUNK = 64
 MOST_TEXTS = 8
 NICE = 10
 """Where cores are short the batch goes first."""
-GONE = Fault(CANCELLED, "The request was cancelled.")
 
 
 class ScoredReply(Reply):
     """Stands in a request's reply: the batch sends to it, from its own thread, and it hands on what was scored."""
 
-    def __init__(self, request: EngineRequest, reply: Reply, name: str, wake: Callable[[], None]) -> None:
-        self.request, self.reply, self.name = request, reply, name
+    def __init__(self, request: EngineRequest, reply: Reply, wake: Callable[[], None]) -> None:
+        self.request, self.reply, self.name = request, reply, reply.name
         self.prompt, self.input_tokens = reply.prompt, reply.input_tokens
         self.text: ScoredText | None = None
         self.ids: list[int] = request.prompt.tolist()
@@ -58,6 +57,10 @@ class ScoredReply(Reply):
         self.fault = fault or GONE
         self._wake()
 
+    @property
+    def left(self) -> bool:
+        return self.reply.left
+
     def is_cancelled(self) -> bool:
         return self.over or self.reply.is_cancelled()
 
@@ -73,7 +76,7 @@ class ScoredReply(Reply):
 
 
 class Scorer:
-    """`take` and `stop` may be called from any thread; the rest runs in its own, which nothing of the batch waits for.
+    """`take` and `look` may be called from any thread; the rest runs in its own, which nothing of the batch waits for.
 
     `log_error` is told of what fails.
     """
@@ -91,19 +94,19 @@ class Scorer:
         self._thread = threading.Thread(target=self._run, name="scores")
         self._thread.start()
 
-    def take(self, request: EngineRequest, reply: Reply, name: str) -> ScoredReply:
+    def take(self, request: EngineRequest, reply: Reply) -> ScoredReply:
         """Where the batch is to send."""
-        scored = ScoredReply(request, reply, name, self._notify)
+        scored = ScoredReply(request, reply, self._notify)
         with self._wake:
             self._running.append(scored)
             self._wake.notify()
         return scored
 
-    def stop(self, name: str) -> None:
-        """End the requests of that name; the batch ends those that it has, too."""
+    def look(self) -> None:
+        """End the requests whose clients have said that they left; the batch ends those that it has, too."""
         with self._wake:
             for scored in self._running:
-                if name and scored.name == name:
+                if scored.left:
                     scored.fault = GONE
             self._wake.notify()
 

@@ -46,22 +46,21 @@ class LLMSequence:
 
 @dataclass(eq=False)
 class Active:
-    """Each equals only itself. `name` is the id that `stop` knows it by, "" for none."""
+    """Each equals only itself."""
 
     request: EngineRequest
     reply: Reply
-    name: str
     prompt: list[int]
     sequences: list[LLMSequence]
     outgoing: Outgoing
     dropped: bool = False
 
     @classmethod
-    def of(cls, request: EngineRequest, reply: Reply, name: str) -> Active:
+    def of(cls, request: EngineRequest, reply: Reply) -> Active:
         words = tuple(word for word in request.stop_words if len(word) > 1)
         sequences = [LLMSequence(words) for _ in range(request.sequences)]
         outgoing = Outgoing(reply, request.sequences, request.streaming)
-        return cls(request, reply, name, request.prompt.tolist(), sequences, outgoing)
+        return cls(request, reply, request.prompt.tolist(), sequences, outgoing)
 
     def take(self, index: int, step: Any) -> bool:
         """Put what a GenerationResult's one output has made into its piece; whether there is anything to send."""

@@ -51,7 +51,7 @@ class TritonPythonModel:
             context_length=settings.context_length,
             echo=not settings.exclude_input_in_output,
         )
-        self._intake = Intake(reader, self._submit, self._streams.stop)
+        self._intake = Intake(reader, self._submit, self._streams.look)
 
     def _begin(self) -> None:
         """Make a token with the checkpoint, and with each adapter, which is read for its first request.
@@ -73,10 +73,10 @@ class TritonPythonModel:
         self._metrics.close()
         self._llm.shutdown()
 
-    def _submit(self, request: EngineRequest, reply: Reply, name: str) -> None:
+    def _submit(self, request: EngineRequest, reply: Reply) -> None:
         self._sampling.check(request)
         self._lora.check(request)
-        self._streams.submit(request, reply, name)
+        self._streams.submit(request, reply)
 
     def _generate(self, active: Active, index: int) -> Any:
         """Begin one sequence of a request; returns TensorRT-LLM's RequestOutput."""

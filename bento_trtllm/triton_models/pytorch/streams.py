@@ -1,6 +1,6 @@
 """All requests under way, in one event loop: TensorRT-LLM hands over what its engine made, and it is sent.
 
-The loop has a thread of its own; `submit`, `stop` and `close` may be called from any. The engine itself is another
+The loop has a thread of its own; `submit`, `look` and `close` may be called from any. The engine itself is another
 process (executor/proxy.py of tensorrt_llm), so the loop never waits for a step.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from active import Active
 from cores import cores
-from faults import CANCELLED, FAILED, INVALID_REQUEST, UNAVAILABLE, Fault
+from faults import FAILED, GONE, INVALID_REQUEST, UNAVAILABLE, Fault
 from guide import TEXT
 from metrics import EngineMetrics
 from outbox import Outbox, Outgoing, sending_threads
@@ -65,13 +65,13 @@ class Streams:
         self._thread = threading.Thread(target=self._run, name="streams")
         self._thread.start()
 
-    def submit(self, request: EngineRequest, reply: Reply, name: str) -> None:
-        """Hand a request to the engine. `name` is the id that `stop` knows it by, "" for none."""
-        self._loop.call_soon_threadsafe(self._begin, Active.of(request, reply, name))
+    def submit(self, request: EngineRequest, reply: Reply) -> None:
+        """Hand a request to the engine."""
+        self._loop.call_soon_threadsafe(self._begin, Active.of(request, reply))
 
-    def stop(self, name: str) -> None:
-        """End the requests of that name as if their clients had left."""
-        self._loop.call_soon_threadsafe(self._cancel, lambda active: bool(name) and active.name == name)
+    def look(self) -> None:
+        """End the requests whose clients have said that they left."""
+        self._loop.call_soon_threadsafe(self._cancel, lambda active: active.reply.left)
 
     def close(self) -> None:
         """End what is under way, and the loop."""
@@ -163,7 +163,7 @@ class Streams:
 
     def _cancel(self, chosen: Callable[[Active], bool]) -> None:
         if gone := [active for active in self._running if chosen(active)]:
-            self._drop(*gone, fault=Fault(CANCELLED, "The request was cancelled."))
+            self._drop(*gone, fault=GONE)
 
     def _drop(self, *gone: Active, fault: Fault | None) -> None:
         """Have the engine give requests up, all at once, and end them, with an error for clients that are still

@@ -44,6 +44,9 @@ class Fault:
         return cls(code, message, tensor or "")
 
 
+GONE = Fault(CANCELLED, "The request was cancelled.")
+
+
 class RequestError(ValueError):
     """A request that an engine model refuses, in one sentence, with the tensor that is at fault."""
 

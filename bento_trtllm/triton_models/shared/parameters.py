@@ -20,6 +20,8 @@ FIRST = "0.10.0"
 """The first TensorRT-LLM that was read."""
 OWN = "99.0.0"
 """Of no TensorRT-LLM: NVIDIA's backend is no longer made, and never had it."""
+STOP_IDS = "stop_ids"
+"""The input with which requests whose clients have left are ended, whichever they are."""
 MOST_SCORES = 20
 """How many of the likeliest tokens a request may ask for at each place: OpenAI's bound."""
 EVERY: tuple[str, ...] = ()
@@ -183,6 +185,8 @@ PARAMETERS = (
     Parameter("return_generation_logits", "BOOL", engines=NVIDIA, default=False),
     Parameter("exclude_input_in_output", "BOOL", since="0.14.0"),
     Parameter("stop", "BOOL", default=False),
+    # The request that has it asks for nothing itself.
+    Parameter(STOP_IDS, "BYTES", (-1,), engines=OURS, since=OWN),
     Parameter("streaming", "BOOL", (), "streaming", default=False),
     Parameter("return_num_input_tokens", "BOOL", engines=OURS, since="1.3.0", default=False),
     Parameter("return_num_output_tokens", "BOOL", engines=OURS, since="1.3.0", default=False),

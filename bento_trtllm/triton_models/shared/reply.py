@@ -15,10 +15,13 @@ FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 class Reply:
     """A request's response sender, and which outputs the request asked for.
 
-    `prompt` is the prompt where the answer begins with it, `input_tokens` how many tokens it has.
+    `name` is the id by which its client can say that it has left, "" for none; `prompt` is the prompt where the answer
+    begins with it, `input_tokens` how many tokens it has.
     """
 
     def __init__(self, request: Any) -> None:
+        self.name: str = request.request_id()
+        self._left = False
         self._sender = request.get_response_sender()
         self._wanted = list(request.requested_output_names())
         self.prompt: np.ndarray[Any, np.dtype[np.int64]] | None = None
@@ -41,8 +44,18 @@ class Reply:
         error = pb_utils.TritonError(str(fault))
         self._sender.send(pb_utils.InferenceResponse(output_tensors=[], error=error), flags=FINAL)
 
+    def leave(self) -> None:
+        """Its client says that it has left."""
+        self._left = True
+
+    @property
+    def left(self) -> bool:
+        """Whether its client has said that it has left."""
+        return self._left
+
     def is_cancelled(self) -> bool:
-        return bool(self._sender.is_cancelled())
+        """Whether its client has left, as it said or as Triton knows, which takes some 40 µs to ask."""
+        return self.left or bool(self._sender.is_cancelled())
 
     def _value(self, name: str, piece: Piece) -> np.ndarray[Any, Any]:
         """One output of a response, [1, 1] or, what has an element a token, [1, 1, n]."""
