@@ -285,7 +285,7 @@ def test_cached_tokens_are_told_where_upstream_has_them(ours: SimpleNamespace) -
     names = ours.contract.CLASSES["GenerationResult"]["attributes"]
     assert ("cached_tokens" in names) == (ours.contract.DATA["version"] != "1.1.0")
     for told, expected in (({"cached_tokens": 1}, 1), ({}, -1)):
-        active = ours.active.Active.of(request(ours), SimpleNamespace(), "")
+        active = ours.active.Active.of(request(ours), SimpleNamespace())
         assert active.take(0, SimpleNamespace(outputs=[output], **told))
         assert active.outgoing.pieces[0].cached_tokens == expected
     with pytest.raises(ours.contract.NotUpstream):
@@ -294,6 +294,6 @@ def test_cached_tokens_are_told_where_upstream_has_them(ours: SimpleNamespace) -
 
 def test_requests_are_told_apart_however_alike(ours: SimpleNamespace) -> None:
     """A list of them is searched for one: prompts are arrays, which compare as arrays."""
-    both = [ours.active.Active.of(request(ours), SimpleNamespace(), "") for _ in range(2)]
+    both = [ours.active.Active.of(request(ours), SimpleNamespace()) for _ in range(2)]
     both.remove(both[1])
     assert len(both) == 1

@@ -11,7 +11,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from bento_trtllm.generation.deadlines import Deadlines
-from bento_trtllm.generation.errors import GenerationError
+from bento_trtllm.generation.errors import EngineTimeout, GenerationError
 from bento_trtllm.generation.leaving import LEAVING, Leaving
 from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.triton.wire import token_stream
@@ -158,6 +158,20 @@ async def test_calls_that_are_left_are_ended_by_their_ids_where_the_engine_does_
     (stopped,) = triton.stopped
     assert sorted(stopped) == sorted(set(triton.ids))
     assert triton.calls == ["ended"] * 3
+
+
+async def test_so_is_one_that_takes_too_long_and_says_why() -> None:
+    triton = Triton(response())
+    async with triton.at() as address:
+        client = TritonClient(address, stops=True)
+        with pytest.raises(EngineTimeout, match=r"no further token within 0\.01 s"):
+            async with client.stream(TokenRequest([1], 1), Deadlines(LIMIT_S, 0.01, LIMIT_S)) as batches:
+                async for _ in batches:
+                    pass
+        await asyncio.wait_for(ended(triton, 1), LIMIT_S)
+        await client.close()
+    assert triton.stopped == [triton.ids]
+    assert triton.calls == ["ended"]
 
 
 async def test_one_that_the_engine_does_not_end_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:

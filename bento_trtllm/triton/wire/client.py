@@ -93,7 +93,7 @@ class TritonClient:
             message.id = self._stopping.new_id()
             end = partial(self._stopping.stop, message.id)
         call = self._infer(message.SerializeToString(), metadata=(*self._metadata, *request.trace))
-        watch = Watch(call.cancel, deadlines, began, self._suspect)
+        watch = Watch(lambda: inbox.expire(), deadlines, began, self._suspect)  # noqa: PLW0108 - no inbox yet
         inbox = Inbox(call, watch, self._failures.meaning(), self._streams, self._turns, len(message.outputs) == 1, end)
         if not self._watches:
             self._occupy(True)

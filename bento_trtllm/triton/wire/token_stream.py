@@ -108,6 +108,12 @@ class Inbox:
         limit = asyncio.get_running_loop().call_later(END_LIMIT_S, self._cancel)
         self._collecting.add_done_callback(lambda _: limit.cancel())
 
+    def expire(self) -> None:
+        """The watch has ended it: `close`, and whoever iterates over `batches` hears why."""
+        self.close()
+        self._error = self._error or self._watch.why("The request was cancelled.")
+        self._arrived.set()
+
     def _cancel(self) -> None:
         # Not the task that reads, which ends with the call: where a read is cancelled, grpc-python (1.85.3) keeps for
         # ever what it has of the message, and with that the 8 KiB in which it came (github.com/grpc/grpc/issues/43360).

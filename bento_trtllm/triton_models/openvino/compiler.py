@@ -8,8 +8,10 @@ Python's lock, and xgrammar's own threads inherit the priority); the batch then 
 It also keeps it for ever: all of it is dropped at once when its guides pass KEPT_CHARACTERS. It belongs to a vocabulary
 size, and a pipeline of another size makes GenAI begin anew.
 
-GenAI notes the time of each compilation in a list without a lock. A batch that begins a guided request in the very
-microsecond in which a compilation ends could break that list, if it grows then: a few times in a process's life.
+GenAI notes the time that each guided request's first step took in a list without a lock, which `generate` empties, and
+keeps what it compiled in an object that it replaces without one. A batch that begins a guided request in the very
+microsecond in which a compilation begins or ends would break that list, if it grew then: the first guide makes it as
+long as it mostly gets, before the batch has any. The object is replaced between two steps alone.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ NICE = 10
 KEPT_CHARACTERS = 2**18
 # Any vocabulary size but a model's.
 OTHER_SIZE = 8
+NOTED = 64
+"""Guided requests that begin between two compilations: mostly fewer."""
 
 Waiting = tuple[int, int, EngineRequest, Reply]
 
@@ -121,7 +125,7 @@ class GuideCompiler:
         if self._kept + len(guide.text) > KEPT_CHARACTERS:
             self._drop()
         try:
-            _sample(self._pipeline, guide, next(iter(request.end_ids)))
+            _sample(self._pipeline, guide, next(iter(request.end_ids)), 1 if self._known else NOTED)
         except RuntimeError as error:
             # It keeps its broken request.
             self._pipeline = self._blank(self._vocab_size)
@@ -136,7 +140,12 @@ class GuideCompiler:
         with self._wake:
             self._known.clear()
         self._kept = 0
-        self._between_steps(lambda: _sample(self._other))
+
+        def replace() -> None:
+            _sample(self._other)
+            _sample(self._pipeline)
+
+        self._between_steps(replace)
 
     def _blank(self, vocab_size: int) -> genai.ContinuousBatchingPipeline:
         scheduler = genai.SchedulerConfig()
@@ -148,10 +157,12 @@ class GuideCompiler:
             )
 
 
-def _sample(pipeline: genai.ContinuousBatchingPipeline, guide: Guide | None = None, end: int = 1) -> None:
+def _sample(
+    pipeline: genai.ContinuousBatchingPipeline, guide: Guide | None = None, end: int = 1, times: int = 1
+) -> None:
     config = genai.GenerationConfig()
     config.max_new_tokens = 1
     config.stop_token_ids, config.eos_token_id = {end}, end
     if guide:
         config.structured_output_config = structure(guide)
-    pipeline.generate([ov.Tensor(np.array([[0]], np.int64))], [config])
+    pipeline.generate([ov.Tensor(np.array([[0]], np.int64))] * times, [config] * times)
