@@ -99,9 +99,9 @@ class EngineSettings(BaseModel):
     cancellation_check_period_ms: Annotated[int, For("openvino", "tensorrt", "pytorch")] = Field(
         20,
         ge=1,
-        description="A cancelled request leaves the batch within this time; in OpenVINO's within 100 ms where so many "
-        "run that asking for all takes longer than a hundredth of it. TensorRT-LLM's default is 100; it takes whole "
-        "milliseconds.",
+        description="A request whose call is cancelled leaves the batch within this time; in OpenVINO's within 100 ms "
+        "where so many run that asking for all takes longer than a hundredth of it. Other gRPC clients' calls are, "
+        "and with TensorRT all. TensorRT-LLM's default is 100; it takes whole milliseconds.",
     )
     response_pace_ms: Annotated[float, For("openvino", "pytorch")] = Field(
         1.5,

@@ -1,6 +1,5 @@
 """The client leaves: the engine hears of it within 100 ms, and computes for nobody."""
 
-import json
 import socket
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.asking import connect
 from tests.support.checkpoints import write_steady
 from tests.support.serving import Service, pack, serve
 from tests.support.verdict import mostly_within
@@ -44,17 +44,6 @@ def steady(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     with serve(home, tmp_path_factory.mktemp("steady") / "log.txt", "--arg", f"model={tag}") as service:
         service.wait_ready()
         yield service
-
-
-def connect(service: Service, path: str, body: dict[str, Any], accept: str) -> socket.socket:
-    """A request on a socket of its own."""
-    host, port = service.url.removeprefix("http://").split(":")
-    data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\naccept: {accept}\r\n"
-    head += f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
-    connection = socket.create_connection((host, int(port)), timeout=30)
-    connection.sendall(head.encode() + data)
-    return connection
 
 
 def wait_active(service: Service, count: int, limit_s: float) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -40,6 +41,17 @@ def read_events(data: list[str]) -> tuple[str, dict[str, Any]]:
 def ask(question: str, **fields: Any) -> dict[str, Any]:
     """A request's body."""
     return {"model": MODEL, "messages": [{"role": "user", "content": question}], **fields}
+
+
+def connect(service: Service, path: str, body: dict[str, Any], accept: str) -> socket.socket:
+    """A request on a socket of its own."""
+    host, port = service.url.removeprefix("http://").split(":")
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\naccept: {accept}\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+    connection = socket.create_connection((host, int(port)), timeout=30)
+    connection.sendall(head.encode() + data)
+    return connection
 
 
 @asynccontextmanager

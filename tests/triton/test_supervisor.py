@@ -367,6 +367,43 @@ async def test_who_looks_knows_at_once_what_the_owner_told(tmp_path: Path, monke
     assert list((tmp_path / "run").iterdir()) == []
 
 
+async def test_who_cannot_read_what_the_owner_told_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its streams are Triton's, not the folder's. It is said once."""
+    monkeypatch.setattr(supervisor_module, "RETRY_S", 0.01)
+    owner = RunFolder(tmp_path / "run/service")
+    owner.join()
+    assert owner.take()
+    owner.write(Status("ready", "", address="127.0.0.1:1", generation=1, owner=os.getpid()))
+    failed, enough = 0, asyncio.Event()
+
+    class Exhausted(RunFolder):
+        def read(self) -> Status | None:
+            nonlocal failed
+            if not failed or enough.is_set():
+                failed = max(failed, 1)
+                return super().read()
+            failed += 1
+            if failed > 10:
+                enough.set()
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    follower = Supervisor(lambda _: tmp_path, SETTINGS, folder=Exhausted(tmp_path / "run/service"))
+    seen: list[str] = []
+    follower.subscribe(lambda status: seen.append(status.state))
+    await follower.start()
+    await asyncio.wait_for(enough.wait(), LIMIT_S)
+    owner.write(Status("restarting", "It ended.", generation=1))
+    while follower.state == "ready":
+        await asyncio.sleep(0.01)
+    assert seen == ["ready", "restarting"]
+    assert follower.reason == "It ended."
+    assert len([record for record in caplog.records if "Too many open files" in record.message]) == 1
+    await follower.stop()
+    owner.leave()
+
+
 async def test_no_triton_is_ready_whose_owner_is_gone(tmp_path: Path) -> None:
     """It can tell nobody, and whoever has the lock now has yet to say something."""
     owner = RunFolder(tmp_path / "run/service")
@@ -396,7 +433,9 @@ async def test_no_triton_is_ready_whose_owner_is_gone(tmp_path: Path) -> None:
     owner.leave()
 
 
-async def test_who_kills_triton_does_not_call_it_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_kills_triton_does_not_call_it_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Killing takes a while, and a bug is waited out."""
     faults: list[Exception] = [OSError("no room"), RuntimeError("a bug")]
     at_kill: list[str] = []
@@ -422,6 +461,7 @@ async def test_who_kills_triton_does_not_call_it_ready(tmp_path: Path, monkeypat
     supervisor.subscribe(lambda status: ready.set() if status.generation == 3 else None)
     await supervisor.start()
     await asyncio.wait_for(ready.wait(), LIMIT_S)
+    assert not any("takes over" in record.message for record in caplog.records)
     assert at_kill == [
         "restarting: The service cannot use its folder: no room",
         "restarting: The supervisor of Triton failed: see the server's log.",

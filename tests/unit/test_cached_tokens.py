@@ -11,7 +11,8 @@ from bento_trtllm.generation.deadlines import Watch
 from bento_trtllm.generation.errors import EngineUnavailable
 from bento_trtllm.generation.source import TokenBatch, TokenRequest
 from bento_trtllm.generation.turns import Turns
-from bento_trtllm.triton.wire.token_stream import FINAL, Call, Inbox
+from bento_trtllm.triton.wire.stopping import Call
+from bento_trtllm.triton.wire.token_stream import FINAL, Inbox
 from tests.support.demo import TOKENIZER
 from tests.support.limits import LIMIT_S
 from tests.support.scripted_app import ScriptedApp

@@ -14,7 +14,8 @@ from bento_trtllm.generation.deadlines import Deadlines, Watch
 from bento_trtllm.generation.errors import EngineUnavailable
 from bento_trtllm.generation.turns import Turns
 from bento_trtllm.triton.wire.client import TritonClient
-from bento_trtllm.triton.wire.token_stream import FAST, PACE, Call, Inbox
+from bento_trtllm.triton.wire.stopping import Call
+from bento_trtllm.triton.wire.token_stream import FAST, PACE, Inbox
 from bento_trtllm.triton_models.shared.pacing import Pace
 from tests.support.virtual_time import run
 

@@ -82,6 +82,8 @@ class Supervisor:
         """Set at the next change, and replaced then."""
         self._subscribers: list[Callable[[Status], None]] = []
         self._telling: asyncio.TimerHandle | None = None
+        self._trouble = ""
+        """With the folder, while it lasts."""
 
     @property
     def state(self) -> State:
@@ -207,12 +209,17 @@ class Supervisor:
                 while self._resigned or not self._folder.take():
                     self.launched.set()
                     self._read()
+                    self._trouble = ""
                     await asyncio.sleep(FOLLOW_S)
                 await self._own()
             except OSError as error:  # a full disk, say
                 reason = f"The service cannot use its folder: {error}"
-                LOGGER.error("%s (tried again in %g s)", reason, RETRY_S)
-                self._publish(self._next("restarting", reason))
+                if reason != self._trouble:
+                    LOGGER.error("%s (tried again every %g s)", reason, RETRY_S)
+                self._trouble = reason
+                # Whoever follows a Triton that is ready has its address, whether or not it can read it once more.
+                if self._owner or self.state != "ready":
+                    self._publish(self._next("restarting", reason))
                 if self._server:
                     await self._server.kill()
                 await asyncio.sleep(RETRY_S)
@@ -233,12 +240,14 @@ class Supervisor:
 
     async def _own(self) -> None:
         """Keep Triton running, for ever."""
-        last = self._folder.read()
+        again = self._owner
+        last = self.status if again else self._folder.read()
         self._owner = True
         self.status = replace(last or self.status, owner=os.getpid())
         if last:
-            LOGGER.warning("this worker takes over: the one that owned Triton is gone")
-            self._publish(replace(self._next("restarting", GONE), restarts=last.restarts + 1))
+            if not again:
+                LOGGER.warning("this worker takes over: the one that owned Triton is gone")
+            self._publish(replace(self._next("restarting", last.reason if again else GONE), restarts=last.restarts + 1))
         else:
             self._publish(self._next("starting", "Triton is loading the model."))
         while True:
@@ -263,6 +272,7 @@ class Supervisor:
             await server.start()
         except TritonError as error:
             return str(error), 0.0
+        self._trouble = ""
         LOGGER.info("Triton is ready after %.1f s at %s", time.monotonic() - began, server.address)
         began = time.monotonic()
         ready = replace(self._next("ready"), generation=self.status.generation + 1)

@@ -13,6 +13,8 @@ from sequence import Sequence
 
 @dataclass
 class ActiveRequest:
+    """What the batcher holds of it."""
+
     request: EngineRequest
     reply: Reply
     sequences: list[Sequence]

@@ -59,7 +59,7 @@ class ScoredReply(Reply):
 
     @property
     def left(self) -> bool:
-        return self.reply.left
+        return self.over or self.reply.left
 
     def is_cancelled(self) -> bool:
         return self.over or self.reply.is_cancelled()
