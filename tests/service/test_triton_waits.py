@@ -19,18 +19,11 @@ CLIENTS, EACH, LONGEST_S = 16, 30, 0.15
 BODY = {"model": "demo-llama", "prompt": "a", "max_tokens": 40, "ignore_eos": True, "stream": True}
 
 
-def leave(service: Service) -> None:
-    """So many clients leave, CLIENTS at a time."""
-
-    def one(number: int) -> None:
-        dice = random.Random(number)
-        for _ in range(EACH):
-            with connect(service, "/v1/completions", BODY, "text/event-stream"):
-                time.sleep(dice.random() * LONGEST_S)
-
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        for left in [pool.submit(one, number) for number in range(CLIENTS)]:
-            left.result()
+def leave(service: Service, number: int) -> None:
+    dice = random.Random(number)
+    for _ in range(EACH):
+        with connect(service, "/v1/completions", BODY, "text/event-stream"):
+            time.sleep(dice.random() * LONGEST_S)
 
 
 @pytest.mark.engines("openvino", "pytorch")
@@ -38,7 +31,9 @@ def test_it_answers_on(home: Path, tmp_path: Path) -> None:
     with serve(home, tmp_path / "log.txt", TRITONSERVER_DELAY_GRPC_RESPONSE=DELAY_MS) as service:
         service.wait_ready()
         (triton,) = service.tritons()
-        leave(service)
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            for left in [pool.submit(leave, service, number) for number in range(CLIENTS)]:
+                left.result()
         answer = httpx.post(f"{service.url}/v1/completions", json={**BODY, "stream": False}, timeout=LIMIT_S)
         assert answer.json()["usage"]["completion_tokens"] == BODY["max_tokens"]
         assert service.tritons() == [triton]

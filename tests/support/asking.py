@@ -12,6 +12,7 @@ from httpx_sse import connect_sse
 
 from tests.support.demo import MODEL, PROMPT
 from tests.support.serving import SSE, Service
+from tests.support.wire import post
 
 LONG = {"prompt": PROMPT, "max_tokens": 1024}
 NO_REUSE = httpx.Limits(max_keepalive_connections=0)
@@ -46,11 +47,8 @@ def ask(question: str, **fields: Any) -> dict[str, Any]:
 def connect(service: Service, path: str, body: dict[str, Any], accept: str) -> socket.socket:
     """A request on a socket of its own."""
     host, port = service.url.removeprefix("http://").split(":")
-    data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\naccept: {accept}\r\n"
-    head += f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
     connection = socket.create_connection((host, int(port)), timeout=30)
-    connection.sendall(head.encode() + data)
+    connection.sendall(post(path, json.dumps(body).encode(), f"accept: {accept}"))
     return connection
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,6 +26,7 @@ from bento_trtllm.triton.process.repository import place_repository
 from bento_trtllm.triton.wire.client import TritonClient
 from tests.support.inference import Reply, ids, infer, one, open_stream, request, words
 from tests.support.launcher import bound
+from tests.support.processes import left_over
 from tests.support.serving import MACHINES, Service
 from tests.support.standin.place import ENGINES, Standin
 from tests.support.tiny import until
@@ -459,13 +462,14 @@ class Bare:
         ports = Ports.free()
         self.address, self.metrics = f"127.0.0.1:{ports.grpc}", ports.metrics
         self.log = folder / "log.txt"
-        self._prefix = f"bare-{ports.grpc}-"
+        self.marker = f"bare-{ports.grpc}-"
+        """In its processes' environment, and what the names of its regions begin with."""
         argv = [str(standin.server), f"--model-repository={repository}", "--allow-http=false"]
         argv += [f"--exit-timeout-secs={exit_s}"]
         argv += [f"--grpc-port={ports.grpc}", f"--metrics-port={ports.metrics}", "--disable-auto-complete-config"]
         argv += ["--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1", f"--backend-directory={standin.backends}"]
-        argv += [f"--backend-config=python,shm-region-prefix-name={self._prefix}"]
-        environment = {**os.environ, **standin.environment}
+        argv += [f"--backend-config=python,shm-region-prefix-name={self.marker}"]
+        environment = {**os.environ, **standin.environment, "TEST_MARKER": self.marker}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(bound(argv), env=environment, stdout=log, stderr=subprocess.STDOUT)
 
@@ -476,7 +480,7 @@ class Bare:
 
     def regions(self) -> list[Path]:
         """What it has in /dev/shm, and leaves there if it does not end by itself."""
-        return [*Path("/dev/shm").glob(f"{self._prefix}*")]
+        return [*Path("/dev/shm").glob(f"{self.marker}*")]
 
     def active(self) -> int:
         text = httpx.get(f"http://127.0.0.1:{self.metrics}/metrics").text
@@ -505,6 +509,10 @@ def bare(standin: Standin, home: Path, tmp_path: Path) -> Iterator[Callable[...,
     for server in started:
         server.process.kill()
         server.process.wait()
+        # One that has ended by its exit timeout does not wait for its Python models, and one of them may stay for ever.
+        for process in left_over(server.marker):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         for region in server.regions():
             region.unlink()
 

@@ -9,6 +9,7 @@ import grpc.aio
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
+from tritonclient.utils import deserialize_bytes_tensor
 
 from bento_trtllm.generation.deadlines import Deadlines
 from bento_trtllm.generation.errors import EngineTimeout, GenerationError
@@ -46,12 +47,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     async def ModelStreamInfer(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         request = await anext(requests)
         if request.inputs[-1].name == STOP_IDS:
-            raw, ids = request.raw_input_contents[-1], []
-            while raw:
-                end = 4 + int.from_bytes(raw[:4], "little")
-                ids.append(raw[4:end].decode())
-                raw = raw[end:]
-            self.stopped.append(ids)
+            self.stopped.append([raw.decode() for raw in deserialize_bytes_tensor(request.raw_input_contents[-1])])
             if not self._deaf:
                 self.let.set()
             return
