@@ -16,6 +16,10 @@ class Deadlines:
     whole_s: float
 
 
+def _nothing() -> None:
+    """What a watch cancels that has stopped."""
+
+
 class Watch:
     """Cancels a call that exceeds a deadline. One timer per stream, reset when it fires: progress costs nothing."""
 
@@ -60,8 +64,10 @@ class Watch:
         return self._expired or EngineUnavailable(otherwise)
 
     def stop(self) -> None:
-        """Stop watching."""
+        """Stop watching, and let go of what would be cancelled: it holds this, and both would wait for the garbage
+        collector, which comes rarely."""
         self._timer.cancel()
+        self._cancel = _nothing
 
     def _ring(self) -> None:
         now = self._loop.time()

@@ -1,6 +1,7 @@
 """How a call to Triton ends: by Triton after its last response, and by a cancellation before that."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -11,13 +12,14 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor
 
-from bento_trtllm.generation.deadlines import Deadlines
+from bento_trtllm.generation.deadlines import Deadlines, Watch
 from bento_trtllm.generation.errors import EngineTimeout, GenerationError
 from bento_trtllm.generation.leaving import LEAVING, Leaving
 from bento_trtllm.generation.source import TokenRequest
 from bento_trtllm.triton.wire import token_stream
 from bento_trtllm.triton.wire.client import TritonClient
 from bento_trtllm.triton.wire.probe import Health
+from bento_trtllm.triton.wire.token_stream import Inbox
 from bento_trtllm.triton_models.shared.parameters import STOP_IDS
 from tests.support.limits import LIMIT_S
 
@@ -168,6 +170,26 @@ async def test_so_is_one_that_takes_too_long_and_says_why() -> None:
         await client.close()
     assert triton.stopped == [triton.ids]
     assert triton.calls == ["ended"]
+
+
+@pytest.mark.parametrize("read", [None, 1], ids=["whole", "left"])
+@pytest.mark.parametrize("stops", [False, True], ids=["cancelled", "stopped"])
+async def test_what_is_over_does_not_wait_for_the_garbage_collector(read: int | None, stops: bool) -> None:
+    """It comes rarely where there are many clients, and an answer's tokens would be kept until then."""
+    triton = Triton(response(), response(final=True)) if read is None else Triton(response())
+    gc.collect()
+    gc.disable()
+    try:
+        async with triton.at() as address:
+            client = TritonClient(address, stops=stops)
+            assert not await left(client, read)
+            triton.let.set()
+            await asyncio.wait_for(triton.ended.wait(), LIMIT_S)
+            await client.close()
+            await asyncio.sleep(0.05)
+        assert not [each for each in gc.get_objects() if isinstance(each, (Inbox, Watch))]
+    finally:
+        gc.enable()
 
 
 async def test_one_that_the_engine_does_not_end_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
