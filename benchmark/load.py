@@ -39,7 +39,13 @@ class Load:
     end_ids: list[int]
     stagger_s: float = 0.0
     """Streams begin one by one over so long a time."""
+    begin_s: float = 0.0
+    """The first of them begins after so long, since another process has begun others."""
     chat_model: str = ""
+
+    def begins_s(self, number: int) -> float:
+        """After how long a stream begins."""
+        return self.begin_s + self.stagger_s * number / self.streams
 
 
 @dataclass
@@ -234,7 +240,7 @@ async def put_on(way: Way, load: Load) -> Result:
     result = Result()
 
     async def one(number: int) -> None:
-        await asyncio.sleep(load.stagger_s * number / load.streams)
+        await asyncio.sleep(load.begins_s(number))
         try:
             await way.stream(load, result, number)
         except Exception as error:  # whatever a client library raises is a failed answer

@@ -56,6 +56,17 @@ class Case:
         return min(values), max(values)
 
 
+def shares(load: Load, count: int) -> list[Load]:
+    """A load's parts for so many processes, fewer if it has fewer streams: they begin by turns, as in one process."""
+    count = min(count, load.streams)
+    gap_s = load.stagger_s / load.streams
+    streams = [len(range(number, load.streams, count)) for number in range(count)]
+    return [
+        replace(load, streams=each, begin_s=number * gap_s, stagger_s=each * count * gap_s)
+        for number, each in enumerate(streams)
+    ]
+
+
 class Clients:
     """Client processes that share a load between them."""
 
@@ -68,14 +79,13 @@ class Clients:
 
     def put_on(self, load: Load) -> Result:
         """Raises BenchError for any answer that failed."""
-        count = min(len(self._processes), load.streams)
-        for number, process in enumerate(self._processes[:count]):
-            streams = load.streams // count + (number < load.streams % count)
+        used = list(zip(self._processes, shares(load, len(self._processes)), strict=False))
+        for process, share in used:
             assert process.stdin
-            process.stdin.write(json.dumps(asdict(replace(load, streams=streams))) + "\n")
+            process.stdin.write(json.dumps(asdict(share)) + "\n")
             process.stdin.flush()
         whole = Result(began=float("inf"))
-        for process in self._processes[:count]:
+        for process, _ in used:
             assert process.stdout
             line = process.stdout.readline()
             if not line:
