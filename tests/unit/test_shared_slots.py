@@ -9,10 +9,8 @@ import os
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from numpy.typing import NDArray
 
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.client import CLIENT, Client
@@ -241,9 +239,9 @@ async def test_a_limit_holds_where_another_worker_takes_a_slot_meanwhile(
     second.slots.show_line(limited, 1.0, 1)
     count = slot_table._sum_by_client
 
-    def count_first(cells: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    def count_first(clients: list[float], running: list[float]) -> dict[float, float]:
         monkeypatch.setattr(slot_table, "_sum_by_client", count)
-        found = count(cells)
+        found = count(clients, running)
         assert first.slots.take() == "limited"
         first.slots.show_line(limited, None, 0)
         return found

@@ -230,7 +230,7 @@ class SharedSlots:
     def _turn_here(self, turns: list[Turn]) -> int | None:
         """The entry of the client here whose turn it is, or who leaves enough slots for all before it."""
         free = self.limit - self._table.total("running")
-        before: Counter[int] = Counter()
+        before: Counter[float] = Counter()
         for turn in turns:
             if turn.row == self._row:
                 ahead = before.total()

@@ -31,7 +31,7 @@ class Turn(NamedTuple):
 
     row: int
     entry: int
-    client: int
+    client: float
     waiting: float
     left: float
 
@@ -52,11 +52,10 @@ class SlotTable:
         for column in ROW_COLUMNS:
             self._by_row[column] = np.frombuffer(self._memory, np.float64, rows, at)
             at += 8 * rows
-        self._by_cell: dict[str, NDArray[Any]] = {}
-        for column in CELL_COLUMNS:
-            kind = np.int64 if column == "client" else np.float64
-            self._by_cell[column] = np.frombuffer(self._memory, kind, cells, at).reshape(rows, entries)
-            at += 8 * cells
+        columns = len(CELL_COLUMNS)
+        self._cells = np.frombuffer(self._memory, np.float64, columns * cells, at).reshape(columns, rows, entries)
+        self._by_cell = dict(zip(CELL_COLUMNS, self._cells, strict=True))
+        at += self._cells.nbytes
         self._names = np.frombuffer(self._memory, f"S{NAME_BYTES}", cells, at).reshape(rows, entries)
 
     def row(self, column: str, row: int) -> float:
@@ -65,7 +64,7 @@ class SlotTable:
 
     def total(self, column: str) -> float:
         """The sum of all workers'."""
-        return float(self._by_row[column].sum())
+        return float(sum(self._by_row[column].tolist()))
 
     def write_row(self, row: int, **values: float) -> None:
         """Numbers of a worker."""
@@ -95,28 +94,30 @@ class SlotTable:
 
     def turns(self) -> list[Turn]:
         """Of those that wait and may have one more, in their order."""
-        if not self._by_row["waiting"].any():  # as most often; it costs little
+        if not self.total("waiting"):  # as most often; it costs little
             return []
-        cells = self._used()
+        used = self._used()
         # Before what runs, and once: whoever takes a slot meanwhile is seen in line, or running.
-        in_line = cells["waiting"].copy()
-        total = _sum_by_client(cells)
-        at = np.nonzero((in_line > 0) & (total < cells["most"]))
-        client, weight, most, first = (cells[column][at] for column in ("client", "weight", "most", "first"))
-        order = np.lexsort((first, turn(total[at], weight)))
-        columns = (*at, client, in_line[at], most - total[at])
-        return [Turn(*each) for each in zip(*(column[order].tolist() for column in columns), strict=True)]
+        in_line = used["waiting"].copy()
+        at = np.nonzero(in_line + used["running"])
+        # Few are active as a rule, and then numbers of Python's cost less than arrays.
+        cells = dict(zip(CELL_COLUMNS, self._cells[:, at[0], at[1]].tolist(), strict=True))
+        clients, weights, most, first = (cells[column] for column in ("client", "weight", "most", "first"))
+        rows, entries, waiting = (column.tolist() for column in (*at, in_line[at]))
+        total = _sum_by_client(clients, cells["running"])
+        eager = [i for i, client in enumerate(clients) if waiting[i] > 0 and total[client] < most[i]]
+        eager.sort(key=lambda i: (turn(total[clients[i]], weights[i]), first[i]))
+        return [Turn(rows[i], entries[i], clients[i], waiting[i], most[i] - total[clients[i]]) for i in eager]
 
     def crowd(self, client: Client) -> tuple[int, float]:
         """How many requests of a client wait, and its part of the weights of all that do."""
         cells = self._used()
-        waiting = cells["waiting"] > 0
-        clients, at = np.unique(cells["client"][waiting], return_index=True)
-        weights = cells["weight"][waiting][at]
-        key = _hash(client.name)
-        others = float(weights[clients != key].sum())
-        its_own = cells["waiting"][cells["client"] == key].sum()
-        return int(its_own), client.weight / (client.weight + others)
+        at = np.nonzero(cells["waiting"])
+        clients, weights, waiting = (cells[column][at].tolist() for column in ("client", "weight", "waiting"))
+        others = dict(zip(clients, weights, strict=True))
+        others.pop(key := _hash(client.name), None)
+        its_own = sum(each for name, each in zip(clients, waiting, strict=True) if name == key)
+        return int(its_own), client.weight / (client.weight + sum(others.values()))
 
     def standings(self) -> list[tuple[int, Standing]]:
         """All of them, with their rows."""
@@ -131,18 +132,18 @@ class SlotTable:
         return found
 
     def _used(self) -> dict[str, NDArray[Any]]:
-        used = int(self._by_row["used"].max())
-        return {column: values[:, :used] for column, values in self._by_cell.items()}
+        used = int(max(self._by_row["used"].tolist()))
+        return dict(zip(CELL_COLUMNS, self._cells[:, :, :used], strict=True))
 
 
-def _sum_by_client(cells: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    """How many requests of its client run in all workers, for each cell."""
-    clients = cells["client"]
-    _, group = np.unique(clients, return_inverse=True)
-    running = np.bincount(group.ravel(), cells["running"].ravel())
-    return running[group].reshape(clients.shape)
+def _sum_by_client(clients: list[float], running: list[float]) -> dict[float, float]:
+    """How many requests of each client run in all workers."""
+    total = dict.fromkeys(clients, 0.0)
+    for client, runs in zip(clients, running, strict=True):
+        total[client] += runs
+    return total
 
 
-def _hash(name: str) -> int:
-    """Never 0, which is nobody."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True) or 1
+def _hash(name: str) -> float:
+    """A whole number that a float holds exactly. Never 0, which is nobody."""
+    return float(int.from_bytes(blake2b(name.encode(), digest_size=6).digest(), "little") or 1)
