@@ -17,6 +17,12 @@ from bento_trtllm.metrics.inference_pool import PATH as OTHER_PATH
 
 # nginx's code for it; it is only ever seen in the access log.
 CLIENT_GONE = APIError(499, "client_closed_request", "The client closed the connection.")
+UNHEARD = "2.4"
+"""The version of ASGI since which an application need not listen for a client that leaves: here it is cancelled.
+
+Told 2.3, as uvicorn says (0.54), Starlette (1.10) listens, in a task group for each streamed answer. Of one that is
+cancelled, anyio (4.16) keeps the exception in a frame of its own traceback, and with it all that the request had.
+"""
 
 
 class Guard:
@@ -64,6 +70,7 @@ class Guard:
         loop = asyncio.get_running_loop()
         connection = Connection(receive, send, self._max_body_bytes, loop)
         LEAVING.set(connection.leaving)
+        scope = {**scope, "asgi": {**scope["asgi"], "spec_version": UNHEARD}}
         serving = loop.create_task(self._app(scope, connection.receive, connection.send))
         connection.serve(serving)
         try:
