@@ -70,7 +70,7 @@ class Guard:
         loop = asyncio.get_running_loop()
         connection = Connection(receive, send, self._max_body_bytes, loop)
         LEAVING.set(connection.leaving)
-        scope = {**scope, "asgi": {**scope["asgi"], "spec_version": UNHEARD}}
+        scope = {**scope, "asgi": {**scope.get("asgi", {}), "spec_version": UNHEARD}}
         serving = loop.create_task(self._app(scope, connection.receive, connection.send))
         connection.serve(serving)
         try:
