@@ -2,13 +2,6 @@
 
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-Number = TypeVar("Number", float, "NDArray[np.float64]")
 
 
 @dataclass(frozen=True)
@@ -28,6 +21,6 @@ CLIENT: ContextVar[Client] = ContextVar("client", default=ANYONE)
 """The client of the request being served."""
 
 
-def turn(running: Number, weight: Number) -> Number:
+def turn(running: float, weight: float) -> float:
     """Whose is least is next: so seats go by votes with Sainte-Laguë, which favours neither heavy nor light ones."""
     return (running + 0.5) / weight

@@ -29,13 +29,11 @@ class Held:
 async def leave(app: App) -> None:
     """Ask what is behind a guard, and leave after the first piece of the answer."""
     guard = Guard(app, access=Access(Keyring([], None), Ledger(1)), max_body_bytes=100, browsers=Browsers([], []))
-    sent, asked = asyncio.Event(), False
+    bodies, sent = iter([{"type": "http.request"}]), asyncio.Event()
 
     async def receive() -> Message:
-        nonlocal asked
-        if not asked:
-            asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
+        for body in bodies:
+            return body
         await sent.wait()
         return {"type": "http.disconnect"}
 
