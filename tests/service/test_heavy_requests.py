@@ -19,8 +19,9 @@ LIGHT = {"model": "demo-llama", "prompt": "Say hello", "max_tokens": 2, "tempera
 SAMPLES, ROUNDS = 100, 15
 # A light request takes some milliseconds alone on two cores, and abuse takes one of the two.
 LIGHT_LIMIT_S = 0.05
-# Where the machine is too slow for that: so many times what it takes beside a process that computes and asks nothing,
-# in the best of at least so many rounds.
+# Where the machine is too slow for that: so many times what it takes right after, beside a process that computes and
+# asks nothing, in the middle of at least so many rounds. The quickest of each may be luck: of rounds that were alike
+# there was one alone of 25 ms among those of 46 to 112, and none beside abuse.
 SLOWED, FEW = 2.0, 3
 # Between two heavy requests. Without it, one that is refused at once is a flood of 300 MB a second: what is measured
 # then is how fast a loopback device can be read.
@@ -141,7 +142,7 @@ def test_it_is_answered_or_refused(client: httpx.Client, body: Callable[[], byte
 @pytest.mark.measured
 @pytest.mark.parametrize("name", ABUSE)
 def test_light_requests_go_on(abuser: Connection, neighbour: Neighbour, client: httpx.Client, name: str) -> None:
-    """Abuse is there in every round, what else disturbs the machine is not: the best round says what abuse does."""
+    """What else disturbs the machine disturbs both of a round."""
     beside: list[float] = []
     alone: list[float] = []
     light_go_on = False
@@ -152,7 +153,8 @@ def test_light_requests_go_on(abuser: Connection, neighbour: Neighbour, client: 
         if not light_go_on:
             with neighbour():
                 alone.append(p99(client))
-            light_go_on = len(alone) >= FEW and min(beside) <= SLOWED * min(alone)
+            slowed = statistics.median(one / other for one, other in zip(beside, alone, strict=True))
+            light_go_on = len(alone) >= FEW and slowed <= SLOWED
     print(f"light p99 {milliseconds(beside)} ms beside {name}, {milliseconds(alone)} beside what asks nothing")
     assert light_go_on, (beside, alone)
 
