@@ -28,6 +28,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Of its scheduler, by name; with the last, it computes in the types that our service does. What is best depends on the
 load: at each point, the best of them is what counts."""
 BLOCK_TOKENS = 32
+FIRST_WORD, WORDS = 300, 20_000
+"""Ids of ordinary tokens, in the vocabulary of any model of the size that is worth to be measured."""
+SPECIALS = 256
+"""As many as Llama 3 has at the end of its vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Batch:
     streams: int
     prompt: int
     tokens: int
+    vocabulary: int = WORDS
+    """Ids below it may be in a prompt."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,17 @@ class Timing:
         return cls(tokens * len(last) / max(last), sum(rates), sorted(first)[len(first) // 2])
 
 
-def prompts(batch: Batch, vocabulary: int = 20_000) -> list[list[int]]:
+def words(vocabulary: int) -> int:
+    """`Batch.vocabulary` for a model with so many tokens. Raises BenchError."""
+    if vocabulary - SPECIALS <= FIRST_WORD:
+        raise BenchError(f"a vocabulary of {vocabulary} tokens is too small: {FIRST_WORD + SPECIALS + 1} are needed")
+    return min(WORDS, vocabulary - SPECIALS)
+
+
+def prompts(batch: Batch) -> list[list[int]]:
     """Ids of ordinary tokens, no two prompts alike."""
-    line = [300 + (i * 7919) % (vocabulary - 300) for i in range(batch.prompt + batch.streams)]
+    count = batch.vocabulary - FIRST_WORD
+    line = [FIRST_WORD + (i * 7919) % count for i in range(batch.prompt + batch.streams)]
     return [line[i : i + batch.prompt] for i in range(batch.streams)]
 
 

@@ -2,11 +2,10 @@
 
 import json
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark import gguf
-from benchmark.library import Timing
+from benchmark.library import Batch, Timing
 from benchmark.service import BenchError
 from bento_trtllm.checkpoint.checkpoint import read_checkpoint
 from bento_trtllm.triton_models.shared.cores import cores
@@ -22,15 +21,19 @@ class LlamaCpp:
     def __init__(self, program: Path, checkpoint: Path, folder: Path) -> None:
         self._program, self._checkpoint, self._folder = program, checkpoint, folder
 
-    def measure(self, precision: str, prompt: int, tokens: int, streams: Sequence[int]) -> dict[int, Timing]:
-        """By number of streams; nothing for a precision that it lacks. Raises BenchError."""
-        if precision not in TYPES:
-            return {}
-        argv = [str(self._program), "-m", str(self._file(precision)), "-c", str(max(streams) * (prompt + tokens))]
-        argv += ["-b", "2048", "-t", str(cores()), "-npp", str(prompt), "-ntg", str(tokens)]
-        argv += ["-npl", ",".join(map(str, streams)), "--output-format", "jsonl"]
-        lines = [line for line in self._run(argv).splitlines() if line.startswith("{")]
-        return {found["pl"]: _timing(found) for found in map(json.loads, lines)}
+    def prepare(self, precision: str) -> bool:
+        """Write its file, unless it is there; False for a precision that it lacks. Raises BenchError."""
+        return precision in TYPES and self._file(precision).exists()
+
+    def put_on(self, precision: str, batch: Batch) -> Timing:
+        """One batch; its program makes a short step right before. Raises BenchError."""
+        argv = [str(self._program), "-m", str(self._file(precision))]
+        argv += ["-c", str(batch.streams * (batch.prompt + batch.tokens)), "-b", "2048", "-t", str(cores())]
+        argv += ["-npp", str(batch.prompt), "-ntg", str(batch.tokens), "-npl", str(batch.streams)]
+        lines = [line for line in self._run([*argv, "--output-format", "jsonl"]).splitlines() if line.startswith("{")]
+        if not lines:
+            raise BenchError(f"{self._program} told no figures")
+        return _timing(json.loads(lines[0]))
 
     def _file(self, precision: str) -> Path:
         whole = self._folder / "F16.gguf"

@@ -6,13 +6,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from benchmark import shapes, side_report
 from benchmark.document import replace
 from benchmark.load import HTTP_PATHS, PATHS
 from benchmark.plot import draw
-from benchmark.report import Options, Report
+from benchmark.report import Options, Report, merged
 from benchmark.service import BenchError
 from benchmark.suite import PARTS, run
 from bento_trtllm.engines.openvino.options import Precision
@@ -26,10 +26,11 @@ parts:
   first    64 streams at 20 tokens a second each: what the gateway adds to the time to the first token
   openvino the demo model on the OpenVINO engine, 64 streams
   workers  64 streams with 1, 2, 4 and 8 workers, as far as there are cores
-  slots    64 paced streams on 64 slots with 1, 2, 4 and 8 workers: the wait for the first token
+  slots    64 paced streams on 64 slots with 1, 2, 4 and 8 workers, by turns: the wait for the first token
   idle     1 to 1,000 open streams in which nothing comes: CPU and memory
   length   answers of 1,000 to 100,000 tokens: CPU a token and memory
   startup  from the command to the first token, and what is imported
+  stops    30 stops of a service with nothing open, after traffic: how long each takes
   overload 100 and 2,000 clients, refused ones asking again: what is answered, and /readyz; one client beside 500
   scrapes  64 paced streams beside a scrape of /metrics each second, 8 workers, and without, by turns
   recovery Triton, the worker and both killed, 30 times each: how long until the service is ready again
@@ -65,13 +66,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the table's picture, a PNG")
     parser.add_argument(
-        "--docs", action="store_true", help="all parts; rewrite docs/performance.* and benchmark/results"
+        "--docs", action="store_true", help="all parts, or --parts; rewrite them in docs and benchmark/results"
     )
     parser.add_argument("--url", help="measure a service that runs already, over HTTP alone")
     parser.add_argument(
         "--engine", choices=("free", "openvino"), default="free", help="free: costs nothing (default); openvino: demo"
     )
-    parser.add_argument("--parts", type=a_list_of(str, PARTS), metavar="A,B", default=["table", "first"])
+    parser.add_argument("--parts", type=a_list_of(str, PARTS), metavar="A,B", help="default table,first")
     parser.add_argument("--startup", action="store_const", dest="parts", const=["startup"], help="--parts startup")
     parser.add_argument("--paths", type=a_list_of(str, PATHS), metavar="A,B", default=list(PATHS))
     parser.add_argument(
@@ -123,7 +124,7 @@ def main() -> int:
         given.parts = ["table"]
     options = Options(
         given.engine,
-        list(PARTS) if given.docs else given.parts,
+        given.parts or (list(PARTS) if given.docs else ["table", "first"]),
         given.paths,
         given.streams or [1, 16, 64, 256],
         given.tokens,
@@ -139,8 +140,10 @@ def main() -> int:
         print(report.text())
         write(report, given.json, given.plot)
         if given.docs:
-            write(report, RESULTS / "performance.json", DOCS / "performance.png")
             replace(DOCS / "performance.md", report.markdown())
+            write(report, None, DOCS / "performance.png")
+            results = RESULTS / "performance.json"
+            keep(merged(json.loads(results.read_text("utf-8")), report.as_json()), results)
     except BenchError as error:
         say(f"error: {error}")
         return 1
@@ -149,6 +152,10 @@ def main() -> int:
 
 def write(report: Report, data: Path | None, picture: Path | None) -> None:
     if data:
-        data.write_text(json.dumps(report.as_json(), indent=1) + "\n", "utf-8")
+        keep(report.as_json(), data)
     if picture and report.table:
         draw(report.table, picture, report.title())
+
+
+def keep(results: dict[str, Any], file: Path) -> None:
+    file.write_text(json.dumps(results, indent=1) + "\n", "utf-8")

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmark import growth, overloading, recovering, scraping, starting, tables
+from benchmark import growth, overloading, recovering, scraping, starting, stopping, tables
 from benchmark.engine import EngineName
 from benchmark.rounds import Case
 from bento_trtllm.triton_models.shared.cores import cores
@@ -48,6 +48,7 @@ class Report:
     idle: list[growth.Idle] = field(default_factory=list)
     length: list[growth.Length] = field(default_factory=list)
     startup: list[starting.Startup] = field(default_factory=list)
+    stops: list[stopping.Stop] = field(default_factory=list)
     recovery: list[recovering.Recovery] = field(default_factory=list)
     overload: list[overloading.Overload] = field(default_factory=list)
     beside: list[overloading.Beside] = field(default_factory=list)
@@ -87,6 +88,8 @@ class Report:
                 (starting.STARTUP_HEAD, starting.startup_rows(self.startup)),
                 (starting.IMPORT_HEAD, starting.import_rows(self.imports)),
             ]
+        if self.stops:
+            found["stops"] = [(stopping.HEAD, stopping.rows(self.stops))]
         if self.recovery:
             found["recovery"] = [(recovering.HEAD, recovering.rows(self.recovery))]
         if self.overload:
@@ -116,11 +119,12 @@ class Report:
         return "\n".join(lines)
 
     def markdown(self) -> dict[str, str]:
-        """For the document, by part."""
-        sections = {"machine": f"{self.title()}; {time.strftime('%Y-%m-%d', time.gmtime())}."}
+        """For the document, by part: each says when and where it was measured."""
+        when = f"({cores()} cores, {cpu_name()}; {_today()}.)"
+        sections = {"machine": f"{self.title()}; {_today()}."} if self.table else {}
         for name, parts in self.sections().items():
             texts = [tables.markdown(*each) for each in parts]
-            sections[name] = "\n\n".join([*texts, *filter(None, [self.notes().get(name)])])
+            sections[name] = "\n\n".join([*texts, *filter(None, [self.notes().get(name)]), when])
         return sections
 
     def as_json(self) -> dict[str, Any]:
@@ -136,12 +140,26 @@ class Report:
             "length": growth.as_json(self.length),
             "startup": [asdict(one) for one in self.startup],
             "imports_ms": dict(self.imports),
+            "stops": [asdict(one) for one in self.stops],
             "recovery": [asdict(one) for one in self.recovery],
             "overload": [asdict(one) for one in self.overload],
             "beside": [asdict(one) for one in self.beside],
             "scrapes": [asdict(one) for one in self.scrapes],
             "notes": self.notes(),
         }
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What was measured before, with what has been measured now in its place, and of which run each part is."""
+    run = {name: new[name] for name in ("title", "when", "machine", "versions", "options")}
+    found = {**old, **{name: value for name, value in new.items() if value and name not in (*run, "notes")}}
+    found["runs"] = {**old.get("runs", {}), **dict.fromkeys(new["options"]["parts"], run)}
+    found["notes"] = {**old.get("notes", {}), **new["notes"]}
+    return found
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 def cpu_name() -> str:

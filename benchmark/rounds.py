@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
 from benchmark.load import HTTP_PATHS, Load, Result
@@ -28,6 +28,8 @@ class Round:
     """p50 and p99."""
     gap_ms: tuple[float, float]
     """p50 and p99 of the time between two arrivals of text in a stream."""
+    longest_gaps_ms: tuple[float, float]
+    """p99.9 and the longest of them."""
     cpu_us: dict[str, float]
     """CPU time a token, by group, and of the client."""
     peak_mb: dict[Group, float]
@@ -117,35 +119,42 @@ class Clients:
 
 
 @contextmanager
-def clients(paths: Sequence[str], count: int) -> Iterator[dict[str, Clients]]:
-    """For each path, `count` processes for HTTP and one for Triton, whose cost is the measure."""
-    pool = {path: Clients(count if path in HTTP_PATHS else 1) for path in paths}
+def clients(path: str, count: int) -> Iterator[Clients]:
+    """`count` processes for HTTP, and one for Triton, whose cost is the measure."""
+    group = Clients(count if path in HTTP_PATHS else 1)
     try:
-        yield pool
+        yield group
     finally:
-        for each in pool.values():
-            each.close()
+        group.close()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A load, and what it is put on: a service, or None for one elsewhere."""
+
+    service: Service | None
+    load: Load
+    workers: int = 1
 
 
 def measure(
-    service: Service | None,
-    loads: Sequence[Load],
-    repeats: int,
-    *,
-    rate: float = 0.0,
-    workers: int = 1,
-    say: Callable[[str], None] = lambda text: None,
+    turns: Sequence[Turn], repeats: int, *, rate: float = 0.0, say: Callable[[str], None] = lambda text: None
 ) -> list[Case]:
-    """Each load once to warm up, then all in turn, `repeats` times. `service` is None for one elsewhere."""
-    cases = [Case(load.path, load.streams, load.tokens, rate, workers) for load in loads]
-    with clients([load.path for load in loads], max(1, workers)) as pool:
-        for load in loads:
-            pool[load.path].put_on(replace(load, requests=requests(load, WARM_UP_TOKENS), stagger_s=0))
+    """Each load once to warm up, then all in turn, `repeats` times."""
+    cases = [Case(turn.load.path, turn.load.streams, turn.load.tokens, rate, turn.workers) for turn in turns]
+    with ExitStack() as stack:
+        groups = [stack.enter_context(clients(turn.load.path, max(1, turn.workers))) for turn in turns]
+        for turn, group in zip(turns, groups, strict=True):
+            group.put_on(replace(turn.load, requests=requests(turn.load, WARM_UP_TOKENS), stagger_s=0))
         for repeat in range(repeats):
-            for load, case in zip(loads, cases, strict=True):
-                once = one_round(service, pool[load.path], replace(load, requests=requests(load, ROUND_TOKENS)))
+            for turn, group, case in zip(turns, groups, cases, strict=True):
+                load = replace(turn.load, requests=requests(turn.load, ROUND_TOKENS))
+                once = one_round(turn.service, group, load)
                 case.rounds.append(once)
-                say(f"{load.path}, {load.streams} streams, {repeat + 1} of {repeats}: {once.tok_s:,.0f} tok/s")
+                say(
+                    f"{load.path}, {load.streams} streams, workers: {turn.workers}, {repeat + 1} of {repeats}: "
+                    f"{once.tok_s:,.0f} tok/s"
+                )
     return cases
 
 
@@ -166,6 +175,7 @@ def one_round(service: Service | None, group: Clients, load: Load) -> Round:
         result.tokens / (result.ended - result.began),
         _percentiles(result.first),
         _percentiles(result.gaps),
+        _longest(result.gaps),
         {"client": result.cpu_s * micro, **{name: value * micro for name, value in spent.cpu_s.items()}},
         spent.peak_mb,
         max(0.0, spent.machine_cpu_s - known) / spent.seconds,
@@ -179,3 +189,10 @@ def _percentiles(values: list[float]) -> tuple[float, float]:
         return (1000 * values[0],) * 2 if values else (0.0, 0.0)
     cuts = statistics.quantiles(values, n=100, method="inclusive")
     return 1000 * cuts[49], 1000 * cuts[98]
+
+
+def _longest(values: list[float]) -> tuple[float, float]:
+    """p99.9 and the largest, in milliseconds."""
+    if len(values) < 2:
+        return (1000 * values[0],) * 2 if values else (0.0, 0.0)
+    return 1000 * statistics.quantiles(values, n=1000, method="inclusive")[998], 1000 * max(values)

@@ -53,12 +53,12 @@ def _group(process: psutil.Process) -> Group:
 
 
 @contextmanager
-def serve(home: Path, *, workers: int = 1, **settings: object) -> Iterator[Service]:
-    """Serve the packed model TAG until the end of the block; then nothing that was started is left."""
+def serve(home: Path, *, workers: int = 1, script: str = "", **settings: object) -> Iterator[Service]:
+    """Serve the packed model TAG until the end of the block, by a script or `bentoml serve`; then nothing is left."""
     options = [
         word
         for name, value in {"model": TAG, "workers": workers, **settings}.items()
         for word in ("--arg", f"{name}={value}")
     ]
-    with launch(Service, home / f"serve-{free_port()}.log", environment(home), *options) as service:
+    with launch(Service, home / f"serve-{free_port()}.log", environment(home), *options, script=script) as service:
         yield service

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -18,9 +18,10 @@ from benchmark import starting
 from benchmark.answer import chat_model
 from benchmark.engine import TAG
 from benchmark.http_stream import Connection, request
-from benchmark.library import SETTINGS, Batch, Library, Timing, prompts
+from benchmark.library import SETTINGS, Batch, Library, Timing, prompts, words
 from benchmark.llama_cpp import LlamaCpp
 from benchmark.service import BenchError, Service, serve
+from bento_trtllm.checkpoint.checkpoint import read_checkpoint
 from bento_trtllm.config import default_workers
 from bento_trtllm.triton_models.shared.cores import cores
 from tests.support.launcher import ROOT, environment
@@ -53,7 +54,7 @@ class Point:
     ours: list[Timing] = field(default_factory=list)
     library: dict[str, list[Timing]] = field(default_factory=dict)
     """By its settings."""
-    llama_cpp: Timing | None = None
+    llama_cpp: list[Timing] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,8 @@ def run(wanted: Wanted, home: Path, say: Say, found: Callable[[Sides], None]) ->
         store = home / precision
         store.mkdir()
         _pack(store, wanted.checkpoint, precision)
-        _side_by_side(precision, wanted, store, sides, say)
-        if llama:
-            for prompt, tokens in wanted.lengths:
-                say(f"{precision}: llama.cpp, {prompt} in, {tokens} out ...")
-                timings = llama.measure(precision, prompt, tokens, wanted.streams)
-                for point in sides.points:
-                    if (point.precision, point.batch.prompt) == (precision, prompt):
-                        point.llama_cpp = timings.get(point.batch.streams)
+        beside = llama if llama and llama.prepare(precision) else None
+        _side_by_side(precision, wanted, store, beside, sides, say)
         found(sides)
     return sides
 
@@ -107,12 +102,14 @@ def _pack(store: Path, checkpoint: Path, precision: str) -> None:
     argv += ["--precision", precision, "--tag", TAG]
     done = subprocess.run(argv, cwd=ROOT, env=environment(store), check=False, capture_output=True, text=True)
     if done.returncode:
-        raise BenchError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+        said = done.stderr.strip().splitlines() or [f"packing ended with {done.returncode}"]
+        raise BenchError(said[-1].removeprefix("error: "))
 
 
-def _side_by_side(precision: str, wanted: Wanted, store: Path, sides: Sides, say: Say) -> None:
+def _side_by_side(precision: str, wanted: Wanted, store: Path, llama: LlamaCpp | None, sides: Sides, say: Say) -> None:
     weights = next((store / "models").rglob("openvino_model.bin"))
     first_token_s = starting.start(store).first_token
+    vocabulary = words(read_checkpoint(wanted.checkpoint, str(wanted.checkpoint)).config.vocab_size)
     largest = Batch(max(wanted.streams), *map(max, zip(*wanted.lengths, strict=True)))
     with ExitStack() as stack:
         service = stack.enter_context(serve(store, workers=default_workers(cores())))
@@ -135,9 +132,9 @@ def _side_by_side(precision: str, wanted: Wanted, store: Path, sides: Sides, say
         )
         for prompt, tokens in wanted.lengths:
             for streams in wanted.streams:
-                point = Point(precision, Batch(streams, prompt, tokens))
+                point = Point(precision, Batch(streams, prompt, tokens, vocabulary))
                 for repeat in range(wanted.repeats):
-                    _turn(point, service, libraries)
+                    _turn(point, service, libraries, llama)
                     best = max(timings[-1].tok_s for timings in point.library.values())
                     say(
                         f"{precision}, {prompt} in, {tokens} out, {streams} streams, {repeat + 1} of {wanted.repeats}: "
@@ -146,18 +143,20 @@ def _side_by_side(precision: str, wanted: Wanted, store: Path, sides: Sides, say
                 sides.points.append(point)
 
 
-def _turn(point: Point, service: Service, libraries: dict[str, Library]) -> None:
+def _turn(point: Point, service: Service, libraries: dict[str, Library], llama: LlamaCpp | None) -> None:
     """A round of each, one after the other.
 
     Each makes a short one right before: after the time that the others took, a first step takes longer (that of 2.5 GB
     of weights on two cores a quarter of a second).
     """
-    short = Batch(point.batch.streams, 32, 8)
+    short = replace(point.batch, prompt=min(32, point.batch.prompt), tokens=min(8, point.batch.tokens))
     asyncio.run(ask(service, short))
     point.ours.append(asyncio.run(ask(service, point.batch)))
     for name, library in libraries.items():
         library.put_on(short)
         point.library.setdefault(name, []).append(library.put_on(point.batch))
+    if llama:
+        point.llama_cpp.append(llama.put_on(point.precision, point.batch))
 
 
 async def ask(service: Service, batch: Batch) -> Timing:
@@ -211,7 +210,7 @@ def best(point: Point, name: str) -> float:
 
 HEAD = (
     "weights", "in/out", "streams", "tok/s", "library", "ratio", "decode tok/s", "library", "ratio", "first ms",
-    "library", "llama.cpp tok/s", "its decode", "its first ms", "decode ÷ its",
+    "library", "llama.cpp tok/s", "ratio", "its decode", "ratio", "its first ms",
 )  # fmt: skip
 REST_HEAD = (
     "weights", "file MB", "at rest MB", "engine alone MB", "engine ÷ file", "Triton loads s", "library loads s",
@@ -227,12 +226,10 @@ def rows(sides: Sides) -> list[tuple[str, ...]]:
             ours, library = median(point.ours, name), best(point, name)
             row += [f"{ours:,.0f}", f"{library:,.0f}", f"{ours / library:.2f}"]
         row += [f"{1000 * median(point.ours, 'first_s'):,.0f}", f"{1000 * best(point, 'first_s'):,.0f}"]
-        if it := point.llama_cpp:
-            decode = median(point.ours, "decode_tok_s")
-            row += [f"{it.tok_s:,.0f}", f"{it.decode_tok_s:,.0f}", f"{1000 * it.first_s:,.0f}"]
-            row.append(f"{decode / it.decode_tok_s:.2f}")
-        else:
-            row += ["–"] * 4
+        for name in ("tok_s", "decode_tok_s") if point.llama_cpp else ():
+            its = median(point.llama_cpp, name)
+            row += [f"{its:,.0f}", f"{median(point.ours, name) / its:.2f}"]
+        row += [f"{1000 * median(point.llama_cpp, 'first_s'):,.0f}"] if point.llama_cpp else ["–"] * 5
         table.append(tuple(row))
     return table
 

@@ -1,14 +1,15 @@
 """The parts of the benchmark."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmark import growth, overloading, recovering, scraping, starting
+from benchmark import growth, overloading, recovering, scraping, starting, stopping
 from benchmark.answer import Asker, RemoteAsker, chat_model
 from benchmark.engine import Model, pack
 from benchmark.report import Options, Report
-from benchmark.rounds import Case, measure
+from benchmark.rounds import Case, Turn, measure
 from benchmark.service import serve
 from bento_trtllm.triton_models.shared.cores import cores
 from tests.support.launcher import free_port
@@ -22,6 +23,7 @@ PARTS = (
     "idle",
     "length",
     "startup",
+    "stops",
     "recovery",
     "overload",
     "scrapes",
@@ -34,6 +36,7 @@ OPENVINO_STREAMS = 64
 IDLE_COUNTS = (1, 100, 1000)
 LENGTHS = (1_000, 10_000, 100_000)
 STARTS = 3
+STOPS = 30
 FAULTS = 30
 OVERLOADS = 3
 BESIDE_WORKERS = (1, 2)
@@ -81,6 +84,8 @@ def run(options: Options, home: Path, say: Say) -> Report:
         demo = _demo(home / "demo")
         report.startup = [starting.start(demo) for _ in range(STARTS)]
         report.imports = starting.imports(demo)
+    if "stops" in options.parts:
+        report.stops = stopping.stops(_demo(home / "stops"), STOPS, say)
     if "overload" in options.parts and options.engine == "free":
         report.overload = overloading.overloads(home, model, options.workers, min(options.repeats, OVERLOADS), say)
         report.beside = [overloading.besides(home, model, workers, say) for workers in BESIDE_WORKERS]
@@ -98,7 +103,7 @@ def _demo(home: Path) -> Path:
     return home
 
 
-def _door(options: Options) -> dict[str, int]:
+def _door(options: Options) -> dict[str, Any]:
     """The setting with which Triton has the ensemble, where it is measured."""
     return {"grpc_port": free_port()} if "ensemble" in options.paths else {}
 
@@ -112,7 +117,8 @@ def _table(asker: Asker, options: Options, say: Say) -> list[Case]:
     asker.model.set_rate(options.rate)
     for streams in options.streams:
         loads = [asker.load(path, streams, options.tokens) for path in _paths(options, asker)]
-        cases += measure(asker.service, loads, options.repeats, rate=options.rate, workers=options.workers, say=say)
+        turns = [Turn(asker.service, load, options.workers) for load in loads]
+        cases += measure(turns, options.repeats, rate=options.rate, say=say)
     return cases
 
 
@@ -123,7 +129,8 @@ def _first(asker: Asker, options: Options, say: Say) -> list[Case]:
         for path in _paths(options, asker)
         if path != "ensemble"
     ]
-    return measure(asker.service, loads, options.repeats, rate=FIRST_RATE, workers=options.workers, say=say)
+    turns = [Turn(asker.service, load, options.workers) for load in loads]
+    return measure(turns, options.repeats, rate=FIRST_RATE, say=say)
 
 
 def _openvino(home: Path, model: Model, options: Options, say: Say, **settings: Any) -> list[Case]:
@@ -131,7 +138,7 @@ def _openvino(home: Path, model: Model, options: Options, say: Say, **settings: 
         service.wait_ready()
         asker = Asker(model, service, chat_model(service.url))
         loads = [asker.load(path, OPENVINO_STREAMS, options.tokens) for path in _paths(options, asker)]
-        return measure(service, loads, options.repeats, say=say)
+        return measure([Turn(service, load) for load in loads], options.repeats, say=say)
 
 
 def _workers(home: Path, model: Model, options: Options, say: Say) -> list[Case]:
@@ -145,20 +152,24 @@ def _workers(home: Path, model: Model, options: Options, say: Say) -> list[Case]
             service.wait_ready()
             asker = Asker(model, service, "")
             loads = [asker.load(path, WORKER_STREAMS, options.tokens) for path in ("bare", "text", "sse")]
-            cases += measure(service, loads, options.repeats, workers=count, say=say)
+            cases += measure([Turn(service, load, count) for load in loads], options.repeats, say=say)
     return cases
 
 
 def _slots(home: Path, model: Model, options: Options, say: Say) -> list[Case]:
-    """As many slots as streams, and each stream asks again at once: whoever waits for a slot does so needlessly."""
-    cases: list[Case] = []
+    """As many slots as streams, and each stream asks again at once: whoever waits for a slot does so needlessly.
+
+    All services run at once, and take turns.
+    """
     model.set_rate(FIRST_RATE)
-    for count in SLOT_COUNTS:
-        with serve(home, workers=count, max_running_requests=FIRST_STREAMS) as service:
+    with ExitStack() as stack:
+        turns: list[Turn] = []
+        for count in SLOT_COUNTS:
+            service = stack.enter_context(serve(home, workers=count, max_running_requests=FIRST_STREAMS))
             service.wait_ready()
             load = Asker(model, service, "").load("sse", FIRST_STREAMS, FIRST_TOKENS, FIRST_STAGGER_S)
-            cases += measure(service, [load], options.repeats, rate=FIRST_RATE, workers=count, say=say)
-    return cases
+            turns.append(Turn(service, load, count))
+        return measure(turns, options.repeats, rate=FIRST_RATE, say=say)
 
 
 def _remote(report: Report, url: str, say: Say) -> None:
@@ -167,4 +178,4 @@ def _remote(report: Report, url: str, say: Say) -> None:
     paths = [path for path in options.paths if path != "chat" or asker.chat_model]
     for streams in options.streams:
         loads = [asker.load(path, streams, options.tokens) for path in paths]
-        report.table += measure(None, loads, options.repeats, workers=options.workers, say=say)
+        report.table += measure([Turn(None, load, options.workers) for load in loads], options.repeats, say=say)

@@ -133,19 +133,22 @@ def launch(
     target: str = "service:TRTLLM",
     cwd: Path = ROOT,
     python: str | None = sys.executable,
+    script: str = "",
 ) -> Iterator[S]:
     """Serve until the end of the block; then nothing that was started here is left running.
 
-    Without a Python, `bentoml serve` is a fork that has the imports already (warm.py); its workers are as ever.
+    Without a Python, `bentoml serve` is a fork that has the imports already (warm.py); its workers are as ever. A
+    script, such as scripts/serve, is run in its place.
     """
     port = free_port()
-    arguments = ["serve", target, "--host", "127.0.0.1", "--port", str(port), *options]
+    options = ("--host", "127.0.0.1", "--port", str(port), *options)
+    arguments = ["serve", target, *options]
     process: psutil.Popen | warm.ForkedService
     LOGS.append(log)
     if python is None:
         process = warm.start("bentoml", arguments, env, cwd, log)
     else:
-        argv = bound([python, "-m", "bentoml", *arguments])
+        argv = bound([script, *options] if script else [python, "-m", "bentoml", *arguments])
         with log.open("wb") as output:
             process = psutil.Popen(
                 argv, cwd=cwd, env=dict(env), stdout=output, stderr=subprocess.STDOUT, start_new_session=True

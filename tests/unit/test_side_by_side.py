@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmark import gguf, llama_cpp, shapes, sides
-from benchmark.library import Batch, Timing, prompts
+from benchmark.library import Batch, Timing, prompts, words
 from benchmark.main import main
+from benchmark.service import BenchError
 from bento_trtllm.checkpoint.checkpoint import Checkpoint, read_checkpoint
 
 SMALL = shapes.Shape(64, 96, 2, 4, 2, 16, vocab_size=700, max_position_embeddings=256)
@@ -65,11 +66,27 @@ def test_prompts_differ_and_are_as_long_as_asked_for() -> None:
     assert len({tuple(ids) for ids in asked}) == 3
 
 
+def test_prompts_have_ordinary_tokens_of_a_small_vocabulary_too() -> None:
+    ids = prompts(Batch(2, 40, 8, words(700)))[0]
+    assert min(ids) >= 256 and max(ids) < 700 - 256 and len({*ids}) == 40
+    assert words(128_256) == Batch(1, 1, 1).vocabulary
+    with pytest.raises(BenchError, match="a vocabulary of 500 tokens is too small: 557 are needed"):
+        words(500)
+
+
 def test_the_best_of_the_librarys_settings_is_what_counts() -> None:
     ours, slow, fast = Timing(90, 95, 0.2), Timing(80, 120, 0.1), Timing(100, 100, 0.3)
     point = sides.Point("int8", Batch(8, 128, 64), [ours], {"a": [slow], "b": [fast]})
     (row,) = sides.rows(sides.Sides([point]))
-    assert row[:11] == ("int8", "128/64", "8", "90", "100", "0.90", "95", "120", "0.79", "200", "100")
+    assert row == ("int8", "128/64", "8", "90", "100", "0.90", "95", "120", "0.79", "200", "100", *["–"] * 5)
+
+
+def test_llama_cpp_is_beside_it_in_the_middle_of_its_rounds() -> None:
+    ours, its = Timing(90, 120, 0.2), [Timing(50, 70, 0.4), Timing(60, 80, 0.5), Timing(10, 20, 9.0)]
+    point = sides.Point("int8", Batch(8, 128, 64), [ours], {"a": [ours]}, its)
+    (row,) = sides.rows(sides.Sides([point]))
+    assert len(row) == len(sides.HEAD)
+    assert row[11:] == ("50", "1.80", "70", "1.71", "500")
 
 
 @pytest.mark.parametrize(

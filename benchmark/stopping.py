@@ -1,0 +1,74 @@
+"""How long a service takes to stop once its answers are out, after traffic of all kinds."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.answer import PROMPT
+from benchmark.http_stream import Connection, request
+from benchmark.service import BenchError, Service, serve
+
+CLIENTS, TOKENS, PASSES = 16, 40, 3
+LATE = "Exit timeout expired"
+"""What Triton writes when it gives up its own end, and is killed later."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One stop of a service with nothing open."""
+
+    took_s: float
+    """From SIGTERM to the end of everything."""
+    late: bool
+    """Whether Triton gave up its own end."""
+
+
+def stops(home: Path, count: int, say: Callable[[str], None]) -> list[Stop]:
+    """So many services with the packed model, each stopped once it has had traffic. Raises BenchError."""
+    found = []
+    for number in range(count):
+        with serve(home) as service:
+            service.wait_ready()
+            asyncio.run(_traffic(service))
+            began = time.monotonic()
+            code = service.stop()
+            took_s = time.monotonic() - began
+            if code:
+                raise BenchError(f"a stop ended with {code}")
+            found.append(Stop(took_s, LATE in service.log.read_text("utf-8", errors="replace")))
+        say(f"stop {number + 1} of {count}: {took_s:.2f} s")
+    return found
+
+
+async def _traffic(service: Service) -> None:
+    """Clients of whom each second one leaves in the middle of its answer, some times."""
+    host, _, port = service.host.rpartition(":")
+    body: dict[str, object] = {"prompt": PROMPT, "max_tokens": TOKENS}
+    message = request(service.host, "/generate", body, "text/event-stream")
+
+    async def ask(leaves: bool) -> None:
+        _, connection = await asyncio.get_running_loop().create_connection(Connection, host, int(port))
+        answer = asyncio.ensure_future(connection.ask(message))
+        while leaves and not connection.arrivals and not answer.done():
+            await asyncio.sleep(0.001)
+        if not leaves:
+            await answer
+        connection.close()
+        with suppress(ConnectionError):
+            await answer
+
+    for _ in range(PASSES):
+        await asyncio.gather(*(ask(bool(number % 2)) for number in range(CLIENTS)))
+
+
+HEAD = ("stops", "s, median", "worst", "Triton gave up its own end")
+
+
+def rows(values: list[Stop]) -> list[tuple[str, ...]]:
+    took = [value.took_s for value in values]
+    late = sum(value.late for value in values)
+    return [(str(len(values)), f"{statistics.median(took):.2f}", f"{max(took):.2f}", str(late))]
