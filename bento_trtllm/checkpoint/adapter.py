@@ -128,7 +128,7 @@ def _read_config(path: Path) -> _Config:
         _compile(config)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ": ".join([*map(str, first["loc"]), first["msg"]])
+        where = ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
         raise CheckpointError(f"{file} cannot be used: {where}") from error
     except re.error as error:
         raise CheckpointError(f"{file} has {error.pattern!r}, which is no regular expression: {error}") from error

@@ -167,7 +167,7 @@ def _parse(kind: type[_Kind], data: dict[str, Any], path: Path) -> _Kind:
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ": ".join([*map(str, first["loc"]), first["msg"]])
+        where = ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
         raise CheckpointError(f"{path} cannot be used: {where}") from error
 
 

@@ -14,14 +14,18 @@ from bento_trtllm.checkpoint import prequantized
 from bento_trtllm.checkpoint.architectures import ARCHITECTURES
 from bento_trtllm.checkpoint.architectures.decoder import DecoderConfig
 from bento_trtllm.checkpoint.architectures.llama import LlamaConfig
+from bento_trtllm.checkpoint.architectures.smollm3 import SmolLM3Config
 from bento_trtllm.checkpoint.checkpoint import read_checkpoint
 from bento_trtllm.checkpoint.huggingface import find_checkpoint
 from bento_trtllm.engines import make_engine
 from bento_trtllm.engines.base import Engine
+from bento_trtllm.engines.openvino import engine as openvino
+from bento_trtllm.engines.openvino import reference, rotary
 from bento_trtllm.engines.pytorch import engine as pytorch
 from bento_trtllm.engines.tensorrt import build
 from bento_trtllm.errors import CheckpointError, EngineError
 from tests.support.checkpoints import encode, write_checkpoint, write_safetensors
+from tests.support.llamas import CONFIGS, llama
 
 
 def edit(path: Path, **keys: Any) -> None:
@@ -91,6 +95,21 @@ def test_rope_of_transformers_4_and_5(keys: dict[str, Any], theta: float, kind: 
     config = LlamaConfig.model_validate(LLAMA | keys)
     assert (config.rope_theta, config.rope_type) == (theta, kind)
     assert (config.num_key_value_heads, config.head_dim, config.tie_word_embeddings) == (4, 16, False)
+
+
+@pytest.mark.parametrize(
+    ("keys", "turned"),
+    [
+        ({}, [True, True, True, False, True, True, True, False]),
+        ({"no_rope_layer_interval": 3}, [True, True, False, True, True, False, True, True]),
+        ({"no_rope_layer_interval": 3, "no_rope_layers": [0, 1] * 4}, [False, True] * 4),
+    ],
+)
+def test_which_layers_of_smollm3_are_turned(keys: dict[str, Any], turned: list[bool]) -> None:
+    """As transformers' SmolLM3Config (5.24) fills in its no_rope_layers."""
+    own = {"architectures": ["SmolLM3ForCausalLM"], "num_hidden_layers": 8}
+    config = SmolLM3Config.model_validate(LLAMA | own | keys)
+    assert [config.is_turned(layer) for layer in range(8)] == turned
 
 
 def remove(name: str) -> Callable[[Path], object]:
@@ -187,6 +206,12 @@ def test_a_file_and_a_needless_revision(tmp_path: Path) -> None:
         find_checkpoint(str(path), "main")
 
 
+def written(architecture: str, context: int = 2048, **keys: Any) -> Callable[[Path], Path]:
+    """Write a checkpoint with the tensors of an architecture."""
+    keys |= {"architectures": [architecture]}
+    return lambda path: write_checkpoint(path, head_dim=16, context=context, config=keys)
+
+
 UNFIT = {
     "half of llama3's rope": (
         config(rope_scaling={"rope_type": "llama3", "factor": 8.0}),
@@ -197,6 +222,23 @@ UNFIT = {
     "a sliding window": (
         config(architectures=["MistralForCausalLM"], sliding_window=512),
         "has a sliding window of 512 tokens, which cannot be packed for OpenVINO",
+    ),
+    "a window a token short": (
+        written("MistralForCausalLM", sliding_window=2047),
+        "has a sliding window of 2,047 tokens",
+    ),
+    # transformers' MistralConfig (5.24) has 4096 then, as Mistral 0.1 has it.
+    "an unnamed window": (written("MistralForCausalLM", context=8192), "has a sliding window of 4,096 tokens"),
+    **{
+        f"a sliding window of {name}": (
+            written(f"{name}ForCausalLM", use_sliding_window=True, sliding_window=512),
+            "has a sliding window of 512 tokens",
+        )
+        for name in ("Qwen2", "Qwen3", "SmolLM3")
+    },
+    "layers without a place": (
+        written("SmolLM3ForCausalLM", no_rope_layers=[1]),
+        "config.json cannot be used: no_rope_layers has fewer entries than num_hidden_layers",
     ),
     "activation": (config(hidden_act="gelu"), "has the activation gelu"),
     "quantised": (config(quantization_config={"quant_method": "fp8"}), r"is quantised already \(fp8\)"),
@@ -210,6 +252,34 @@ def test_what_the_openvino_engine_refuses(case: str, tmp_path: Path) -> None:
     change(path)
     with pytest.raises(CheckpointError, match=message):
         make_engine("openvino").prepare(find_checkpoint(str(path)))
+
+
+HARMLESS = {
+    "as long as the context": written("MistralForCausalLM", sliding_window=2048),
+    "longer": written("MistralForCausalLM", sliding_window=4000),
+    "unnamed": written("MistralForCausalLM", context=4096),
+    "Qwen2's": written("Qwen2ForCausalLM", use_sliding_window=True, sliding_window=2048),
+}
+
+
+@pytest.mark.parametrize("window", HARMLESS)
+def test_windows_that_hide_nothing_are_packed(window: str, tmp_path: Path) -> None:
+    """A token sees as many as the window has, itself among them (transformers 5.24, masking_utils.py)."""
+    path = HARMLESS[window](tmp_path / "tiny")
+    make_engine("openvino").prepare(find_checkpoint(str(path)))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_published_llamas_fit(name: str) -> None:
+    checkpoint, published = llama(name), CONFIGS[name]
+    assert openvino._fault(checkpoint) is None
+    found = rotary.frequencies(checkpoint.config)
+    np.testing.assert_allclose(found, reference.frequencies(checkpoint.config), rtol=1e-6)
+    # By hand, for a size or factor that is read wrongly: the fastest is never scaled, and the slowest always.
+    dim = published["hidden_size"] // published["num_attention_heads"]
+    factor = (published["rope_scaling"] or {"factor": 1})["factor"]
+    slowest = published["rope_theta"] ** (2 / dim - 1) / factor
+    np.testing.assert_allclose([len(found), found[0], found[-1]], [dim // 2, 1, slowest], rtol=1e-6)
 
 
 ENGINES: dict[str, tuple[Callable[[], Engine], str]] = {

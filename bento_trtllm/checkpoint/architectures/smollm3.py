@@ -1,6 +1,7 @@
 """SmolLM3: Llama's layers, of which some know nothing of positions."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from bento_trtllm.checkpoint.architectures.llama import LlamaConfig
 
@@ -15,6 +16,12 @@ class SmolLM3Config(LlamaConfig):
     no_rope_layers: tuple[bool, ...] | None = None
     """True, in spite of its name, for a layer whose queries and keys are turned."""
     no_rope_layer_interval: int = Field(default=4, gt=0)
+
+    @model_validator(mode="after")
+    def _names_each_layer(self) -> Self:
+        if self.no_rope_layers is not None and len(self.no_rope_layers) < self.num_hidden_layers:
+            raise ValueError("no_rope_layers has fewer entries than num_hidden_layers")
+        return self
 
     @property
     def window(self) -> int | None:
