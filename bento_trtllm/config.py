@@ -22,7 +22,11 @@ def _texts(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def default_workers(cores: int) -> int:
-    """A third relays no more tokens (docs/performance.md); other cores are for Triton, and on a CPU for the engine."""
+    """Two relay a fifth more tokens than one and go on where one dies, a third relays no more (docs/performance.md).
+
+    Measured on 2 and 16 cores; from how many on the second is worth it is a guess. On few, Triton needs them, and on a
+    CPU the engine does, which is slower than one worker in any case.
+    """
     return 1 if cores < 8 else 2
 
 
@@ -65,8 +69,9 @@ class EngineSettings(BaseModel):
         ge=0,
         le=32,
         description="Tokens a step that are guessed: those that followed the last words where they stood before, in "
-        "the prompt or the answer. Greedy answers stay as they are; it pays where text repeats, for one stream or few "
-        "(docs/performance.md). 0: none.",
+        "the prompt or the answer. Greedy answers stay as they are where it is exact (f32), which is tested; in other "
+        "types several tokens checked at once may be summed otherwise, and a close call may go the other way. It pays "
+        "where text repeats, for one stream or few (docs/performance.md). 0: none.",
     )
     threads: Annotated[int, For("openvino")] = Field(
         0,

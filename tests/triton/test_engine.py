@@ -130,6 +130,14 @@ def test_seed_decides_what_is_sampled(address: str) -> None:
     assert generate(address, **top).tokens() != sample(3)
 
 
+def test_min_p_of_one_leaves_the_likeliest_token(address: str, greedy: list[int]) -> None:
+    sampled = {"temperature": one(50, np.float32), "runtime_top_p": one(1, np.float32)}
+    for seed in range(4):
+        inputs = {**sampled, "seed": one(seed, np.uint64)}
+        assert generate(address, **inputs, runtime_min_p=one(1, np.float32)).tokens() == greedy, seed
+        assert generate(address, **inputs).tokens() != greedy, seed
+
+
 def test_penalties_change_the_text(address: str) -> None:
     """Past its end the demo model has no text to be sure of."""
     beyond = {"request_output_len": one(400), "min_tokens": one(400)}
@@ -189,6 +197,29 @@ def test_what_cannot_be_done_is_refused_by_name(address: str, name: str, value: 
     assert reply.error is not None
     assert name in reply.error
     assert "Traceback" not in reply.error
+    assert not reply.outputs
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        (
+            {"bad_words_list": words([5]), name: one(0.5, np.float32)},
+            "bad_words_list does not go with presence_penalty or frequency_penalty on OpenVINO.",
+        )
+        for name in ("presence_penalty", "frequency_penalty")
+    ]
+    + [
+        (
+            {name: one(1), "num_return_sequences": one(2)},
+            f"{name} does not go with num_return_sequences on OpenVINO: send one a request.",
+        )
+        for name in ("num_top_log_probs", "num_prompt_log_probs")
+    ],
+)
+def test_what_does_not_go_together_is_refused(address: str, inputs: dict[str, Any], told: str) -> None:
+    reply = infer(address, "tensorrt_llm", request(ids(), **inputs))
+    assert reply.error is not None and told in reply.error
     assert not reply.outputs
 
 

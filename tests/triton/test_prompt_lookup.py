@@ -1,16 +1,19 @@
 """The setting prompt_lookup: fewer steps, and the answers that there are without it."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import numpy as np
 import pytest
 
 from bento_trtllm.text.tokenizer import PromptTokenizer
+from tests.support.asking import ask
 from tests.support.inference import EOT, ids, infer, one, open_stream, request, words
 from tests.support.serving import DEMO, Service, serve
 from tests.support.tiny import until
@@ -19,6 +22,7 @@ CASES = json.loads((Path(__file__).parents[1] / "data" / "greedy.json").read_tex
 GUESSED = 5
 CACHE, STREAMS, LONG = 4096, 25, 250
 TEXT = PromptTokenizer(DEMO)
+SCHEMA = {"type": "array", "items": {"enum": ["ab", "cd"]}, "minItems": 8, "maxItems": 8}
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +99,47 @@ def test_more_than_the_cache_holds_is_answered_one_after_another(guessing: Servi
     assert list(answers.values()) == [expected[i % 5] for i in range(STREAMS)]
 
 
-def test_guides_hold_and_so_do_several_answers(guessing: Service, service: Service) -> None:
-    guide = {
-        "guided_decoding_guide_type": np.array([["regex"]], object),
-        "guided_decoding_guide": np.array([["(ab|cd){12}x"]], object),
+@pytest.mark.parametrize(
+    ("kind", "guide", "pattern"),
+    [
+        ("regex", "(ab|cd){12}x", "(ab|cd){12}x"),
+        ("ebnf_grammar", 'root ::= six six "x"\nsix ::= two two two two two two\ntwo ::= "ab" | "ä "', "(ab|ä ){12}x"),
+        # A text: between values the engine's JSON may have spaces without end.
+        ("json_schema", '{"type": "string", "pattern": "^(ab|cd){12}x$"}', '"(ab|cd){12}x"'),
+    ],
+    ids=["regex", "grammar", "schema"],
+)
+def test_guides_hold_and_so_do_several_answers(
+    guessing: Service, service: Service, kind: str, guide: str, pattern: str
+) -> None:
+    """Of answers that must repeat themselves, so that there is something to guess."""
+    inputs: dict[str, Any] = {
+        **request(ids(), 100, num_return_sequences=one(2)),
+        "guided_decoding_guide_type": np.array([[kind]], object),
+        "guided_decoding_guide": np.array([[guide]], object),
     }
-    inputs: dict[str, Any] = {**request(ids(), 60), "num_return_sequences": one(2), **guide}
-    found, plain = (infer(of.grpc_address(), "tensorrt_llm", inputs) for of in (guessing, service))
+    sampled = {"temperature": one(5, np.float32), "runtime_top_p": one(1, np.float32), "seed": one(1, np.uint64)}
+    found, plain, chosen = (
+        infer(of.grpc_address(), "tensorrt_llm", {**inputs, **sampling})
+        for of, sampling in ((guessing, {}), (service, {}), (guessing, sampled))
+    )
     for i in range(2):
-        assert found.tokens(i) == plain.tokens(i) and found.tokens(i)[-1] == EOT
-        assert set(TEXT.decode(found.tokens(i)[:-1])) <= set("abcdx")
+        assert found.tokens(i) == plain.tokens(i)
+        for tokens in (found.tokens(i), chosen.tokens(i)):
+            answer = TEXT.decode(tokens[:-1])
+            assert tokens[-1] == EOT and re.fullmatch(pattern, answer), answer
+
+
+def test_an_answer_of_a_schema_over_http(guessing: Service, service: Service) -> None:
+    """Where the service follows the answer by the same grammar, and gets several tokens a step."""
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
+    body = ask("Say hello in French", temperature=0, max_tokens=200, response_format=form)
+    found, plain = (
+        httpx.post(f"{of.url}/v1/chat/completions", json=body, timeout=60).json()["choices"][0]
+        for of in (guessing, service)
+    )
+    assert found == plain and found["finish_reason"] == "stop"
+    jsonschema.validate(json.loads(found["message"]["content"]), SCHEMA)
 
 
 def test_what_it_does_not_go_with_is_refused(guessing: Service) -> None:

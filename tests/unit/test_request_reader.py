@@ -103,7 +103,12 @@ def test_what_asks_for_nothing_is_taken_from_every_client(row: Any) -> None:
         ({"runtime_top_p": 1.5}, "runtime_top_p", "must lie between 0.0 and 1.0"),
         ({"seed": 10}, "seed", "is 10: it must lie between 0 and 9"),
         ({"beam_width": 2}, "beam_width", "is not supported by the OpenVINO engine: leave it out, or send 1"),
-        ({"embedding_bias": np.zeros((1, 50), np.float32)}, "embedding_bias", "is not supported by the OpenVINO"),
+        (
+            {"embedding_bias": np.zeros((1, 50), np.float32)},
+            "embedding_bias",
+            "logit_bias other than -100 (embedding_bias) is not supported by the OpenVINO engine: leave it out, or ban "
+            "the token with -100 (bad_words_list).",
+        ),
         ({"temperature": np.ones((2, 1), np.float32)}, "temperature", "holds 2 values: send one prompt a request"),
         ({"stop_words_list": np.array([[[99], [1]]], np.int32)}, "stop_words_list", "outside the vocabulary"),
         ({"bad_words_list": np.array([[[1, 2], [2, 1]]], np.int32)}, "bad_words_list", "offsets that do not rise"),

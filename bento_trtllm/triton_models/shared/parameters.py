@@ -60,6 +60,10 @@ class Parameter:
     low: int | float | None = None
     high: int | float | None = None
     required: bool = False
+    called: str = ""
+    """By engines that refuse what it asks; "" is the tensor."""
+    instead: str = ""
+    """What they do in its place; "" is its default."""
 
     @property
     def scalar(self) -> bool:
@@ -107,7 +111,16 @@ PARAMETERS = (
     Parameter("pad_id", "INT32"),
     Parameter("stop_words_list", "INT32", (2, -1), "stop_words"),
     Parameter("bad_words_list", "INT32", (2, -1), "bad_words", ("logit_bias",)),
-    Parameter("embedding_bias", "FP32", (-1,), "embedding_bias", ("logit_bias",), GPU),
+    Parameter(
+        "embedding_bias",
+        "FP32",
+        (-1,),
+        "embedding_bias",
+        ("logit_bias",),
+        GPU,
+        called="logit_bias other than -100 (embedding_bias)",
+        instead="ban the token with -100 (bad_words_list)",
+    ),
     # How tokens are chosen.
     Parameter("beam_width", "INT32", engines=NVIDIA, default=1),
     Parameter("temperature", "FP32", (), "temperature", ("temperature",), default=1.0, low=0.0, high=1e6),

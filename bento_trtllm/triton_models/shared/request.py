@@ -149,7 +149,7 @@ class RequestReader:
             return self._words(name, given.astype(np.int32))
         if not parameter.scalar and parameter.dtype != "BYTES":
             if not parameter.done_by(self.engine):
-                raise RequestError(name, f"{name} is not supported by the {self.title} engine: leave it out.")
+                raise self._unsupported(parameter)
             return given
         if given.size != 1:
             wanted = "send one prompt a request" if parameter.scalar else "send one"
@@ -167,14 +167,18 @@ class RequestReader:
         if not parameter.done_by(self.engine):
             # A smaller share than the least that counts asks for as little.
             if value != neutral and not (name == "runtime_top_p_min" and value <= neutral):
-                raise RequestError(
-                    name, f"{name} is not supported by the {self.title} engine: leave it out, or send {neutral}."
-                )
+                raise self._unsupported(parameter)
             return neutral
         low, high = self.bounds.get(name, (parameter.low, parameter.high))
         if low is not None and high is not None and not low <= value <= high:  # false for NaN, too
             raise RequestError(name, f"{name} is {value}: it must lie between {low} and {high}.")
         return value
+
+    def _unsupported(self, parameter: Parameter) -> RequestError:
+        name, neutral = parameter.tensor, parameter.default
+        instead = parameter.instead or ("" if neutral is None else f"send {neutral}")
+        remedy = f"leave it out, or {instead}" if instead else "leave it out"
+        return RequestError(name, f"{parameter.called or name} is not supported by the {self.title} engine: {remedy}.")
 
     def _prompt(self, ids: npt.NDArray[np.generic] | None, length: int | None) -> npt.NDArray[np.int64]:
         """int64 [n], of int32 [1, n]."""
