@@ -16,7 +16,7 @@ from bento_trtllm.bento import garbage, logs, metric_files, tracing, traffic, un
 from bento_trtllm.bento.arbiter import forward_signals, patch_arbiter
 from bento_trtllm.bento.connections import allow_open_files, bound_connections
 from bento_trtllm.bento.later import LaterApp, LaterMiddlewares, import_backend
-from bento_trtllm.bento.pinned import pinned
+from bento_trtllm.bento.pinned import kept_keys, pinned
 from bento_trtllm.bento.privacy import keep_private
 from bento_trtllm.bento.refusal import refusing, starting_worker
 from bento_trtllm.bento.store import packed_model
@@ -36,7 +36,7 @@ if bentoml.server_context.worker_index is not None:
 metric_files.reserve()
 with refusing():
     settings = read_settings(vars(bentoml.use_arguments()))
-    keyring = Keyring(read_keys(settings), settings.keys_file)
+    keyring = Keyring(read_keys(settings), settings.keys_file, kept_keys() if settings.keys_file else None)
     packs = [packed_model(tag) for tag in settings.tags]
 tracing.install(settings)
 traffic.install()

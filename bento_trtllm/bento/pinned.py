@@ -1,19 +1,25 @@
-"""The packs that a service serves, pinned once: in the process of `bentoml serve`, for all of its workers.
+"""What a service serves, pinned once: in the process of `bentoml serve`, for all of its workers.
 
 A worker that starts later, because another has died, must serve what the others serve: by then `name` alone may mean
 another version, and a version may have been packed again (`--force`). So the first process checks the packs and puts
-their paths and seals into the environment, which its workers inherit.
+their paths and seals into the environment, which its workers inherit. The named keys may change, and may be many: the
+environment says where they are kept.
 """
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import bentoml
 from pydantic import TypeAdapter
 
 from bento_trtllm.errors import StoreError
+from bento_trtllm.keys.kept import Kept
 from bento_trtllm.manifest import Manifest, Proof, tag_of
 
+LOGGER = logging.getLogger("bento_trtllm")
+KEYS = "BENTO_TRTLLM_KEPT_KEYS"
 PACKS = "BENTO_TRTLLM_PACKS"
 PROOFS = "BENTO_TRTLLM_PROOFS"
 Seals = TypeAdapter(dict[Path, str])
@@ -50,6 +56,20 @@ def open_pinned(packed: Path) -> Manifest:
     if _seals().get(packed, manifest.seal) != manifest.seal:
         raise _replaced(packed)
     return manifest
+
+
+def kept_keys() -> Kept | None:
+    """Where this service's processes keep the named keys that were read last; None where they cannot be kept."""
+    if bentoml.server_context.worker_index is not None:
+        return Kept.inherited(os.environ.get(KEYS, ""))
+    os.environ.pop(KEYS, None)  # another service's, which has started this one
+    try:
+        kept = Kept.make()
+    except OSError as error:
+        LOGGER.warning("The named keys are not kept for workers that replace others: %s", error.strerror)
+        return None
+    os.environ[KEYS] = kept.name
+    return kept
 
 
 def _seals() -> dict[Path, str]:

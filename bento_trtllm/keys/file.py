@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,8 @@ MEANT = {
     "expires": "it must be a date or a time, as 2027-06-30 or 2027-06-30T18:00:00Z",
 }
 """What a value must be, where pydantic's words are about types."""
+TERMS = ("name", "weight", "max_running", "requests_per_minute", "tokens_per_minute", "expires")
+"""Fields that an entry and its key have alike."""
 
 
 class Entry(Permitted):
@@ -43,6 +46,12 @@ class Entry(Permitted):
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
     expires: datetime | None = None
+
+    @classmethod
+    def of(cls, key: Key) -> "Entry":
+        """What describes a key, by its digest."""
+        terms = {name: getattr(key, name) for name in TERMS}
+        return cls(sha256=key.digest.hex(), **terms, **key.permitted.model_dump())
 
     @field_validator("name")
     @classmethod
@@ -119,6 +128,16 @@ def read(path: Path) -> list[Key]:
         if twice:
             raise SettingsError(f"the file of named keys, {path}: {' and '.join(twice)} have the same {what}")
     return keys
+
+
+def dump(keys: Sequence[Key]) -> bytes:
+    """Keys that were read, as a file of digests: none of them can be told from it."""
+    return File(keys=[Entry.of(key) for key in keys]).model_dump_json(exclude_none=True).encode()
+
+
+def load(content: bytes) -> list[Key]:
+    """The keys of such a file."""
+    return [entry.made() for entry in File.model_validate_json(content).keys]
 
 
 def _sentence(error: ValidationError, content: Any) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bento_trtllm.errors import SettingsError
-from bento_trtllm.keys.file import read
+from bento_trtllm.keys.file import dump, load, read
+from bento_trtllm.keys.kept import Kept
 from bento_trtllm.keys.key import UNNAMED, digest
 from bento_trtllm.keys.keyring import Keyring
 
@@ -144,6 +145,95 @@ async def test_a_wrong_file_leaves_the_keys_as_they_were(path: Path, caplog: pyt
         assert "keys.yaml" in keyring.fault
     assert [record.message.endswith("the keys stay as they were") for record in caplog.records] == [True, True]
     write(path, ONE)
+    for _ in range(2):
+        await keyring.look()
+    assert keyring.fault == ""
+
+
+def test_what_is_kept_of_keys_is_all_but_the_keys(path: Path) -> None:
+    path.write_text(ALL)
+    keys = read(path)
+    kept = dump(keys)
+    assert load(kept) == keys
+    assert b"sk-" not in kept
+
+
+@pytest.mark.parametrize("spoiled", ["keys: {", "", None])
+async def test_a_worker_that_comes_later_begins_with_the_keys_of_the_others(path: Path, spoiled: str | None) -> None:
+    kept = Kept.make()
+    path.write_text(ONE)
+    first = Keyring([], path, kept)
+    write(path, ALL)
+    for _ in range(2):
+        await first.look()
+    if spoiled is None:
+        path.unlink()
+    else:
+        write(path, spoiled)
+    later = Keyring([], path, kept)
+    assert later.named == first.named and len(later.named) == 2
+    for keyring in (first, later):
+        for _ in range(2):
+            await keyring.look()
+        assert "keys.yaml" in keyring.fault and len(keyring.named) == 2
+    write(path, ONE)
+    for _ in range(2):
+        await later.look()
+    assert (later.fault, len(later.named)) == ("", 1)
+    assert len(Keyring([], path, kept).named) == 1
+
+
+async def test_a_worker_that_comes_later_waits_for_a_file_that_is_half_written(path: Path) -> None:
+    """It may be right in form, and lack keys."""
+    kept = Kept.make()
+    path.write_text(ALL)
+    Keyring([], path, kept)
+    path.write_text(ALL.partition("- name: team-b")[0])
+    later = Keyring([], path, kept)
+    assert len(later.named) == 2
+    path.write_text(ALL)
+    for _ in range(2):
+        await later.look()
+        assert len(later.named) == 2
+
+
+async def test_a_file_that_has_not_changed_is_not_read_by_those_who_come_later(path: Path) -> None:
+    kept = Kept.make()
+    path.write_text(ONE)
+    Keyring([], path, kept)
+    later = Keyring([], path, kept)
+    for _ in range(3):
+        await later.look()
+    assert (len(later.named), later.reloads, later.fault) == (1, 0, "")
+
+
+@pytest.mark.parametrize("text", ["keys: {", None])
+def test_the_first_to_come_wants_a_file_that_is_right(path: Path, text: str | None) -> None:
+    if text:
+        path.write_text(text)
+    with pytest.raises(SettingsError, match=r"keys\.yaml"):
+        Keyring([], path, Kept.make())
+
+
+def test_keys_that_cannot_be_kept_are_valid_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_text(ONE)
+    monkeypatch.setattr(Kept, "write", lambda kept, content: os.pwrite(-1, content, 0))
+    assert Keyring([], path, Kept.make()).find(SECRET.encode())
+    assert "keys.yaml is not kept for workers that replace others: Bad file descriptor" in caplog.text
+
+
+async def test_a_file_that_becomes_readable_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text(ONE)
+    keyring = Keyring([], path)
+    with monkeypatch.context() as root_may_read_all:
+        root_may_read_all.setattr(Path, "read_bytes", lambda path: os.close(-1))
+        path.chmod(0o000)
+        for _ in range(2):
+            await keyring.look()
+        assert "cannot be read" in keyring.fault
+    path.chmod(0o600)
     for _ in range(2):
         await keyring.look()
     assert keyring.fault == ""
