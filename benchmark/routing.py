@@ -47,25 +47,29 @@ class Outcome:
     served: NDArray[np.int64]
 
 
-Policy = Callable[[int, int, NDArray[np.float64]], int]
+Policy = Callable[[int, int, NDArray[np.float64], np.random.Generator], int]
 """Picks a replica for the request of this number, with this beginning, given when each replica will have read all."""
 
 
-def round_robin(number: int, prefix: int, busy_s: NDArray[np.float64]) -> int:
+def round_robin(number: int, prefix: int, busy_s: NDArray[np.float64], rng: np.random.Generator) -> int:
     """One after the other."""
     return number % len(busy_s)
 
 
-def least_loaded(number: int, prefix: int, busy_s: NDArray[np.float64]) -> int:
-    """The one with the least to read."""
-    return int(np.argmin(busy_s))
+def least_loaded(number: int, prefix: int, busy_s: NDArray[np.float64], rng: np.random.Generator) -> int:
+    """The one with the least to read; any of those that have equally little, since the first would get most."""
+    equals = np.flatnonzero(busy_s == busy_s.min())
+    return int(equals[rng.integers(len(equals))])
 
 
-def prefix_aware(number: int, prefix: int, busy_s: NDArray[np.float64]) -> int:
-    """The less loaded of the two that the beginning belongs to, unless even that one has far more to read than most."""
+def prefix_aware(number: int, prefix: int, busy_s: NDArray[np.float64], rng: np.random.Generator) -> int:
+    """The less loaded of the two that the beginning belongs to, unless even that one has far more to read than most.
+
+    Of two that are equal it is always the same, so that a beginning is read twice only where one is busy.
+    """
     owners = _owners(prefix, len(busy_s))
     best = min(owners, key=lambda replica: float(busy_s[replica]))
-    return best if busy_s[best] <= 2 * busy_s.mean() + PATIENCE_S else least_loaded(number, prefix, busy_s)
+    return best if busy_s[best] <= 2 * busy_s.mean() + PATIENCE_S else least_loaded(number, prefix, busy_s, rng)
 
 
 PATIENCE_S = 0.2
@@ -83,7 +87,10 @@ def _owners(prefix: int, replicas: int) -> tuple[int, ...]:
 
 
 def simulate(fleet: Fleet, policy: Policy) -> Outcome:
-    """Route all requests. The same seed gives the same requests, at the same times, to every policy."""
+    """Route all requests. The same seed gives the same requests, at the same times, to every policy.
+
+    What a policy draws comes after all of them.
+    """
     rng = np.random.default_rng(fleet.seed)
     whole_s = (fleet.prefix_tokens + fleet.own_tokens) / fleet.tokens_per_s
     arrivals = np.cumsum(rng.exponential(whole_s / (fleet.load * fleet.replicas), fleet.requests))
@@ -95,7 +102,7 @@ def simulate(fleet: Fleet, policy: Policy) -> Outcome:
         np.zeros(fleet.requests), np.zeros(fleet.requests, bool), np.zeros(fleet.replicas, dtype=np.int64)
     )
     for number, (now, prefix) in enumerate(zip(arrivals.tolist(), prefixes.tolist(), strict=True)):
-        replica = policy(number, prefix, np.maximum(free_at - now, 0))
+        replica = policy(number, prefix, np.maximum(free_at - now, 0), rng)
         hit = prefix in kept[replica]
         kept[replica][prefix] = None
         kept[replica].move_to_end(prefix)

@@ -1,21 +1,24 @@
-"""The storm for any server with OpenAI's API: what it tells its clients while they crowd, leave and break things.
+"""A storm for any server with OpenAI's API: what it tells its clients while they crowd, leave and break things.
 
 Each prompt is first asked alone, greedily; that answer is the one that all others must get. Faults are signals to the
 processes whose ids were given, and to no other: each is stopped for a moment, then continued, and killed later.
+
+It is storm.py's in what clients do, in what is a whole answer, a cut, a wrong byte and a refusal, and in both signals.
+storm.py knows its service: it also takes /generate, chooses what to break, and counts second tritonservers and orphans.
 """
 
 import asyncio
-import json
 import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import httpx
 import psutil
+from pydantic import BaseModel, Field
 
 from tests.support.demo import SCRIPTS
 
@@ -29,11 +32,43 @@ RECOVERY_LIMIT_S = 60.0
 PAUSE_S = 0.3
 """The pause of a client that was told to come again, or that met nobody."""
 TOLD, SILENT, WRONG, ERRORS = "told cuts", "SILENT CUTS", "WRONG BYTES", "SERVER ERRORS"
+AGAIN, NOBODY = "told to come again", "met nobody"
+"""Refused with 429 or 503, and not connected: no answer had begun, so none was cut."""
 MUST_BE_ZERO = (SILENT, WRONG, ERRORS)
 
 
 class NotAskable(Exception):
     """The server answers nothing that could be compared."""
+
+
+class _Message(BaseModel):
+    content: str
+
+
+class _WholeChoice(BaseModel):
+    message: _Message
+
+
+class _Whole(BaseModel):
+    """A chat completion."""
+
+    choices: list[_WholeChoice] = Field(min_length=1)
+
+
+class _Delta(BaseModel):
+    content: str | None = None
+
+
+class _Piece(BaseModel):
+    """What a chat's chunk has in `delta` a completion's has in `text`."""
+
+    delta: _Delta = _Delta()
+    text: str = ""
+
+
+class _Chunk(BaseModel):
+    choices: list[_Piece] = []
+    error: object = None
 
 
 @dataclass
@@ -44,7 +79,7 @@ class Storm:
     random: random.Random
     model: str = ""
     alone: dict[str, str] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=lambda: Counter({"whole answers": 0, TOLD: 0}))
+    counts: Counter[str] = field(default_factory=lambda: Counter({"whole answers": 0, TOLD: 0, AGAIN: 0}))
     recoveries: list[str] = field(default_factory=list)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -63,18 +98,23 @@ class Storm:
             if status in (401, 403):
                 raise NotAskable(f"it answers {status}: set OPENAI_API_KEY to one of its keys") from error
             raise NotAskable(f"it answers {status} to {error.request.method} {error.request.url.path}") from error
-        except (httpx.HTTPError, LookupError, ValueError) as error:
+        except (httpx.HTTPError, LookupError, TypeError, ValueError) as error:
             raise NotAskable(f"it does not answer as OpenAI's API does: {error}") from error
 
     async def client(self) -> None:
         """Ask again and again, each time in another way."""
         while not self.over.is_set():
-            kind = self.random.choice(KINDS)
-            try:
-                await getattr(self, f"_{kind}")(self.random.choice(PROMPTS))
-            except httpx.TransportError:
-                self.counts[TOLD] += 1
-                await asyncio.sleep(PAUSE_S)
+            await self._ask(self.random.choice(KINDS), self.random.choice(PROMPTS))
+
+    async def _ask(self, kind: str, prompt: str) -> None:
+        """Whatever comes of it is counted."""
+        try:
+            await getattr(self, f"_{kind}")(prompt)
+        except httpx.DecodingError:
+            self.counts[WRONG] += 1
+        except httpx.TransportError as error:
+            self.counts[NOBODY if isinstance(error, httpx.ConnectError) else TOLD] += 1
+            await asyncio.sleep(PAUSE_S)
 
     async def break_things(self, pids: Sequence[int], seconds: float) -> None:
         """Stop, continue and kill each in turn, evenly over the time."""
@@ -98,7 +138,7 @@ class Storm:
                 process.send_signal(signal.SIGCONT)
         began = time.monotonic()
         while time.monotonic() - began < RECOVERY_LIMIT_S:
-            with suppress(httpx.HTTPError, LookupError, ValueError):
+            with suppress(httpx.HTTPError, ValueError):
                 if await self._text(PROMPTS[0]) == self.alone[PROMPTS[0]]:
                     what = f"after {STOPPED_S:g} s stopped" if number is signal.SIGSTOP else "after a kill"
                     self.recoveries.append(f"{time.monotonic() - began:.1f} s {what}")
@@ -108,9 +148,8 @@ class Storm:
         self.over.set()
 
     async def _text(self, prompt: str) -> str:
-        answer = (await self.http.post("/v1/chat/completions", json=self._body(prompt))).raise_for_status().json()
-        text: str = answer["choices"][0]["message"]["content"]
-        return text
+        response = await self.http.post("/v1/chat/completions", json=self._body(prompt))
+        return _whole_text(response.raise_for_status().content)
 
     def _body(self, prompt: str, **fields: object) -> dict[str, object]:
         asked = {"model": self.model, "messages": [{"role": "user", "content": prompt}]}
@@ -118,8 +157,12 @@ class Storm:
 
     async def _whole(self, prompt: str) -> None:
         response = await self.http.post("/v1/chat/completions", json=self._body(prompt))
-        if not await self._refused(response):
-            self._compare(response.json()["choices"][0]["message"]["content"], prompt)
+        if await self._refused(response):
+            return
+        try:
+            self._compare(_whole_text(response.content), prompt)
+        except ValueError:
+            self.counts[WRONG] += 1
 
     async def _chat(self, prompt: str, pause_s: float = 0) -> None:
         await self._stream("/v1/chat/completions", self._body(prompt, stream=True), prompt, pause_s)
@@ -133,7 +176,7 @@ class Storm:
         await self._chat(prompt, 0.02)
 
     async def _crowd(self, prompt: str) -> None:
-        await asyncio.gather(*(self._chat(prompt) for _ in range(CROWD)))
+        await asyncio.gather(*(self._ask("chat", prompt) for _ in range(CROWD)))
 
     async def _leaves(self, prompt: str) -> None:
         body = self._body(prompt, stream=True)
@@ -154,19 +197,21 @@ class Storm:
         async with self.http.stream("POST", path, json=body) as response:
             if await self._refused(response):
                 return
-            async for line in response.aiter_lines():
+            async for name, value in _fields(response):
                 await asyncio.sleep(pause_s)
-                told |= line.startswith(("event: error", "error:"))
-                data = line.removeprefix("data: ")
-                if data == line:
+                told |= name == b"error" or (name, value) == (b"event", b"error")
+                if name != b"data":
                     continue
-                if data == "[DONE]":
+                if value == b"[DONE]":
                     ended = True
                     continue
-                chunk = json.loads(data)
-                told |= "error" in chunk
-                for choice in chunk.get("choices", ()):
-                    text += choice["text"] if "text" in choice else choice["delta"].get("content") or ""
+                try:
+                    chunk = _Chunk.model_validate_json(value)
+                except ValueError:
+                    self.counts[WRONG] += 1
+                    return
+                told |= chunk.error is not None
+                text += "".join(choice.text + (choice.delta.content or "") for choice in chunk.choices)
         if told:
             self.counts[TOLD] += 1
             self.counts[WRONG] += prompt is not None and not self.alone[prompt].startswith(text)
@@ -189,7 +234,7 @@ class Storm:
         if response.status_code == 200:
             return False
         await response.aread()
-        self.counts[TOLD if response.status_code in (429, 503) else ERRORS] += 1
+        self.counts[AGAIN if response.status_code in (429, 503) else ERRORS] += 1
         await asyncio.sleep(PAUSE_S)
         return True
 
@@ -201,6 +246,34 @@ class Storm:
 
 
 JSON = {"content-type": "application/json"}
+
+
+def _whole_text(body: bytes) -> str:
+    """Raises ValueError for what is no chat completion."""
+    try:
+        return _Whole.model_validate_json(body).choices[0].message.content
+    except ValueError:
+        raise ValueError("a body with status 200 is no chat completion") from None
+
+
+async def _fields(response: httpx.Response) -> AsyncIterator[tuple[bytes, bytes]]:
+    """The names and values of a stream's fields: the space after the colon may be missing, by the HTML standard.
+
+    httpx's own lines end at U+2028 and others, too, which JSON may have within its strings.
+    """
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield _field(line)
+    # Half a line is no field, and no wrong byte: the stream was cut there.
+    if _field(rest) == (b"data", b"[DONE]"):
+        yield _field(rest)
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    name, _, value = line.removesuffix(b"\r").partition(b":")
+    return name, value.removeprefix(b" ")
 
 
 async def run(http: httpx.AsyncClient, seconds: float, streams: int, seed: int, pids: Sequence[int] = ()) -> Storm:

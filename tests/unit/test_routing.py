@@ -36,3 +36,9 @@ def test_without_a_cache_least_loaded_waits_least() -> None:
     fleet = Fleet(8, requests=1500, kept=0)
     waits = {name: simulate(fleet, policy).first_s.mean() for name, policy in POLICIES.items()}
     assert waits["least loaded"] <= min(waits.values()) + 1e-9
+
+
+def test_equals_share_what_comes() -> None:
+    """Where nearly all are free nearly always, no replica is a policy's favourite."""
+    served = simulate(Fleet(8, requests=4000, load=0.05), POLICIES["least loaded"]).served
+    assert served.max() < 1.2 * served.mean()
