@@ -15,12 +15,32 @@ ROOT = Path(__file__).resolve().parents[2]
 PIP = ("install", "--quiet", "--disable-pip-version-check")
 CURRENT = "pip>=25"
 """The one that comes with Python 3.10 and 3.11 gives up where this finds versions that go together."""
+STAMP = "installed-"
+"""Names of files in .venv begin with it, and end with the extras that each stands for."""
 
 
 def install(extras: str) -> None:
-    """Nothing where it is done. Raises OSError, and SystemExit with pip's exit code, which has said why."""
+    """Nothing where it is done, for these extras or for more.
+
+    Raises OSError, and SystemExit with pip's exit code, which has said why.
+    """
     needed = [ROOT / "pyproject.toml", ROOT / "requirements.txt"]
-    make_once(ROOT / ".venv.lock", Path(sys.prefix, f"installed-{extras}"), needed, lambda: _install(extras))
+    wanted = set(extras.split(","))
+
+    def stamps() -> list[Path]:
+        return sorted(Path(sys.prefix).glob(f"{STAMP}*"))
+
+    def more() -> list[Path]:
+        return [stamp for stamp in stamps() if wanted < set(stamp.name.removeprefix(STAMP).split(","))]
+
+    def make() -> None:
+        # pip changes versions now: what stamps of other files say is over, also where those files come back.
+        for stamp in stamps():
+            if not _says(stamp, _digest(needed)):
+                stamp.unlink()
+        _install(extras)
+
+    make_once(ROOT / ".venv.lock", Path(sys.prefix, f"{STAMP}{extras}"), needed, make, more)
 
 
 def _install(extras: str) -> None:
@@ -29,14 +49,32 @@ def _install(extras: str) -> None:
         run([sys.executable, "-m", "pip", *PIP, *what])
 
 
-def make_once(lock: Path, stamp: Path, needed: Iterable[Path], make: Callable[[], None]) -> None:
-    """Call `make` unless it has succeeded with these very files, as the stamp says; one process at a time does."""
+def make_once(
+    lock: Path,
+    stamp: Path,
+    needed: Sequence[Path],
+    make: Callable[[], None],
+    others: Callable[[], Iterable[Path]] = tuple,
+) -> None:
+    """Call `make` unless it has succeeded with these very files, as the stamp says; one process at a time does.
+
+    `others` finds more stamps that would say it.
+    """
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        digest = hashlib.sha256(b"".join(file.read_bytes() for file in needed)).hexdigest()
-        if not (stamp.is_file() and stamp.read_text().split()[:1] == [digest]):
+        digest = _digest(needed)
+        # The others are looked for here: whoever had the lock may have made one.
+        if not any(_says(each, digest) for each in (stamp, *others())):
             make()
             stamp.write_text(f"{digest}\n")
+
+
+def _digest(files: Iterable[Path]) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _says(stamp: Path, digest: str) -> bool:
+    return stamp.is_file() and stamp.read_text().split()[:1] == [digest]
 
 
 def enter(environment: Path, variables: MutableMapping[str, str]) -> None:

@@ -38,7 +38,10 @@ def named(argument: str, precision: str = "") -> Packing:
     # Imported here: the demo, which needs none of it, is to start at once.
     from bento_trtllm.bento.store import default_name  # noqa: PLC0415
     from bento_trtllm.checkpoint.huggingface import find_checkpoint  # noqa: PLC0415
+    from bento_trtllm.engines.openvino.options import OpenVINOOptions  # noqa: PLC0415
 
+    # So that who names the default gets the pack of who does not.
+    precision = precision or OpenVINOOptions().precision
     checkpoint = find_checkpoint(argument)
     # The weights are not read for it: what has changed in a directory shows in the times of its files.
     stats = [(file.name, file.stat()) for file in checkpoint.files]
@@ -46,12 +49,12 @@ def named(argument: str, precision: str = "") -> Packing:
     version = _version(_files(ROOT / "bento_trtllm"), precision, checkpoint.revision or "\n".join(known))
     options = ["--checkpoint", argument if checkpoint.revision else str(checkpoint.path)]
     options += ["--revision", checkpoint.revision] if checkpoint.revision else []
-    options += ["--precision", precision] if precision else []
-    return f"{default_name(checkpoint.name)}:{version}", options
+    return f"{default_name(checkpoint.name)}:{version}", [*options, "--precision", precision]
 
 
 def _files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix != ".pyc"]
+    # What Python compiles it writes under other names first, which may be gone when they are read.
+    return [file for file in sorted(folder.rglob("*")) if file.is_file() and file.parent.name != "__pycache__"]
 
 
 def _version(files: Iterable[Path], *texts: str) -> str:

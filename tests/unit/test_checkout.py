@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bento_trtllm.checkout import container, environment, serve
-from bento_trtllm.checkout.environment import ROOT, enter, make_once
+from bento_trtllm.checkout.environment import CURRENT, ROOT, enter, install, make_once
 from bento_trtllm.errors import SettingsError
 
 TAG = "llama:1"
@@ -134,6 +134,32 @@ def test_made_once_for_the_same_files_and_again_after_a_failure(tmp_path: Path) 
     # As sha256sum wrote it, when scripts/venv was bash.
     stamp.write_text(f"{stamp.read_text().strip()}  -\n")
     assert made() == ["a", "bad", "bad"]
+
+
+def test_what_is_installed_with_more_is_not_installed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else scripts/serve would reinstall, after scripts/test, what is there."""
+    for name in ("pyproject.toml", "requirements.txt"):
+        (tmp_path / name).write_text("old")
+    commands = list[str]()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "run", lambda command: commands.append(command[-1]))
+
+    def installed(extras: str) -> list[str]:
+        commands.clear()
+        install(extras)
+        return list(commands)
+
+    assert installed("cpu,dev") == [CURRENT, ".[cpu,dev]"]
+    assert installed("cpu") == installed("cpu,dev") == []
+    assert installed("cpu,bench") == [CURRENT, ".[cpu,bench]"]
+    assert installed("cpu,dev") == installed("cpu,bench") == []
+    (tmp_path / "requirements.txt").write_text("new")
+    assert installed("cpu") == [CURRENT, ".[cpu]"]
+    # Its versions are there now, not those of the other two.
+    (tmp_path / "requirements.txt").write_text("old")
+    assert installed("cpu") == [CURRENT, ".[cpu]"]
+    assert installed("cpu,dev") == [CURRENT, ".[cpu,dev]"]
 
 
 def test_only_one_process_at_a_time_makes(tmp_path: Path) -> None:
