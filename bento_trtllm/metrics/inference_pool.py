@@ -33,7 +33,7 @@ def _values(blocks: Mapping[str, float]) -> dict[str, float]:
         values["trtllm_kv_cache_utilization"] = blocks["fraction"]
     elif blocks.get("max"):
         values["trtllm_kv_cache_utilization"] = blocks.get("used", 0) / blocks["max"]
-    if "max" in blocks:
+    if blocks.get("max"):
         values["trtllm_kv_cache_max_blocks"] = blocks["max"]
     if blocks.get("tokens_per"):
         values["trtllm_kv_cache_tokens_per_block"] = blocks["tokens_per"]

@@ -17,6 +17,8 @@ from tests.support.limits import LIMIT_S
 from tests.support.processes import workers
 from tests.support.serving import Service, serve
 
+CROWD, LIMIT = 8, 6000
+LONG: dict[str, Any] = {"max_tokens": 3000, "ignore_eos": True, "stream": True}
 ADMIN = {"authorization": "Bearer the-admin-key"}
 LINE = "- {{name: {name}, key: sk-{name}-0123456789, {more}}}\n"
 
@@ -43,6 +45,15 @@ class Keyed:
     def key(self, name: str) -> dict[str, Any]:
         return next(key for key in self.admin()["keys"] if key["name"] == name)
 
+    def clients(self, name: str) -> list[dict[str, Any]]:
+        """What a key has in each worker."""
+        return [client for client in self.admin()["clients"] if client["client"] == name]
+
+    def logged(self, name: str) -> list[dict[str, Any]]:
+        """Its lines of the audit log."""
+        lines = map(json.loads, self.audit.read_text("utf-8").splitlines())
+        return [line for line in lines if line["key"] == name]
+
     def counted(self, name: str) -> dict[str, float]:
         """A key's metrics, by their names."""
         text = httpx.get(f"{self.url}/metrics", headers=ADMIN).text
@@ -59,12 +70,37 @@ def write_keys(path: Path, **keys: str) -> None:
 @pytest.fixture(scope="module")
 def keyed(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
     folder = tmp_path_factory.mktemp("keyed")
-    write_keys(folder / "keys.yaml", counted="weight: 2", limited="requests_per_minute: 5")
+    write_keys(
+        folder / "keys.yaml",
+        counted="weight: 2",
+        limited="requests_per_minute: 5",
+        leaving="weight: 1",
+        crowd=f"max_running: 1, requests_per_minute: {CROWD + 1}, tokens_per_minute: {LIMIT}",
+    )
     options = {"workers": "2", "keys_file": folder / "keys.yaml", "audit_log": folder / "audit.log"}
     arguments = [word for name, value in options.items() for word in ("--arg", f"{name}={value}")]
     with serve(home, folder / "log.txt", *arguments, TRTLLM_ADMIN_KEY="the-admin-key") as service:
         service.wait_ready()
         yield Keyed(service, folder)
+
+
+async def read(keyed: Keyed, name: str, chunks: int = 10**9) -> int:
+    """Read so much of a long answer, and leave; returns how many tokens had come."""
+    body = {"model": "demo-llama", "prompt": PROMPT, **LONG, "return_token_ids": True}
+    headers = {"authorization": f"Bearer sk-{name}-0123456789"}
+    tokens = 0
+    async with (
+        httpx.AsyncClient(base_url=keyed.url, timeout=60) as client,
+        client.stream("POST", "/v1/completions", json=body, headers=headers) as answer,
+    ):
+        assert answer.status_code == 200
+        async for line in answer.aiter_lines():
+            if line.startswith("data: {"):
+                tokens += len(json.loads(line.removeprefix("data: "))["choices"][0]["token_ids"])
+                chunks -= 1
+            if not chunks:
+                break
+    return tokens
 
 
 async def ask(keyed: Keyed, name: str, **body: Any) -> httpx.Response:
@@ -108,6 +144,56 @@ async def test_a_limit_is_one_for_all_workers(keyed: Keyed) -> None:
     assert all(answer.headers["x-ratelimit-limit-requests"] == "5" for answer in answers)
     assert keyed.key("limited")["requests"] == 15 - len(refused)
     assert keyed.counted("limited")["trtllm_key_requests_refused_total"] == len(refused)
+
+
+async def test_tokens_of_those_who_leave_are_counted_too(keyed: Keyed) -> None:
+    came = await asyncio.gather(*(read(keyed, "leaving", chunks) for chunks in range(1, 9)))
+    async with timeout(LIMIT_S):
+        while keyed.key("leaving")["running"] or len(keyed.logged("leaving")) < len(came):
+            await asyncio.sleep(0.05)
+    counted, lines = keyed.counted("leaving"), keyed.logged("leaving")
+    assert "cancelled" in {line["outcome"] for line in lines}
+    assert all(1 <= line["completion_tokens"] <= LONG["max_tokens"] for line in lines)
+    assert (
+        sum(came) <= counted["trtllm_key_generation_tokens_total"] == sum(each["completion_tokens"] for each in lines)
+    )
+    assert counted["trtllm_key_prompt_tokens_total"] == sum(each["prompt_tokens"] for each in lines) > 0
+    assert counted["trtllm_key_requests_total"] == len(came)
+
+
+async def test_the_admin_page_shows_who_waits_and_what_is_left(keyed: Keyed) -> None:
+    """A key that has taken all the slots that it may have, in whichever worker."""
+    began = time.monotonic()
+    asked = [asyncio.create_task(read(keyed, "crowd")) for _ in range(CROWD)]
+    try:
+        async with timeout(LIMIT_S):
+            while not keyed.counted("crowd").get("trtllm_key_generation_tokens_total"):
+                await asyncio.sleep(0.05)
+            while sum(each["waiting"] for each in keyed.clients("crowd")) < CROWD - 1:
+                await asyncio.sleep(0.05)
+            shown = keyed.admin()
+    finally:
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    clients = [each for each in shown["clients"] if each["client"] == "crowd"]
+    assert (sum(each["running"] for each in clients), sum(each["waiting"] for each in clients)) == (1, CROWD - 1)
+    assert {each["model"] for each in clients} == {"demo-llama:test"}
+    assert {each["process"] for each in clients} <= workers(keyed.service)
+    assert all((each["waits_s"] or 0) > 0 if each["waiting"] else each["waits_s"] is None for each in clients)
+    (model,) = shown["models"]
+    for load in (model, next(key for key in shown["keys"] if key["name"] == "crowd")):
+        assert (load["running"], load["waiting"]) == (1, CROWD - 1)
+    assert [sum(each[state] for each in shown["workers"]) for state in ("running", "waiting")] == [1, CROWD - 1]
+    key = next(key for key in shown["keys"] if key["name"] == "crowd")
+    requests, tokens = key["requests_per_minute"], key["tokens_per_minute"]
+    came_back = (time.monotonic() - began) * (CROWD + 1) / 60
+    assert requests["limit"] == CROWD + 1 and 1 <= requests["remaining"] <= 1 + came_back
+    assert 0 < requests["reset_s"] <= 60
+    assert tokens["limit"] == LIMIT and 0 < tokens["reset_s"] <= 60 and tokens["remaining"] < tokens["limit"]
+    async with timeout(LIMIT_S):
+        while keyed.clients("crowd"):
+            await asyncio.sleep(0.05)
 
 
 async def test_keys_are_reloaded_and_a_wrong_file_leaves_them(keyed: Keyed) -> None:

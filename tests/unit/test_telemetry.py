@@ -37,6 +37,26 @@ async def main():
 
 asyncio.run(main())
 """
+ENDS = """
+from bento_trtllm.generation.admission import Admission
+from bento_trtllm.generation.parameters import GenerationRequest, Sampling
+from bento_trtllm.generation.slots import OwnSlots
+from bento_trtllm.metrics.prometheus import Telemetry
+from bento_trtllm.metrics.routes import ROUTE
+
+observer = Telemetry().of("demo-llama", Admission(OwnSlots(4), 4))
+for route, outcome, tokens in (
+    ("/v1/completions", "length", 3),
+    ("/v1/messages", "engine_unavailable", 2),
+    ("/v1/messages", "cancelled", 4),
+    ("/v1/messages", "timeout", 0),
+):
+    ROUTE.set(route)
+    count = observer.began(GenerationRequest([1] * 10, 5, Sampling()))
+    for _ in range(tokens):
+        count.arrived(1)
+    count.ended(outcome)
+"""
 SHOW = """
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -70,6 +90,35 @@ def test_workers_add_up(tmp_path: Path) -> None:
     assert found["gen_ai_server_time_per_output_token_seconds_count"] == 2 * (1 + 9)
     assert found["gen_ai_server_request_duration_seconds_count"] == 2 * 2
     assert found["trtllm_num_requests_running"] == 0
+
+
+def test_times_say_what_was_asked_and_how_it_failed(tmp_path: Path) -> None:
+    """In the labels of OpenTelemetry's conventions; those of tokens count whatever came, however the stream ended."""
+    run(tmp_path, ENDS)
+    counted: defaultdict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
+    for family in text_string_to_metric_families(run(tmp_path, SHOW)):
+        for sample in family.samples:
+            if sample.name.startswith("gen_ai_") and sample.name.endswith("_count"):
+                labels = tuple(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+                counted[family.name][labels] = sample.value
+    chat, completion = (
+        (
+            f"gen_ai_operation_name={operation}",
+            "gen_ai_provider_name=bento-trtllm",
+            "gen_ai_request_model=demo-llama",
+        )
+        for operation in ("chat", "text_completion")
+    )
+    assert counted == {
+        "gen_ai_server_request_duration_seconds": {
+            ("error_type=", *completion): 1,
+            ("error_type=engine_unavailable", *chat): 1,
+            ("error_type=cancelled", *chat): 1,
+            ("error_type=timeout", *chat): 1,
+        },
+        "gen_ai_server_time_to_first_token_seconds": {completion: 1, chat: 2},
+        "gen_ai_server_time_per_output_token_seconds": {completion: 2, chat: 1 + 3},
+    }
 
 
 def test_the_next_worker_forgets_what_a_killed_one_had_in_flight(tmp_path: Path) -> None:

@@ -33,7 +33,6 @@ class TritonPythonModel:
         self._sampling = SamplingTranslator(bool(settings.speculative), settings.guide_end)
         self._lora = Lora(settings.engine_dir)
         self._llm = LLM(**llm_arguments(settings), **self._lora.arguments())
-        self._begin()
         # How many blocks the KV cache has is said by the first step's statistics.
         self._metrics = EngineMetrics(args["model_name"], 0)
         self._streams = Streams(
@@ -44,6 +43,12 @@ class TritonPythonModel:
             self._metrics,
             log.error,
         )
+        try:
+            self._streams.prime(self._first_tokens())
+        except Exception:
+            # Else the threads of both keep this process from ending.
+            self.finalize()
+            raise
         reader = RequestReader(
             engine="pytorch",
             title="PyTorch",
@@ -53,7 +58,7 @@ class TritonPythonModel:
         )
         self._intake = Intake(reader, self._submit, self._streams.look)
 
-    def _begin(self) -> None:
+    async def _first_tokens(self) -> None:
         """Make a token with the checkpoint, and with each adapter, which is read for its first request.
 
         TensorRT-LLM tunes kernels and records CUDA graphs while it loads (PyExecutor.__init__ in py_executor.py,
@@ -61,7 +66,8 @@ class TritonPythonModel:
         """
         params = self._sampling.params(EngineRequest(prompt=np.zeros(1, np.int64), max_tokens=1), 0)
         for adapter in (None, *self._lora.requests):
-            self._llm.generate([0], params, use_tqdm=False, lora_request=adapter)
+            async for _ in self._llm.generate_async([0], params, lora_request=adapter):
+                pass
 
     def execute(self, requests: list[Any]) -> None:
         """Hand each request on; the responses come from the loop of streams.py."""

@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -65,6 +65,15 @@ class Streams:
         self._thread = threading.Thread(target=self._run, name="streams")
         self._thread.start()
 
+    def prime(self, first: Coroutine[Any, Any, None]) -> None:
+        """Make the engine's first requests, and wait for them. Raises what they raise.
+
+        They are made in the loop: the first request decides where statistics can be read, and one that was made without
+        a loop leaves none for `get_stats_async` (IterationResult in executor/result.py of tensorrt_llm).
+        """
+        asyncio.run_coroutine_threadsafe(first, self._loop).result()
+        self._loop.call_soon_threadsafe(self._asked.set)
+
     def submit(self, request: EngineRequest, reply: Reply) -> None:
         """Hand a request to the engine."""
         self._loop.call_soon_threadsafe(self._begin, Active.of(request, reply))
@@ -109,7 +118,6 @@ class Streams:
             if active.dropped:
                 return
             sequence.result = self._generate(active, index)
-            self._asked.set()
             async for step in sequence.result:
                 if active.dropped or sequence.finished:
                     return

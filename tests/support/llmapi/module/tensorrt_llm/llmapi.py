@@ -203,6 +203,8 @@ class LLM:
     """llmapi/llm.py, with the arguments of TorchLlmArgs."""
 
     _steps = 0
+    _asked_in: asyncio.AbstractEventLoop | None = None
+    """Where the first request was made: only there are statistics, and only of it (IterationResult, result.py)."""
 
     def __init__(self, **given: Any) -> None:
         fields = CLASSES["TorchLlmArgs"]["fields"]
@@ -248,6 +250,7 @@ class LLM:
     ) -> GenerationResult:
         if self._shut:
             raise RuntimeError("LLM is shutting down")
+        self._asked_in = self._asked_in or asyncio.get_running_loop()
         if not isinstance(inputs, list) or not all(type(each) is int for each in inputs):
             raise TypeError(f"The inputs must be type str or list of int, but got {type(inputs)}")
         limits = self._limits
@@ -283,6 +286,8 @@ class LLM:
     def get_stats_async(self, timeout: float = 2) -> AsyncIterator[dict[str, Any]]:
         if not self._args.get("enable_iter_perf_stats"):
             raise NotUpstream("without enable_iter_perf_stats there are no statistics")
+        if self._asked_in is not asyncio.get_running_loop():
+            raise AssertionError("The asyncio event loop was not present during initialization")
         return self._statistics(timeout)
 
     def shutdown(self) -> None:
