@@ -15,10 +15,11 @@ from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
 from bento_trtllm.engines.openvino import proof, readback, runtime, trial
 from bento_trtllm.engines.openvino.machine import machine
-from bento_trtllm.engines.openvino.proof import EXACT, EXACT_BOUND, prove
+from bento_trtllm.engines.openvino.proof import EXACT, EXACT_BOUND, Measure, prove
 from bento_trtllm.engines.openvino.reference import Reference
 from bento_trtllm.errors import CheckpointError, EngineError
 from bento_trtllm.manifest import Manifest, Proof
+from bento_trtllm.triton_models.openvino.precisions import Precisions
 from pack_model import main
 from tests.support.checkpoints import write_checkpoint
 from tests.support.openvino_build import build
@@ -103,6 +104,26 @@ def test_weights_that_give_no_probabilities(tmp_path: Path) -> None:
         prepared.prove(engine)
 
 
+ROUNDED = Precisions("bf16", "u8", 128)
+
+
+def measures(exact: float, served: float) -> Measure:
+    return lambda engine, precisions: exact if precisions == EXACT else served
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("f32", 4), ("f16", 4), ("bf16", 4), ("int8", 6), ("int4", 6)])
+def test_an_error_over_its_bound_is_refused(precision: str, bound: float, tmp_path: Path) -> None:
+    """In f32 that is a hundredth, whatever the weights."""
+    shown = prove(tmp_path, precision, ROUNDED, measures(0.0099, bound - 0.01))
+    assert (shown.exact_log_prob_error, shown.log_prob_error) == (0.0099, bound - 0.01)
+    assert shown.computed == "in bf16 with a KV cache in u8, activations in groups of 128"
+    with pytest.raises(EngineError, match=r"off by up to 0\.02 in f32, and the bound is 0\.01\)"):
+        prove(tmp_path, precision, ROUNDED, measures(0.02, 0))
+    for over in (bound + 0.01, float("inf")):
+        with pytest.raises(EngineError, match=rf"off by up to {over:.2g} in bf16 with .* and the bound is {bound}\)"):
+            prove(tmp_path, precision, ROUNDED, measures(0, over))
+
+
 @pytest.fixture
 def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Packs a tiny checkpoint as tiny:1 into a store of its own, and returns the exit code."""
@@ -151,6 +172,57 @@ def test_another_machine_has_its_own_proof_once(
     monkeypatch.setattr(runtime, "measure_apart", lambda *_: 0.02)
     with pytest.raises(EngineError, match=r"on this machine \(log probabilities are off by up to 0.02 in f32"):
         served.prove(packed, SERVED, kept)
+
+
+def test_a_machine_that_is_too_small_computes_nothing(
+    pack: Callable[[], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is there a proof to be made of a pack that is not served."""
+    assert pack() == 0
+    proved: list[object] = []
+
+    def measured(*arguments: object) -> float:
+        proved.append(arguments)
+        return 0
+
+    monkeypatch.setattr(runtime, "machine", lambda: "another CPU")
+    monkeypatch.setattr(runtime, "measure_apart", measured)
+    monkeypatch.setattr(runtime, "free_memory", lambda groups: 100_000_000)
+    with pytest.raises(EngineError) as caught:
+        check([tmp_path / "bentoml/models/tiny/1"], Settings())
+    assert str(caught.value) == (
+        "the packed model takes 0.3 GB of memory, and 0.0 GB for a KV cache of 2,048 tokens, and this machine has 0.1 "
+        "GB free: pack it with --precision int4, give a smaller max_tokens_in_paged_kv_cache, or take a larger machine"
+    )
+    assert not proved
+    monkeypatch.setattr(runtime, "free_memory", lambda groups: 1_000_000_000)
+    check([tmp_path / "bentoml/models/tiny/1"], Settings())
+    assert len(proved) == 1
+
+
+def test_a_check_measures_anew(
+    pack: Callable[[], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And refuses an engine that is off, however well it once did, on this machine, too."""
+    assert pack() == 0
+    kept = Manifest.read(tmp_path / "bentoml/models/tiny/1").proof
+    assert kept and kept.log_prob_error < 2e-4
+    capsys.readouterr()
+    found = [0.0075]
+    monkeypatch.setattr(runtime, "measure_apart", lambda engine, precisions: found[-1])
+    assert main(["check", "tiny:1"]) == 0
+    told = capsys.readouterr().out.splitlines()[1]
+    assert told == (
+        f"it computes what its checkpoint says: log probabilities are off by up to 0.0075 in f32, on {kept.machine}"
+    )
+    found.append(0.02)
+    assert main(["--check", "tiny:1"]) == 2
+    out, error = capsys.readouterr()
+    assert (out, error) == (
+        "",
+        "error: the packed engine computes something other than its checkpoint says on this machine (log "
+        "probabilities are off by up to 0.02 in f32, and the bound is 0.01)\n",
+    )
 
 
 def test_an_engine_that_cannot_run_says_why(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from bento_trtllm.engines.openvino.options import OpenVINOOptions, Precision
 from bento_trtllm.engines.openvino.proof import prove
 from bento_trtllm.engines.openvino.readback import check_weights
 from bento_trtllm.engines.openvino.rotary import frequencies
+from bento_trtllm.engines.openvino.runtime import tokens_beside
 from bento_trtllm.engines.openvino.trial import measure, write_cases
 from bento_trtllm.engines.openvino.weights import stored
 from bento_trtllm.errors import CheckpointError
@@ -76,11 +77,12 @@ class OpenVINOBuild(Build):
         self._weights = stored(checkpoint, precision)
 
     def plan(self) -> Plan:
-        memory = self._memory()
-        free = max(0, free_memory(groups("memory")) - memory["loaded"])
-        context = self.checkpoint.config.max_position_embeddings
+        memory, free = self._memory(), free_memory(groups("memory"))
+        context, token = self.checkpoint.config.max_position_embeddings, memory["token"]
+        # As it will be served, by runtime.py; where that refuses it, how much of a context there is room for.
         tokens = min(
-            free // memory["token"], cached_tokens(free, memory["token"], context, EngineSettings().max_num_sequences)
+            cached_tokens(free, token, context, EngineSettings().max_num_sequences),
+            tokens_beside(memory["loaded"], free, token),
         )
         return {
             "name": NAME,

@@ -59,11 +59,18 @@ class OpenVINORuntime(Runtime):
         return self._loaded + self._cached(parameters) * _token_bytes(parameters)
 
     def share(self, parameters: Mapping[str, str], engines: int) -> Mapping[str, str]:
-        """Each takes its part of what one takes of the memory that is free, unless it is told what to take."""
-        if engines == 1 or int(parameters["max_tokens_in_paged_kv_cache"]):
+        """Each takes its part of what one takes of the memory that is free, unless it is told what to take. One alone
+        takes that by itself (settings.py of its model), unless there is less beside its weights."""
+        if int(parameters["max_tokens_in_paged_kv_cache"]):
             return parameters
-        free, sequences = free_memory(groups("memory")) // engines, int(parameters["max_num_sequences"])
-        tokens = cached_tokens(free, _token_bytes(parameters), self.manifest.context_length, sequences)
+        free, sequences = free_memory(groups("memory")), int(parameters["max_num_sequences"])
+        token, context = _token_bytes(parameters), self.manifest.context_length
+        tokens = cached_tokens(free // engines, token, context, sequences)
+        if engines == 1:
+            room = tokens_beside(self._loaded, free, token)
+            if tokens <= room:
+                return parameters
+            tokens = max(room, context)
         return {**parameters, "max_tokens_in_paged_kv_cache": str(tokens)}
 
     def check_room(self, parameters: Mapping[str, str]) -> None:
@@ -84,6 +91,11 @@ class OpenVINORuntime(Runtime):
     def _cached(self, parameters: Mapping[str, str]) -> int:
         """Tokens that its KV cache has at least."""
         return int(parameters["max_tokens_in_paged_kv_cache"]) or self.manifest.context_length
+
+
+def tokens_beside(loaded: int, free: int, token: int) -> int:
+    """How many tokens of KV cache, of so many bytes, the free memory has room for beside what is loaded."""
+    return max(0, free - loaded) // token
 
 
 def _token_bytes(parameters: Mapping[str, str]) -> int:

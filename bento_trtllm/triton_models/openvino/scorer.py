@@ -6,6 +6,7 @@ wants its prompt's scores and no answer never meets the batch.
 
 The model is compiled at the first such request, and costs its weights once more (of a pack in int8 or int4 somewhat
 over its size), and for each of up to MOST_TEXTS requests at once the KV cache of its tokens. Others wait in a queue.
+Where there is no memory for the model, requests are refused; the next may find some.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from faults import FAILED, GONE, UNAVAILABLE, Fault
+from faults import FAILED, GONE, INVALID_REQUEST, UNAVAILABLE, Fault
 from outbox import Piece, Scores
 from reply import Reply
 from request import EngineRequest
-from scoring import ScoredText, ScoringModel
+from scoring import ScoredText, ScoringModel, missing_memory
 
 # A prompt's tokens per turn: the logits of so many, f32, are held a few times over, 33 MB with a vocabulary of 128,256.
 CHUNK = 64
@@ -149,6 +150,11 @@ class Scorer:
     def _turn(self, scored: ScoredReply) -> None:
         if scored.fault or scored.reply.is_cancelled():
             self._finish(scored, scored.fault or GONE)
+            return
+        if self._model is None and (reason := missing_memory(self._engine)):
+            # Linux would end the whole engine instead.
+            tensor = "num_top_log_probs" if scored.request.top_log_probs else "num_prompt_log_probs"
+            self._finish(scored, Fault(INVALID_REQUEST, reason, tensor))
             return
         scored.text = scored.text or self._text()
         if scored.in_prompt:

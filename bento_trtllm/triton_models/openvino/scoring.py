@@ -14,13 +14,28 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import openvino.opset15 as op
+from cores import groups
+from memory import free_memory
 from outbox import Scores
 from parameters import MOST_SCORES
 
-MODEL = "openvino_model.xml"
+MODEL, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
+WORKING = 256 << 20
+"""Bytes besides the weights: as a pack's manifest has it for the pipeline."""
 KEPT_KERNELS = 128
 """OpenVINO keeps what it makes for each shape, of a model up to 5000; and nearly each piece of a text has shapes of its
 own. The demo's took 1.5 GB after 450 texts, and 0.4 GB with this, as fast (2026.4.1)."""
+
+
+def missing_memory(engine: Path) -> str | None:
+    """Why a ScoringModel of an engine cannot be made now, as a sentence; None if it can."""
+    needed, free = (engine / WEIGHTS).stat().st_size + WORKING, free_memory(groups("memory"))
+    if needed <= free:
+        return None
+    return (
+        f"These scores need the model a second time, {needed / 1e9:.1f} GB of memory, and this machine has "
+        f"{free / 1e9:.1f} GB free: ask for scores of the answer's own tokens alone, or take a larger machine."
+    )
 
 
 class ScoringModel:
