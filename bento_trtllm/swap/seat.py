@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bento_trtllm.api.variants import check_names
 from bento_trtllm.config import Settings
+from bento_trtllm.engines import make_runtime
 from bento_trtllm.errors import BentoTRTLLMError, EngineError, StoreError
 from bento_trtllm.llm import LLM
 from bento_trtllm.swap.orders import Orders, Pack, Progress, Stage, Wanted
@@ -19,6 +20,8 @@ from bento_trtllm.swap.orders import Orders, Pack, Progress, Stage, Wanted
 LOGGER = logging.getLogger("bento_trtllm")
 STEP_S = 0.05
 """How often a worker goes on with a swap."""
+ALONE = "the old engine has ended"
+"""Why a new engine loads that has none beside it. As a part of the progress, a leader in another's place knows it."""
 
 
 class Seat:
@@ -117,7 +120,7 @@ class Seat:
             case "pausing":
                 await self._pause(wanted, leader)
             case "loading":
-                await self._load(wanted, leader)
+                await self._load(wanted, leader, alone=progress.reason == ALONE)
             case "moving":
                 await self._move(wanted, leader)
             case "failed":
@@ -166,6 +169,8 @@ class Seat:
         try:
             candidate = self._candidate = self._make(wanted)
             check_names([*self._others(), candidate.names])
+            # Before memory, which refuses nothing: where it is short, the old engine ends first, and only for a pack
+            # that computes what it should.
             await asyncio.to_thread(candidate.check_proof)
         except BentoTRTLLMError as error:
             self._tell(wanted, "failed", str(error))
@@ -181,6 +186,13 @@ class Seat:
 
     async def _pause(self, wanted: Wanted, leader: bool) -> None:
         """End the old engine first. New requests wait; those inside are answered."""
+        if self._candidate and self._candidate.started:
+            # It failed beside the old one, and is made anew, without that failure. Until it is gone, nobody waits.
+            self._candidate.triton.resign()
+            await self._candidate.stop()
+            if not self._candidate.triton.is_gone():
+                return
+            self._candidate = None
         self._open.clear()
         self.model.leaving = f"{wanted.tag} is taking this model's place: requests wait until it is ready."
         if not self.model.visitors and self.model.is_idle():
@@ -189,9 +201,9 @@ class Seat:
             if not self.model.triton.owner or not self.model.triton.is_used():
                 await self.model.triton.stop()
         if leader and self.model.triton.is_gone():
-            self._tell(wanted, "loading", "the old engine has ended")
+            self._tell(wanted, "loading", ALONE)
 
-    async def _load(self, wanted: Wanted, leader: bool) -> None:
+    async def _load(self, wanted: Wanted, leader: bool, *, alone: bool) -> None:
         if wanted.serial == self._refused:
             return
         try:
@@ -204,7 +216,11 @@ class Seat:
             return
         status = candidate.triton.status
         if status.failures or status.state == "failed":
-            self._tell(wanted, "failed", status.reason)
+            if not alone and await self._may_lack_room(candidate):
+                reason = f"on the GPU the new engine did not start beside the old one: {status.reason.rstrip('.')}"
+                self._tell(wanted, "pausing", reason)
+            else:
+                self._tell(wanted, "failed", status.reason)
         elif status.state == "ready":
             try:
                 await candidate.prove()
@@ -212,6 +228,17 @@ class Seat:
                 self._tell(wanted, "failed", f"it gives no answer: {error}")
             else:
                 self._tell(wanted, "moving")
+
+    async def _may_lack_room(self, candidate: LLM) -> bool:
+        """Whether it may have failed for want of what the old engine has of a GPU's memory: only a try shows that."""
+        old, new = (make_runtime(model.manifest) for model in (self.model, candidate))
+        if not (old.gpu and new.gpu):
+            return False
+        try:
+            await asyncio.to_thread(new.check_machine)
+        except EngineError:  # what no room mends
+            return False
+        return True
 
     async def _move(self, wanted: Wanted, leader: bool) -> None:
         """Send new requests to the new engine; the old one ends when its last answer has."""

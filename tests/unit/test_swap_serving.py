@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from bento_trtllm.config import Settings
+from bento_trtllm.engines.pytorch.runtime import PyTorchRuntime
 from bento_trtllm.errors import CheckpointError, EngineError
 from bento_trtllm.generation.admission import Admission
 from bento_trtllm.generation.client import Client
@@ -31,7 +32,7 @@ OLD, NEW = Path("/models/llama/old"), Path("/models/llama/new")
 ADAPTERS: dict[Path, dict[str, object]] = {}
 ENGINES: dict[Path, str] = {}
 FAULTS: dict[str, str] = {}
-"""What goes wrong with NEW: `read`, `start`, `prove`, or `room`."""
+"""What goes wrong with NEW: `read`, `proof`, `start`, `prove`, or `room`; `beside`: it starts only alone."""
 
 
 class Launched(asyncio.Event):
@@ -106,7 +107,8 @@ class Model:
             raise CheckpointError(reason)
 
     def check_proof(self) -> None:
-        pass
+        if reason := self._fault("proof"):
+            raise EngineError(reason)
 
     def check_memory(self) -> None:
         if reason := self._fault("room"):
@@ -114,8 +116,9 @@ class Model:
 
     async def start(self) -> None:
         self.done.append("started")
+        others = any(each.started and not each.ended for each in Model.all if each is not self)
         self.started = True
-        if reason := self._fault("start"):
+        if reason := self._fault("start") or (others and self._fault("beside")):
             self.triton.status = SimpleNamespace(state="restarting", failures=1, reason=reason)
         else:
             self.triton.status = SimpleNamespace(state="ready", failures=0, reason="")
@@ -206,7 +209,7 @@ async def test_the_old_model_ends_after_its_last_request() -> None:
         assert orders.read(Pack) == Pack(str(NEW), "new")
 
 
-@pytest.mark.parametrize("fault", ["read", "start", "prove"])
+@pytest.mark.parametrize("fault", ["read", "proof", "start", "prove"])
 async def test_a_model_that_fails_is_dropped(fault: str) -> None:
     FAULTS[fault] = "it broke"
     async with worker() as (seat, orders):
@@ -247,6 +250,24 @@ async def test_requests_wait_where_both_do_not_fit(settings: dict[str, Any]) -> 
         await until_stage(orders, "done")
 
 
+async def test_nobody_waits_for_a_pack_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where both do not fit: the old engine ends only for one that has proved itself."""
+    FAULTS.update(room="no room", proof="log probabilities are off")
+    stages: list[str] = []
+    tell = Seat._tell
+
+    def told(self: Seat, wanted: Wanted, stage: Any, reason: str = "") -> None:
+        stages.append(stage)
+        tell(self, wanted, stage, reason)
+
+    monkeypatch.setattr(Seat, "_tell", told)
+    async with worker() as (seat, orders):
+        ask(orders)
+        assert "are off" in (await until_stage(orders, "failed", "done")).reason
+        assert (stages, seat.model.path, seat.model.leaving) == (["failed"], OLD, "")
+        assert [(each.path, each.started, each.ended) for each in Model.all][:1] == [(OLD, True, False)]
+
+
 async def test_after_a_pause_that_was_for_nothing_the_old_model_is_started_anew() -> None:
     FAULTS.update(room="no room", start="it broke")
     async with worker() as (seat, orders):
@@ -254,6 +275,100 @@ async def test_after_a_pause_that_was_for_nothing_the_old_model_is_started_anew(
         assert (await until_stage(orders, "failed", "done")).reason == "it broke"
         assert await _path(seat) == OLD
         assert [(each.path, each.ended) for each in Model.all] == [(OLD, True), (NEW, True), (OLD, False)]
+
+
+def on_gpus(monkeypatch: pytest.MonkeyPatch, fault: str = "") -> None:
+    """Have both on a machine with GPUs, or with such a fault."""
+
+    def check_machine(self: object) -> None:
+        if fault:
+            raise EngineError(fault)
+
+    ENGINES.update({OLD: "pytorch", NEW: "pytorch"})
+    monkeypatch.setattr(PyTorchRuntime, "check_machine", check_machine)
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the service's log says of the swap's stages."""
+    return [text.removeprefix("swap to llama:new: ") for text in caplog.messages if text.startswith("swap to")]
+
+
+DOES_NOT_FIT = "pausing (on the GPU the new engine did not start beside the old one: out of memory)"
+
+
+async def test_on_a_gpu_what_does_not_start_beside_the_old_model_is_tried_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bento_trtllm")
+    on_gpus(monkeypatch)
+    FAULTS["beside"] = "out of memory."
+    async with worker() as (seat, orders):
+        async with paused(seat, orders) as waiting:
+            await asyncio.sleep(0.02)
+            assert (waiting.done(), [each.ended for each in Model.all]) == (False, [False, True])
+        assert await waiting == NEW
+        await until_stage(orders, "done", "failed")
+        assert logged(caplog) == ["loading", DOES_NOT_FIT, "loading (the old engine has ended)", "moving", "done"]
+        assert [(each.path, each.ended) for each in Model.all] == [(OLD, True), (NEW, True), (NEW, False)]
+
+
+async def test_nobody_waits_before_every_worker_has_left_what_did_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_gpus(monkeypatch)
+    FAULTS["beside"] = "out of memory"
+    held = [True]
+    monkeypatch.setattr(Triton, "is_gone", lambda self: self.model.ended and not (held and self.model.path == NEW))
+    async with worker() as (seat, orders):
+        ask(orders)
+        await until_stage(orders, "pausing")
+        while not Model.all[-1].ended:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        async with timeout(LIMIT_S):
+            assert (await _path(seat), seat.model.not_ready()) == (OLD, None)
+        held.clear()
+        await until_stage(orders, "done")
+        assert seat.model.path == NEW
+
+
+async def test_on_a_gpu_what_does_not_start_alone_either_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bento_trtllm")
+    on_gpus(monkeypatch)
+    FAULTS["start"] = "out of memory"
+    async with worker() as (seat, orders):
+        ask(orders)
+        assert (await until_stage(orders, "failed", "done")).reason == "out of memory"
+        assert await _path(seat) == OLD
+        stages = ["loading", DOES_NOT_FIT, "loading (the old engine has ended)", "failed (out of memory)"]
+        assert logged(caplog) == stages
+        assert [(each.path, each.ended) for each in Model.all] == [(OLD, True), (NEW, True), (NEW, True), (OLD, False)]
+
+
+async def test_a_leader_in_anothers_place_pauses_no_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_gpus(monkeypatch)
+    FAULTS["start"] = "out of memory"
+    async with worker() as (_, orders):
+        orders.write(Progress(1, "loading", seats.ALONE))
+        ask(orders)
+        await until_stage(orders, "failed", "pausing")
+        assert orders.read(Progress) == Progress(1, "failed", "out of memory")
+
+
+@pytest.mark.parametrize(("engine", "fault"), [("openvino", ""), ("pytorch", "there is no GPU")])
+async def test_there_is_no_pause_for_what_no_room_mends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, engine: str, fault: str
+) -> None:
+    """An old engine that is not on a GPU, and a new one that cannot run on this machine."""
+    caplog.set_level("INFO", "bento_trtllm")
+    on_gpus(monkeypatch, fault)
+    ENGINES[OLD] = engine
+    FAULTS["start"] = "it broke"
+    async with worker() as (seat, orders):
+        ask(orders)
+        assert (await until_stage(orders, "failed", "pausing")).reason == "it broke"
+        assert logged(caplog) == ["loading", "failed (it broke)"]
+        assert (seat.model.path, seat.model.leaving, Model.all[0].ended) == (OLD, "", False)
 
 
 @pytest.mark.parametrize("ends", ["ready", "failed"])
