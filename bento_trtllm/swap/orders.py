@@ -22,6 +22,8 @@ from bento_trtllm.manifest import tag_of
 from bento_trtllm.triton.process.installation import temporary_folder
 
 Stage = Literal["loading", "pausing", "moving", "done", "failed"]
+ALONE = "the old engine has ended"
+"""Why a new engine loads that has none beside it. As a part of the progress, workers in others' places know it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Progress:
     stage: Stage
     reason: str = ""
     """Why it failed, or why there is a pause, as a sentence."""
+
+    def is_pause(self) -> bool:
+        """Whether neither engine takes requests, since both do not fit."""
+        return self.stage == "pausing" or (self.stage, self.reason) == ("loading", ALONE)
 
 
 T = TypeVar("T", Wanted, Progress, Pack)

@@ -15,13 +15,11 @@ from bento_trtllm.config import Settings
 from bento_trtllm.engines import make_runtime
 from bento_trtllm.errors import BentoTRTLLMError, EngineError, StoreError
 from bento_trtllm.llm import LLM
-from bento_trtllm.swap.orders import Orders, Pack, Progress, Stage, Wanted
+from bento_trtllm.swap.orders import ALONE, Orders, Pack, Progress, Stage, Wanted
 
 LOGGER = logging.getLogger("bento_trtllm")
 STEP_S = 0.05
 """How often a worker goes on with a swap."""
-ALONE = "the old engine has ended"
-"""Why a new engine loads that has none beside it. As a part of the progress, a leader in another's place knows it."""
 
 
 class Seat:
@@ -56,6 +54,12 @@ class Seat:
 
     async def start(self) -> None:
         """Launch Triton, or join the one that another worker launched; does not wait for it."""
+        wanted, progress = self._orders.read(Wanted), self._orders.read(Progress)
+        if wanted and progress and progress.serial == wanted.serial and progress.is_pause():
+            # The old engine has ended, or is to: it must not come back beside the new one, for which this worker is.
+            self._close(wanted)
+            self.model.triton.launched.set()
+            return
         self._open.set()
         self.model.triton.use()
         await self.model.start()
@@ -120,7 +124,7 @@ class Seat:
             case "pausing":
                 await self._pause(wanted, leader)
             case "loading":
-                await self._load(wanted, leader, alone=progress.reason == ALONE)
+                await self._load(wanted, leader, alone=progress.is_pause())
             case "moving":
                 await self._move(wanted, leader)
             case "failed":
@@ -143,6 +147,11 @@ class Seat:
 
     def _serves(self, wanted: Pack) -> bool:
         return (self.model.path, self.model.manifest.seal) == (Path(wanted.path), wanted.seal)
+
+    def _close(self, wanted: Wanted) -> None:
+        """Have new requests wait."""
+        self._open.clear()
+        self.model.leaving = f"{wanted.tag} is taking this model's place: requests wait until it is ready."
 
     def _make(self, pack: Pack) -> LLM:
         model = self._new(Path(pack.path))
@@ -193,8 +202,7 @@ class Seat:
             if not self._candidate.triton.is_gone():
                 return
             self._candidate = None
-        self._open.clear()
-        self.model.leaving = f"{wanted.tag} is taking this model's place: requests wait until it is ready."
+        self._close(wanted)
         if not self.model.visitors and self.model.is_idle():
             self.model.triton.resign()
             # The owner last, or another worker would have to end it.

@@ -21,7 +21,7 @@ from bento_trtllm.keys.ledger import Ledger
 from bento_trtllm.manifest import Manifest
 from bento_trtllm.swap import seat as seats
 from bento_trtllm.swap import serving as module
-from bento_trtllm.swap.orders import Orders, Pack, Progress, Wanted
+from bento_trtllm.swap.orders import ALONE, Orders, Pack, Progress, Stage, Wanted
 from bento_trtllm.swap.seat import Seat
 from bento_trtllm.swap.serving import Serving
 from bento_trtllm.triton.process.run_folder import RunFolder
@@ -277,6 +277,29 @@ async def test_after_a_pause_that_was_for_nothing_the_old_model_is_started_anew(
         assert [(each.path, each.ended) for each in Model.all] == [(OLD, True), (NEW, True), (OLD, False)]
 
 
+@pytest.mark.parametrize(("stage", "reason"), [("pausing", "no room"), ("loading", ALONE)])
+async def test_a_worker_that_comes_in_a_pause_does_not_start_the_old_model(
+    tmp_path: Path, stage: Stage, reason: str
+) -> None:
+    orders = Orders.of(tmp_path / "run", "")
+    ask(orders)
+    orders.write(Progress(1, stage, reason))
+    async with worker() as (seat, _):
+        assert await _path(seat) == NEW
+        await until_stage(orders, "done")
+        assert [(each.path, each.started) for each in Model.all] == [(OLD, False), (NEW, True)]
+
+
+async def test_a_worker_that_comes_in_a_pause_starts_the_old_model_if_the_new_one_fails(tmp_path: Path) -> None:
+    FAULTS["start"] = "it broke"
+    orders = Orders.of(tmp_path / "run", "")
+    ask(orders)
+    orders.write(Progress(1, "loading", ALONE))
+    async with worker() as (seat, _):
+        assert (await until_stage(orders, "failed", "done")).reason == "it broke"
+        assert await _path(seat) == OLD
+
+
 def on_gpus(monkeypatch: pytest.MonkeyPatch, fault: str = "") -> None:
     """Have both on a machine with GPUs, or with such a fault."""
 
@@ -349,7 +372,7 @@ async def test_a_leader_in_anothers_place_pauses_no_second_time(monkeypatch: pyt
     on_gpus(monkeypatch)
     FAULTS["start"] = "out of memory"
     async with worker() as (_, orders):
-        orders.write(Progress(1, "loading", seats.ALONE))
+        orders.write(Progress(1, "loading", ALONE))
         ask(orders)
         await until_stage(orders, "failed", "pausing")
         assert orders.read(Progress) == Progress(1, "failed", "out of memory")
