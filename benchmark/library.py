@@ -52,14 +52,16 @@ class Timing:
     tok_s: float
     """Tokens of all answers, over the time to the last of them."""
     decode_tok_s: float
-    """The sum over the streams of what comes after the first token, over the time that it took to come."""
+    """The sum over the streams of what comes after the first token, over the time that it took to come; a stream whose
+    tokens came at once has no part in it."""
     first_s: float
     """Median over the streams."""
 
     @classmethod
     def of(cls, tokens: int, first: list[float], last: list[float]) -> Self:
         """From each stream's times; all have as many tokens."""
-        rates = [(tokens - 1) / (end - begin) for begin, end in zip(first, last, strict=True)]
+        times = [end - begin for begin, end in zip(first, last, strict=True)]
+        rates = [(tokens - 1) / time for time in times if time]
         return cls(tokens * len(last) / max(last), sum(rates), sorted(first)[len(first) // 2])
 
 

@@ -224,14 +224,18 @@ def rows(sides: Sides) -> list[tuple[str, ...]]:
         row = [point.precision, f"{point.batch.prompt:,}/{point.batch.tokens}", str(point.batch.streams)]
         for name in ("tok_s", "decode_tok_s"):
             ours, library = median(point.ours, name), best(point, name)
-            row += [f"{ours:,.0f}", f"{library:,.0f}", f"{ours / library:.2f}"]
+            row += [f"{ours:,.0f}", f"{library:,.0f}", _ratio(ours, library)]
         row += [f"{1000 * median(point.ours, 'first_s'):,.0f}", f"{1000 * best(point, 'first_s'):,.0f}"]
         for name in ("tok_s", "decode_tok_s") if point.llama_cpp else ():
             its = median(point.llama_cpp, name)
-            row += [f"{its:,.0f}", f"{median(point.ours, name) / its:.2f}"]
+            row += [f"{its:,.0f}", _ratio(median(point.ours, name), its)]
         row += [f"{1000 * median(point.llama_cpp, 'first_s'):,.0f}"] if point.llama_cpp else ["–"] * 5
         table.append(tuple(row))
     return table
+
+
+def _ratio(ours: float, others: float) -> str:
+    return f"{ours / others:.2f}" if others else "–"
 
 
 def rest_rows(sides: Sides) -> list[tuple[str, ...]]:

@@ -1,6 +1,6 @@
 """A pack proves itself: what is damaged is noticed, on the machine that packs and on any other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,6 +24,7 @@ from pack_model import main
 from tests.support.checkpoints import write_checkpoint
 from tests.support.openvino_build import build
 from tests.support.scripted_app import ScriptedApp
+from tests.support.store import own_store
 
 pytestmark = pytest.mark.slow
 
@@ -125,14 +126,14 @@ def test_an_error_over_its_bound_is_refused(precision: str, bound: float, tmp_pa
 
 
 @pytest.fixture
-def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
     """Packs a tiny checkpoint as tiny:1 into a store of its own, and returns the exit code."""
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
-    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
     for variable in (PACKS, PROOFS):
         monkeypatch.setenv(variable, "")  # which check() sets
     checkpoint = write_checkpoint(tmp_path / "tiny")
-    return lambda: main(["openvino", "--checkpoint", str(checkpoint), "--precision", "f32", "--tag", "tiny:1"])
+    with own_store(tmp_path / "bentoml"):
+        yield lambda: main(["openvino", "--checkpoint", str(checkpoint), "--precision", "f32", "--tag", "tiny:1"])
 
 
 def test_what_fails_is_not_packed(

@@ -52,6 +52,7 @@ def test_streams_are_counted_from_their_own_first_token() -> None:
     """Two answers of 11 tokens: 10 in 1 s, and 10 in 2 s."""
     timing = Timing.of(11, [1.0, 2.0], [2.0, 4.0])
     assert timing == Timing(tok_s=22 / 4, decode_tok_s=15.0, first_s=2.0)
+    assert Timing.of(11, [1.0, 2.0], [1.0, 4.0]) == Timing(tok_s=22 / 4, decode_tok_s=5.0, first_s=2.0)  # one at once
 
 
 def test_llama_cpps_line_is_read_as_ours_are_counted() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from typing_extensions import Self
 
 from bento_trtllm import engines
+from bento_trtllm.bento.pinned import PACKS, PROOFS
 from bento_trtllm.checkpoint.checkpoint import Checkpoint
 from bento_trtllm.checks import check
 from bento_trtllm.config import Settings
@@ -23,6 +24,7 @@ from bento_trtllm.manifest import Manifest
 from bento_trtllm.triton.wire import tensors
 from pack_model import main
 from tests.support.checkpoints import write_checkpoint
+from tests.support.store import own_store
 
 
 class Options(EngineOptions):
@@ -84,16 +86,16 @@ class PaperRuntime(Runtime):
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     module = sys.modules[__name__].__name__
     row = engines.Sides(f"{module}:Options", f"{module}:PaperEngine", f"{module}:PaperRuntime")
     monkeypatch.setattr(engines, "ENGINES", {**engines.ENGINES, "paper": row})
     monkeypatch.setattr("bento_trtllm.packing.command_line.ENGINES", engines.ENGINES)
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
-    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
-    monkeypatch.setenv("BENTO_TRTLLM_PACK", "")  # which check() sets
-    monkeypatch.setenv("BENTO_TRTLLM_PROOF", "")
-    return tmp_path / "bentoml"
+    for variable in (PACKS, PROOFS):
+        monkeypatch.setenv(variable, "")  # which check() sets
+    with own_store(tmp_path / "bentoml"):
+        yield tmp_path / "bentoml"
 
 
 def test_a_third_engine(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
