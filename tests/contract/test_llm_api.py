@@ -4,66 +4,17 @@ Its classes here are made of the data alone (tests/support/llmapi/module/contrac
 field that is not in it fails.
 """
 
-import importlib
-import json
-import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bento_trtllm.engines.pytorch import releases
-from tests.support.llmapi.api import VERSIONS, api
-
-ROOT = Path(__file__).parents[2]
-MODELS = ROOT / "bento_trtllm/triton_models"
-FOLDERS = [MODELS / "pytorch", MODELS / "shared"]
-CONTRACT = ROOT / "tests/support/llmapi/module/contract.py"
-NAMES = (
-    *("contract", "settings", "arguments", "sampling", "active", "outbox", "pacing", "guide", "faults", "request"),
-    *("adapters", "lora"),
-)
-RECORDS = (
-    *("KvCacheConfig", "SchedulerConfig", "NGramDecodingConfig", "EagleDecodingConfig"),
-    *("GuidedDecodingParams", "SamplingParams", "LoRARequest"),
-)
-
-
-@pytest.fixture(scope="module", params=VERSIONS)
-def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """The modules of our Triton model, beside classes that have upstream's fields."""
-    folder = tmp_path_factory.mktemp("contract")
-    shutil.copy(CONTRACT, folder)
-    (folder / "api.json").write_text(json.dumps(api(request.param)))
-    before, path = dict(sys.modules), sys.path[:]
-    sys.path[:0] = map(str, (*FOLDERS, folder))
-    for name in (*NAMES, "words", "parameters"):
-        sys.modules.pop(name, None)
-    try:
-        contract = importlib.import_module("contract")
-        package, llmapi, torch = (ModuleType(name) for name in ("tensorrt_llm", "tensorrt_llm.llmapi", "torch"))
-        lora = ModuleType("tensorrt_llm.lora_helper")
-        vars(lora)["LoraConfig"] = contract.record("LoraConfig")
-        contract.exported("llmapi", *RECORDS, "CapacitySchedulerPolicy")
-        vars(llmapi).update({name: contract.record(name) for name in RECORDS})
-        vars(llmapi)["CapacitySchedulerPolicy"] = contract.enumeration("CapacitySchedulerPolicy")
-        vars(package)["SamplingParams"] = vars(llmapi)["SamplingParams"]
-        vars(torch)["from_numpy"] = lambda array: SimpleNamespace(array=array)
-        reply = ModuleType("reply")
-        vars(reply)["Reply"] = object
-        sys.modules |= {"tensorrt_llm": package, "tensorrt_llm.llmapi": llmapi, "torch": torch, "reply": reply}
-        sys.modules["tensorrt_llm.lora_helper"] = lora
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
-    finally:
-        sys.path[:] = path
-        for name in set(sys.modules) - set(before):
-            del sys.modules[name]
-        sys.modules |= before
+from tests.support.llmapi.api import RECORDS, VERSIONS, api
 
 
 @pytest.fixture
@@ -220,6 +171,8 @@ def test_guides(ours: SimpleNamespace, kind: str) -> None:
         ({"repetition_penalty": 1.5}, True, 7, "repetition_penalty"),
         ({"presence_penalty": 0.5}, True, 7, "presence_penalty"),
         ({"frequency_penalty": 0.5}, True, 7, "frequency_penalty"),
+        ({"min_tokens": 2}, True, 7, "min_tokens"),
+        ({"embedding_bias": np.ones(100, np.float32)}, True, 7, "embedding_bias"),
         ({"guide": "json"}, False, None, "guided_decoding_guide_type"),
         ({"guide": "json", "min_tokens": 3, "end_id": 7}, False, 7, "min_tokens"),
     ],
@@ -268,7 +221,7 @@ def test_a_field_that_upstream_does_not_have_fails(ours: SimpleNamespace) -> Non
 def test_stop_words_of_several_tokens_are_ours(ours: SimpleNamespace) -> None:
     """Across responses; what came after one is dropped, and the engine gives the request up."""
     ended: list[bool] = []
-    sequence = ours.active.LLMSequence(((5, 6),), SimpleNamespace(abort=lambda: ended.append(True)))
+    sequence = ours.active.LLMSequence(((5, 6),), result=SimpleNamespace(abort=lambda: ended.append(True)))
 
     def output(*tokens: int) -> SimpleNamespace:
         scores = [{token: SimpleNamespace(logprob=-0.5)} for token in tokens]
@@ -280,12 +233,35 @@ def test_stop_words_of_several_tokens_are_ours(ours: SimpleNamespace) -> None:
     assert sequence.finished and ended == [True] and sequence.log_prob == -1.5
 
 
+@pytest.mark.parametrize(
+    ("asked", "end", "left"),
+    [
+        ({}, 7, ([5, 6], [-0.5, -0.5])),
+        ({}, 8, ([5, 6, 7], [-0.5] * 3)),
+        ({"stop_words": ((7,),)}, 7, ([5, 6, 7], [-0.5] * 3)),
+        ({"stop_words": ((7,),), "guide": "json"}, 7, ([5, 6], [-0.5, -0.5])),
+    ],
+    ids=["the end", "another", "a stop word", "a guide's"],
+)
+def test_the_end_is_no_part_of_an_answer(
+    ours: SimpleNamespace, asked: dict[str, Any], end: int, left: tuple[list[int], list[float]]
+) -> None:
+    """TorchSampler leaves it in, and TRTLLMSampler does not."""
+    if "guide" in asked:
+        asked = {**asked, "guide": ours.guide.Guide(asked["guide"], "")}
+    (sequence,) = ours.active.Active.of(request(ours, **asked), SimpleNamespace(), end).sequences
+    scores = [{token: SimpleNamespace(logprob=-0.5)} for token in (5, 6, 7)]
+    output = SimpleNamespace(token_ids_diff=[5, 6, 7], logprobs_diff=scores, finish_reason="stop")
+    assert sequence.take(output, True) == left
+    assert sequence.finished and sequence.log_prob == sum(left[1])
+
+
 def test_cached_tokens_are_told_where_upstream_has_them(ours: SimpleNamespace) -> None:
     output = SimpleNamespace(token_ids_diff=[5], logprobs_diff=[], finish_reason=None)
     names = ours.contract.CLASSES["GenerationResult"]["attributes"]
     assert ("cached_tokens" in names) == (ours.contract.DATA["version"] != "1.1.0")
     for told, expected in (({"cached_tokens": 1}, 1), ({}, -1)):
-        active = ours.active.Active.of(request(ours), SimpleNamespace())
+        active = ours.active.Active.of(request(ours), SimpleNamespace(), None)
         assert active.take(0, SimpleNamespace(outputs=[output], **told))
         assert active.outgoing.pieces[0].cached_tokens == expected
     with pytest.raises(ours.contract.NotUpstream):
@@ -294,6 +270,6 @@ def test_cached_tokens_are_told_where_upstream_has_them(ours: SimpleNamespace) -
 
 def test_requests_are_told_apart_however_alike(ours: SimpleNamespace) -> None:
     """A list of them is searched for one: prompts are arrays, which compare as arrays."""
-    both = [ours.active.Active.of(request(ours), SimpleNamespace()) for _ in range(2)]
+    both = [ours.active.Active.of(request(ours), SimpleNamespace(), None) for _ in range(2)]
     both.remove(both[1])
     assert len(both) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,11 @@ class LLMSequence:
 
     words: tuple[tuple[int, ...], ...]
     """Stop words of several tokens, which TensorRT-LLM does not look for."""
+    end: int | None = None
+    """The token that ends an answer, and is no part of it."""
     result: Any = None
+    followed: asyncio.Task[None] | None = None
+    """What waits for the next response."""
     tokens: list[int] = field(default_factory=list)
     log_prob: float = 0.0
     finished: bool = False
@@ -26,6 +31,9 @@ class LLMSequence:
         fresh = list(output.token_ids_diff)
         scores = [_score(entry, token) for entry, token in zip(output.logprobs_diff, fresh)] if scored else []  # noqa: B905
         self.finished = output.finish_reason is not None
+        # Its sampler for speculation leaves the end in (process_draft_tokens in _torch/pyexecutor/sampler.py).
+        if output.finish_reason == "stop" and fresh and fresh[-1] == self.end:
+            fresh, scores = fresh[:-1], scores[: len(fresh) - 1]
         if self.words:
             for i, token in enumerate(fresh, 1):
                 self.tokens.append(token)
@@ -56,9 +64,12 @@ class Active:
     dropped: bool = False
 
     @classmethod
-    def of(cls, request: EngineRequest, reply: Reply) -> Active:
+    def of(cls, request: EngineRequest, reply: Reply, end: int | None) -> Active:
+        """`end` as TensorRT-LLM is given it."""
         words = tuple(word for word in request.stop_words if len(word) > 1)
-        sequences = [LLMSequence(words) for _ in range(request.sequences)]
+        # As a stop word, of which a guide leaves none, it is a part of what it ends.
+        end = None if (end,) in request.stop_words and not request.guide else end
+        sequences = [LLMSequence(words, end) for _ in range(request.sequences)]
         outgoing = Outgoing(reply, request.sequences, request.streaming)
         return cls(request, reply, request.prompt.tolist(), sequences, outgoing)
 
@@ -81,6 +92,13 @@ class Active:
         for sequence in self.sequences:
             if not sequence.finished:
                 sequence.abort()
+
+    def leave(self) -> None:
+        """Wait for none of its responses any more: of a request that waits in TensorRT-LLM's queue there is none, not
+        even the one that says that it was given up (_handle_canceled_requests in py_executor.py, 1.3.0rc3)."""
+        for sequence in self.sequences:
+            if sequence.followed and sequence.followed is not asyncio.current_task():
+                sequence.followed.cancel()
 
 
 def _score(entry: Any, token: int) -> float:

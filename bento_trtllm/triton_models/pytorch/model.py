@@ -82,7 +82,7 @@ class TritonPythonModel:
     def _submit(self, request: EngineRequest, reply: Reply) -> None:
         self._sampling.check(request)
         self._lora.check(request)
-        self._streams.submit(request, reply)
+        self._streams.submit(request, reply, self._sampling.end(request))
 
     def _generate(self, active: Active, index: int) -> Any:
         """Begin one sequence of a request; returns TensorRT-LLM's RequestOutput."""

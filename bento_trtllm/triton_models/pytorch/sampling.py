@@ -17,8 +17,14 @@ from tensorrt_llm.llmapi import GuidedDecodingParams
 
 NO_TOKEN = -1
 """As the end token: no token has this id. None would mean the tokenizer's own."""
-UNHEEDED = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "min_p": 0.0, "bad_words": ()}
-"""Of a request, with what asks for nothing: what the sampler ignores that goes with speculation."""
+UNHEEDED = {
+    **{"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "min_p": 0.0, "bad_words": ()},
+    # It counts the prompt's tokens, too (_apply_min_length_penalty in _torch/pyexecutor/sampler.py, 1.3.0rc3).
+    "min_tokens": 0,
+    # It adds one request's to the rows of others, or fails all of them (_apply_embedding_bias, as above).
+    "embedding_bias": None,
+}
+"""Of a request, with what asks for nothing: what the sampler that goes with speculation does not do, or not rightly."""
 TENSORS = {"bad_words": "bad_words_list", "min_p": "runtime_min_p"}
 
 
@@ -38,7 +44,8 @@ class SamplingTranslator:
             )
         if self.speculative:
             for name, neutral in UNHEEDED.items():
-                if getattr(request, name) != neutral:
+                value = getattr(request, name)
+                if value is not neutral and (neutral is None or value != neutral):
                     tensor = TENSORS.get(name, name)
                     raise RequestError(
                         tensor, f"{tensor} is not heeded with speculative decoding: leave it out, or pack without."
@@ -50,14 +57,18 @@ class SamplingTranslator:
         if request.guide and request.min_tokens:
             raise RequestError("min_tokens", f"min_tokens does not go with {KIND}: the guide says what ends.")
 
+    def end(self, request: EngineRequest) -> int | None:
+        """The token that ends an answer."""
+        return self.guide_end if request.guide else request.end_id
+
     def params(self, request: EngineRequest, sequence: int) -> SamplingParams:
         """The parameters for one of a request's sequences."""
         banned = [word[0] for word in request.bad_words]
         stops = [word[0] for word in request.stop_words if len(word) == 1]
-        end = request.end_id
+        end = self.end(request)
         if request.guide:
             # The other ends would be text to the grammar, and end an answer anywhere.
-            end, stops, others = self.guide_end, [], request.end_ids - {self.guide_end}
+            stops, others = [], request.end_ids - {end}
             banned += sorted(others)
         values: dict[str, Any] = {
             "end_id": NO_TOKEN if end is None else end,

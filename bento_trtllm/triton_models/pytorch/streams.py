@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +18,7 @@ from active import Active
 from cores import cores
 from faults import FAILED, GONE, INVALID_REQUEST, UNAVAILABLE, Fault
 from guide import TEXT
+from iterations import Iterations
 from metrics import EngineMetrics
 from outbox import Outbox, Outgoing, sending_threads
 from pacing import Pace
@@ -29,7 +30,6 @@ from tensorrt_llm.llmapi import RequestError
 TURN_S = 0.005
 # How soon to look again at a response whose time had not come.
 PAUSE_S = 0.001
-STATISTICS_S = 0.5
 GUIDE_FAULT = "Guided decoding error"
 """How TensorRT-LLM begins what it says of a guide that it cannot follow (_torch/pyexecutor/guided_decoder.py)."""
 NO_ROOM = "`default_max_tokens`"
@@ -60,8 +60,7 @@ class Streams:
         self._loop = asyncio.new_event_loop()
         self._ready = asyncio.Event()
         """Something is to be sent."""
-        self._asked = asyncio.Event()
-        """There has been a request: TensorRT-LLM has no statistics before."""
+        self._iterations = Iterations(llm, self._loop, self._count, log_error)
         self._thread = threading.Thread(target=self._run, name="streams")
         self._thread.start()
 
@@ -72,11 +71,11 @@ class Streams:
         a loop leaves none for `get_stats_async` (IterationResult in executor/result.py of tensorrt_llm).
         """
         asyncio.run_coroutine_threadsafe(first, self._loop).result()
-        self._loop.call_soon_threadsafe(self._asked.set)
+        self._loop.call_soon_threadsafe(self._iterations.begin)
 
-    def submit(self, request: EngineRequest, reply: Reply) -> None:
-        """Hand a request to the engine."""
-        self._loop.call_soon_threadsafe(self._begin, Active.of(request, reply))
+    def submit(self, request: EngineRequest, reply: Reply, end: int | None) -> None:
+        """Hand a request to the engine, whose answer that token ends."""
+        self._loop.call_soon_threadsafe(self._begin, Active.of(request, reply, end))
 
     def look(self) -> None:
         """End the requests whose clients have said that they left."""
@@ -90,7 +89,7 @@ class Streams:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        for work in (self._send(), self._look(), self._count()):
+        for work in (self._send(), self._look()):
             self._spawn(self._guarded(work))
         self._loop.run_forever()
 
@@ -100,16 +99,17 @@ class Streams:
         except Exception as error:
             self._fail(error)
 
-    def _spawn(self, work: Any) -> None:
-        task = self._loop.create_task(work)
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _begin(self, active: Active) -> None:
         self._running.append(active)
         self._tell()
-        for index in range(len(active.sequences)):
-            self._spawn(self._follow(active, index))
+        for index, sequence in enumerate(active.sequences):
+            sequence.followed = self._spawn(self._follow(active, index))
 
     async def _follow(self, active: Active, index: int) -> None:
         """Take one sequence from its beginning to its end."""
@@ -128,6 +128,10 @@ class Streams:
                     self._ready.set()
         except (RequestError, ValueError) as error:
             self._drop(active, fault=_fault(str(error)))
+        except (AssertionError, LookupError) as error:
+            # Of what one response has, such as a score that is missing (_handle_sequence in executor/result.py).
+            self._log_error(f"A response cannot be read: {error!r}")
+            self._drop(active, fault=Fault(FAILED, "The engine's response cannot be read."))
         except Exception as error:
             self._fail(error)
 
@@ -145,21 +149,16 @@ class Streams:
         while True:
             await asyncio.sleep(self._check_s)
             self._cancel(lambda active: active.reply.is_cancelled())
+            if error := _ended(self._llm):
+                raise error
 
-    async def _count(self) -> None:
-        """Read how many steps the engine has made, which only its own loop tells."""
-        await self._asked.wait()
-        while True:
-            statistics: AsyncIterator[dict[str, Any]] = self._llm.get_stats_async(timeout=STATISTICS_S)
-            async for each in statistics:
-                self._steps = int(each["iter"])
-                if cache := each.get("kvCacheStats"):
-                    self._note_cache(
-                        *(int(cache[name]) for name in ("usedNumBlocks", "maxNumBlocks", "tokensPerBlock"))
-                    )
-                self._tell()
-            self._tell()  # the last of them, too
-            await asyncio.sleep(STATISTICS_S / 5)
+    def _count(self, statistics: Sequence[dict[str, Any]]) -> None:
+        """Take how many steps the engine has made, which only its own loop tells."""
+        for each in statistics:
+            self._steps = int(each["iter"])
+            if cache := each.get("kvCacheStats"):
+                self._note_cache(*(int(cache[name]) for name in ("usedNumBlocks", "maxNumBlocks", "tokensPerBlock")))
+        self._tell()
 
     def _note_cache(self, used: int, blocks: int, block_tokens: int) -> None:
         if blocks != self._metrics.kv_blocks:
@@ -180,6 +179,7 @@ class Streams:
         for active in dropped:
             active.dropped = True
             active.abort()
+            active.leave()
             self._outbox.drop(active.outgoing)
             self._running.remove(active)
         self._tell()
@@ -205,10 +205,19 @@ class Streams:
         os._exit(1)
 
     def _end(self) -> None:
+        self._iterations.end()
         self._drop(*self._running, fault=STOPPING)
         for task in tuple(self._tasks):
             task.cancel()
         self._loop.call_soon(self._loop.stop)
+
+
+def _ended(llm: Any) -> BaseException | None:
+    """What the engine's processes have ended with, of which TensorRT-LLM itself tells only the next request
+    (GenerationExecutorProxy in executor/proxy.py, 1.3.0rc3)."""
+    processes = getattr(getattr(llm, "_executor", None), "mpi_futures", ())
+    ended = (each for each in processes if each.done() and not each.cancelled())
+    return next(filter(None, (each.exception() for each in ended)), None)
 
 
 def _fault(text: str) -> Fault:

@@ -12,6 +12,11 @@ from typing import Any
 FOLDER = Path(__file__).parents[2] / "contract"
 NEWEST = "1.3.0rc3"
 VERSIONS = ("1.1.0", "1.2.1", NEWEST)
+RECORDS = (
+    *("KvCacheConfig", "SchedulerConfig", "NGramDecodingConfig", "EagleDecodingConfig"),
+    *("GuidedDecodingParams", "SamplingParams", "LoRARequest"),
+)
+"""Classes of fields alone, which our Triton model makes."""
 
 
 def api(version: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ exported("llmapi", *__all__)
 
 HERE = Path(__file__).parents[1]
 ISOLATED = "OMPI_MCA_ess_singleton_isolated"
-POLL_S = 0.01
+POLL_S = 0.1
 KEPT_PROMPTS = 256
 TURN_S, LONGEST_TURN_S = 0.002, 0.1
 
@@ -283,34 +283,42 @@ class LLM:
         engine.enqueue([request], known)
         return result
 
-    def get_stats_async(self, timeout: float = 2) -> AsyncIterator[dict[str, Any]]:
+    def get_stats(self, timeout: float = 2) -> list[dict[str, Any]]:
+        """Waits for the first of them (fetch_stats_wait_async in rpc_worker_mixin.py)."""
         if not self._args.get("enable_iter_perf_stats"):
             raise NotUpstream("without enable_iter_perf_stats there are no statistics")
+        began = time.monotonic()
+        while not (found := list(self._statistics())) and time.monotonic() - began < timeout:
+            time.sleep(POLL_S)
+        return found
+
+    def get_stats_async(self, timeout: float = 2) -> AsyncIterator[dict[str, Any]]:
+        """As that, before it returns (aget_stats in executor/proxy.py)."""
         if self._asked_in is not asyncio.get_running_loop():
             raise AssertionError("The asyncio event loop was not present during initialization")
-        return self._statistics(timeout)
+        found = self.get_stats(timeout)
+
+        async def each() -> AsyncIterator[dict[str, Any]]:
+            for one in found:
+                yield one
+
+        return each()
 
     def shutdown(self) -> None:
         self._shut = True
         for engine in self._engines.values():
             engine.close()
 
-    async def _statistics(self, timeout: float) -> AsyncIterator[dict[str, Any]]:
-        """Until there has been nothing new for so long (IterationResult.__anext__)."""
-        waited = 0.0
-        while waited < timeout:
-            engine = next((each for each in self._engines.values() if each.stats), None)
-            if engine is None:
-                await asyncio.sleep(POLL_S)
-                waited += POLL_S
-                continue
-            waited = 0.0
-            latest, blocks = engine.stats.popleft(), engine.blocks
-            self._steps += 1
-            used = round(latest.kv_used / 100 * blocks)
-            cache = statistics("KvCacheStats", maxNumBlocks=blocks, usedNumBlocks=used, tokensPerBlock=32)
-            whole = statistics("IterationStats", iter=self._steps, numActiveRequests=latest.active, kvCacheStats=cache)
-            yield json.loads(json.dumps(whole))
+    def _statistics(self) -> Iterator[dict[str, Any]]:
+        for engine in tuple(self._engines.values()):
+            while engine.stats:
+                latest, blocks = engine.stats.popleft(), engine.blocks
+                self._steps += 1
+                used = round(latest.kv_used / 100 * blocks)
+                cache = statistics("KvCacheStats", maxNumBlocks=blocks, usedNumBlocks=used, tokensPerBlock=32)
+                active = latest.active
+                whole = statistics("IterationStats", iter=self._steps, numActiveRequests=active, kvCacheStats=cache)
+                yield json.loads(json.dumps(whole))
 
 
 methods("BaseLLM", LLM)
