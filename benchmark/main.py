@@ -32,7 +32,7 @@ parts:
   startup  from the command to the first token, and what is imported
   stops    30 stops of a service with nothing open, after traffic: how long each takes
   overload 100 and 2,000 clients, refused ones asking again: what is answered, and /readyz; one client beside 500
-  scrapes  64 paced streams beside a scrape of /metrics each second, 8 workers, and without, by turns
+  scrapes  64 paced streams beside ten scrapes of /metrics a second, 8 workers, and without, by turns
   recovery Triton, the worker and both killed, 30 times each: how long until the service is ready again
 
 paths: """ + ", ".join(PATHS) + """

@@ -152,10 +152,9 @@ class Report:
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """What was measured before, with what has been measured now in its place, and of which run each part is."""
     run = {name: new[name] for name in ("title", "when", "machine", "versions", "options")}
-    found = {**old, **{name: value for name, value in new.items() if value and name not in (*run, "notes")}}
-    found["runs"] = {**old.get("runs", {}), **dict.fromkeys(new["options"]["parts"], run)}
-    found["notes"] = {**old.get("notes", {}), **new["notes"]}
-    return found
+    measured = {name: value for name, value in new.items() if value and name not in (*run, "notes")}
+    runs = {**old["runs"], **{name: run for name in new["options"]["parts"] if name in measured}}
+    return {**old, **measured, "runs": runs, "notes": {**old["notes"], **new["notes"]}}
 
 
 def _today() -> str:

@@ -129,7 +129,7 @@ def clients(path: str, count: int) -> Iterator[Clients]:
 
 
 @dataclass(frozen=True)
-class Turn:
+class Entrant:
     """A load, and what it is put on: a service, or None for one elsewhere."""
 
     service: Service | None
@@ -138,21 +138,24 @@ class Turn:
 
 
 def measure(
-    turns: Sequence[Turn], repeats: int, *, rate: float = 0.0, say: Callable[[str], None] = lambda text: None
+    entrants: Sequence[Entrant], repeats: int, *, rate: float = 0.0, say: Callable[[str], None] = lambda text: None
 ) -> list[Case]:
     """Each load once to warm up, then all in turn, `repeats` times."""
-    cases = [Case(turn.load.path, turn.load.streams, turn.load.tokens, rate, turn.workers) for turn in turns]
+    cases = [
+        Case(entrant.load.path, entrant.load.streams, entrant.load.tokens, rate, entrant.workers)
+        for entrant in entrants
+    ]
     with ExitStack() as stack:
-        groups = [stack.enter_context(clients(turn.load.path, max(1, turn.workers))) for turn in turns]
-        for turn, group in zip(turns, groups, strict=True):
-            group.put_on(replace(turn.load, requests=requests(turn.load, WARM_UP_TOKENS), stagger_s=0))
+        groups = [stack.enter_context(clients(entrant.load.path, max(1, entrant.workers))) for entrant in entrants]
+        for entrant, group in zip(entrants, groups, strict=True):
+            group.put_on(replace(entrant.load, requests=requests(entrant.load, WARM_UP_TOKENS), stagger_s=0))
         for repeat in range(repeats):
-            for turn, group, case in zip(turns, groups, cases, strict=True):
-                load = replace(turn.load, requests=requests(turn.load, ROUND_TOKENS))
-                once = one_round(turn.service, group, load)
+            for entrant, group, case in zip(entrants, groups, cases, strict=True):
+                load = replace(entrant.load, requests=requests(entrant.load, ROUND_TOKENS))
+                once = one_round(entrant.service, group, load)
                 case.rounds.append(once)
                 say(
-                    f"{load.path}, {load.streams} streams, workers: {turn.workers}, {repeat + 1} of {repeats}: "
+                    f"{load.path}, {load.streams} streams, workers: {entrant.workers}, {repeat + 1} of {repeats}: "
                     f"{once.tok_s:,.0f} tok/s"
                 )
     return cases

@@ -9,7 +9,7 @@ from benchmark import growth, overloading, recovering, scraping, starting, stopp
 from benchmark.answer import Asker, RemoteAsker, chat_model
 from benchmark.engine import Model, pack
 from benchmark.report import Options, Report
-from benchmark.rounds import Case, Turn, measure
+from benchmark.rounds import Case, Entrant, measure
 from benchmark.service import serve
 from bento_trtllm.triton_models.shared.cores import cores
 from tests.support.launcher import free_port
@@ -117,8 +117,8 @@ def _table(asker: Asker, options: Options, say: Say) -> list[Case]:
     asker.model.set_rate(options.rate)
     for streams in options.streams:
         loads = [asker.load(path, streams, options.tokens) for path in _paths(options, asker)]
-        turns = [Turn(asker.service, load, options.workers) for load in loads]
-        cases += measure(turns, options.repeats, rate=options.rate, say=say)
+        entrants = [Entrant(asker.service, load, options.workers) for load in loads]
+        cases += measure(entrants, options.repeats, rate=options.rate, say=say)
     return cases
 
 
@@ -129,8 +129,8 @@ def _first(asker: Asker, options: Options, say: Say) -> list[Case]:
         for path in _paths(options, asker)
         if path != "ensemble"
     ]
-    turns = [Turn(asker.service, load, options.workers) for load in loads]
-    return measure(turns, options.repeats, rate=FIRST_RATE, say=say)
+    entrants = [Entrant(asker.service, load, options.workers) for load in loads]
+    return measure(entrants, options.repeats, rate=FIRST_RATE, say=say)
 
 
 def _openvino(home: Path, model: Model, options: Options, say: Say, **settings: Any) -> list[Case]:
@@ -138,7 +138,7 @@ def _openvino(home: Path, model: Model, options: Options, say: Say, **settings: 
         service.wait_ready()
         asker = Asker(model, service, chat_model(service.url))
         loads = [asker.load(path, OPENVINO_STREAMS, options.tokens) for path in _paths(options, asker)]
-        return measure([Turn(service, load) for load in loads], options.repeats, say=say)
+        return measure([Entrant(service, load) for load in loads], options.repeats, say=say)
 
 
 def _workers(home: Path, model: Model, options: Options, say: Say) -> list[Case]:
@@ -152,7 +152,7 @@ def _workers(home: Path, model: Model, options: Options, say: Say) -> list[Case]
             service.wait_ready()
             asker = Asker(model, service, "")
             loads = [asker.load(path, WORKER_STREAMS, options.tokens) for path in ("bare", "text", "sse")]
-            cases += measure([Turn(service, load, count) for load in loads], options.repeats, say=say)
+            cases += measure([Entrant(service, load, count) for load in loads], options.repeats, say=say)
     return cases
 
 
@@ -163,13 +163,13 @@ def _slots(home: Path, model: Model, options: Options, say: Say) -> list[Case]:
     """
     model.set_rate(FIRST_RATE)
     with ExitStack() as stack:
-        turns: list[Turn] = []
+        entrants: list[Entrant] = []
         for count in SLOT_COUNTS:
             service = stack.enter_context(serve(home, workers=count, max_running_requests=FIRST_STREAMS))
             service.wait_ready()
             load = Asker(model, service, "").load("sse", FIRST_STREAMS, FIRST_TOKENS, FIRST_STAGGER_S)
-            turns.append(Turn(service, load, count))
-        return measure(turns, options.repeats, rate=FIRST_RATE, say=say)
+            entrants.append(Entrant(service, load, count))
+        return measure(entrants, options.repeats, rate=FIRST_RATE, say=say)
 
 
 def _remote(report: Report, url: str, say: Say) -> None:
@@ -178,4 +178,4 @@ def _remote(report: Report, url: str, say: Say) -> None:
     paths = [path for path in options.paths if path != "chat" or asker.chat_model]
     for streams in options.streams:
         loads = [asker.load(path, streams, options.tokens) for path in paths]
-        report.table += measure([Turn(None, load, options.workers) for load in loads], options.repeats, say=say)
+        report.table += measure([Entrant(None, load, options.workers) for load in loads], options.repeats, say=say)

@@ -112,8 +112,13 @@ class Storm:
             await getattr(self, f"_{kind}")(prompt)
         except httpx.DecodingError:
             self.counts[WRONG] += 1
-        except httpx.TransportError as error:
-            self.counts[NOBODY if isinstance(error, httpx.ConnectError) else TOLD] += 1
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            self.counts[NOBODY] += 1
+            await asyncio.sleep(PAUSE_S)
+        except httpx.TimeoutException:  # nobody was told anything
+            self.counts[SILENT] += 1
+        except httpx.TransportError:
+            self.counts[TOLD] += 1
             await asyncio.sleep(PAUSE_S)
 
     async def break_things(self, pids: Sequence[int], seconds: float) -> None:

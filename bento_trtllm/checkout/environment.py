@@ -31,7 +31,7 @@ def install(extras: str) -> None:
         return sorted(Path(sys.prefix).glob(f"{STAMP}*"))
 
     def more() -> list[Path]:
-        return [stamp for stamp in stamps() if wanted < set(stamp.name.removeprefix(STAMP).split(","))]
+        return [stamp for stamp in stamps() if wanted <= set(stamp.name.removeprefix(STAMP).split(","))]
 
     def make() -> None:
         # pip changes versions now: what stamps of other files say is over, also where those files come back.

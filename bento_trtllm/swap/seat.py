@@ -54,8 +54,12 @@ class Seat:
 
     async def start(self) -> None:
         """Launch Triton, or join the one that another worker launched; does not wait for it."""
+        serving = self._orders.read(Pack)
+        if serving and not self._serves(serving):  # a swap went on since this was made
+            self.model = self._make(serving)
         wanted, progress = self._orders.read(Wanted), self._orders.read(Progress)
-        if wanted and progress and progress.serial == wanted.serial and progress.is_pause():
+        paused = wanted and progress and progress.serial == wanted.serial and progress.is_pause()
+        if wanted and paused and not self._serves(wanted):
             # The old engine has ended, or is to: it must not come back beside the new one, for which this worker is.
             self._close(wanted)
             self.model.triton.launched.set()
@@ -63,6 +67,10 @@ class Seat:
         self._open.set()
         self.model.triton.use()
         await self.model.start()
+
+    def is_open(self) -> bool:
+        """Whether its model takes requests, or does as soon as it is ready: there is no pause."""
+        return self._open.is_set()
 
     async def stop(self) -> None:
         """End all that this worker started, and with the last worker, Triton."""

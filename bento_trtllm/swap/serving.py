@@ -96,7 +96,7 @@ class Serving:
             asyncio.create_task(self._keyring.watch(), name="keys"),
         ]
         # Early requests wait in the socket's queue for models that load quickly; otherwise they get a 503.
-        waits = (model.triton.wait_ready(FIRST_WAIT_S) for model in self.models)
+        waits = (seat.model.triton.wait_ready(FIRST_WAIT_S) for seat in self._seats if seat.is_open())
         await asyncio.gather(*waits, return_exceptions=True)
 
     async def stop(self) -> None:

@@ -128,14 +128,14 @@ def submit(ours: SimpleNamespace, made: SimpleNamespace, result: Any) -> Reply:
 
 
 def test_a_request_that_is_given_up_in_the_queue_is_forgotten(ours: SimpleNamespace, made: SimpleNamespace) -> None:
-    before = len(made.streams._tasks)
+    until(lambda: len(made.streams._tasks) == 2)  # what sends, and what looks
     result = Queued()
     reply = submit(ours, made, result)
     until(lambda: not made.results)
-    assert len(made.streams._tasks) == before + 1
+    assert len(made.streams._tasks) == 3
     reply.left = True
     made.streams.look()
-    until(lambda: len(made.streams._tasks) == before)
+    until(lambda: len(made.streams._tasks) == 2)
     assert result.aborted.is_set() and reply.ended == [ours.faults.GONE]
     assert not made.streams._running and not made.exits
 

@@ -277,6 +277,29 @@ async def test_after_a_pause_that_was_for_nothing_the_old_model_is_started_anew(
         assert [(each.path, each.ended) for each in Model.all] == [(OLD, True), (NEW, True), (OLD, False)]
 
 
+async def test_a_worker_that_comes_as_a_pause_ends_serves_the_new_model(tmp_path: Path) -> None:
+    """The leader that wrote down what is served has died before it wrote how far the swap is."""
+    orders = Orders.of(tmp_path / "run", "")
+    ask(orders)
+    orders.write(Progress(1, "loading", ALONE))
+    orders.write(Pack(str(NEW), NEW.name))
+    async with worker() as (seat, _):
+        await until_stage(orders, "done")
+        assert (await _path(seat), seat.model.not_ready()) == (NEW, None)
+
+
+async def test_a_swap_that_ends_as_a_worker_starts_is_heeded(tmp_path: Path) -> None:
+    orders = Orders.of(tmp_path / "run", "")
+    orders.folder.mkdir()
+    given = Settings()
+    serving = Serving([OLD], given, Keyring([], given.keys_file), Ledger(given.workers))
+    orders.write(Pack(str(NEW), NEW.name))
+    await serving.launch()
+    await serving.start()
+    assert [(each.path, each.started) for each in Model.all] == [(OLD, False), (NEW, True)]
+    await serving.stop()
+
+
 @pytest.mark.parametrize(("stage", "reason"), [("pausing", "no room"), ("loading", ALONE)])
 async def test_a_worker_that_comes_in_a_pause_does_not_start_the_old_model(
     tmp_path: Path, stage: Stage, reason: str
@@ -288,6 +311,7 @@ async def test_a_worker_that_comes_in_a_pause_does_not_start_the_old_model(
         assert await _path(seat) == NEW
         await until_stage(orders, "done")
         assert [(each.path, each.started) for each in Model.all] == [(OLD, False), (NEW, True)]
+        assert "waited for" not in Model.all[0].done  # or nobody would be answered meanwhile
 
 
 async def test_a_worker_that_comes_in_a_pause_starts_the_old_model_if_the_new_one_fails(tmp_path: Path) -> None:

@@ -23,14 +23,12 @@ from bento_trtllm.engines.openvino.trial import measure, write_cases
 from bento_trtllm.engines.openvino.weights import stored
 from bento_trtllm.errors import CheckpointError
 from bento_trtllm.manifest import Proof
-from bento_trtllm.triton_models.openvino.kv_cache import cached_tokens, token_bytes
+from bento_trtllm.triton_models.openvino.kv_cache import WORKING, cached_tokens, token_bytes
 from bento_trtllm.triton_models.openvino.precisions import Precisions
 from bento_trtllm.triton_models.shared.cores import groups
 from bento_trtllm.triton_models.shared.memory import free_memory
 
 NAME = "openvino"
-WORKING = 256 << 20
-"""Bytes that an engine takes besides its weights and the KV cache: libraries, activations and logits."""
 
 
 class OpenVINOEngine(Engine):

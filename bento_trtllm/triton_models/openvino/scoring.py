@@ -15,13 +15,12 @@ import numpy as np
 import openvino as ov
 import openvino.opset15 as op
 from cores import groups
+from kv_cache import WORKING
 from memory import free_memory
 from outbox import Scores
 from parameters import MOST_SCORES
 
 MODEL, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
-WORKING = 256 << 20
-"""Bytes besides the weights: as a pack's manifest has it for the pipeline."""
 KEPT_KERNELS = 128
 """OpenVINO keeps what it makes for each shape, of a model up to 5000; and nearly each piece of a text has shapes of its
 own. The demo's took 1.5 GB after 450 texts, and 0.4 GB with this, as fast (2026.4.1)."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import tensorrt_llm
@@ -29,6 +30,7 @@ class Iterations:
         self._llm, self._loop, self._note, self._log_error = llm, loop, note, log_error
         self._over = threading.Event()
         self._reading: asyncio.Task[None] | None = None
+        self._said = ""
 
     def begin(self) -> None:
         major, minor = tensorrt_llm.__version__.split(".")[:2]
@@ -44,21 +46,26 @@ class Iterations:
             self._reading.cancel()
 
     def _ask(self) -> None:
-        said = ""
         while not self._over.wait(EVERY_S):
             try:
                 found = self._llm.get_stats(timeout=0)
-            except Exception as error:  # the engine itself may be well; if it is not, requests tell
-                reason = repr(error)
-                if reason != said and not self._over.is_set():
-                    self._log_error(f"TensorRT-LLM has no statistics: {reason}")
-                said = reason
+            except Exception as error:
+                self._tell(error)
             else:
-                said = ""
-                self._loop.call_soon_threadsafe(self._note, found)
+                with suppress(RuntimeError):  # the loop has ended meanwhile
+                    self._loop.call_soon_threadsafe(self._note, found)
 
     async def _read(self) -> None:
         while True:
-            async for each in self._llm.get_stats_async(timeout=A_DAY_S):
-                self._note([each])
+            try:
+                async for each in self._llm.get_stats_async(timeout=A_DAY_S):
+                    self._note([each])
+            except Exception as error:
+                self._tell(error)
             await asyncio.sleep(EVERY_S)
+
+    def _tell(self, error: Exception) -> None:
+        """Once of each: the engine itself may be well, and if it is not, requests tell."""
+        if repr(error) != self._said and not self._over.is_set():
+            self._log_error(f"TensorRT-LLM has no statistics: {error!r}")
+        self._said = repr(error)

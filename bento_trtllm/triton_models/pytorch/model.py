@@ -7,6 +7,7 @@ the tokens since the one before: output_ids int32 [1, 1, n], sequence_length int
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import log
@@ -47,7 +48,8 @@ class TritonPythonModel:
             self._streams.prime(self._first_tokens())
         except Exception:
             # Else the threads of both keep this process from ending.
-            self.finalize()
+            with suppress(Exception):
+                self.finalize()
             raise
         reader = RequestReader(
             engine="pytorch",

@@ -128,7 +128,7 @@ class Streams:
                     self._ready.set()
         except (RequestError, ValueError) as error:
             self._drop(active, fault=_fault(str(error)))
-        except (AssertionError, LookupError) as error:
+        except (AssertionError, AttributeError, LookupError, TypeError) as error:
             # Of what one response has, such as a score that is missing (_handle_sequence in executor/result.py).
             self._log_error(f"A response cannot be read: {error!r}")
             self._drop(active, fault=Fault(FAILED, "The engine's response cannot be read."))
@@ -150,7 +150,7 @@ class Streams:
             await asyncio.sleep(self._check_s)
             self._cancel(lambda active: active.reply.is_cancelled())
             if error := _ended(self._llm):
-                raise error
+                self._fail(error)
 
     def _count(self, statistics: Sequence[dict[str, Any]]) -> None:
         """Take how many steps the engine has made, which only its own loop tells."""
