@@ -151,6 +151,7 @@ class Streams:
             self._cancel(lambda active: active.reply.is_cancelled())
             if error := _ended(self._llm):
                 self._fail(error)
+                return
 
     def _count(self, statistics: Sequence[dict[str, Any]]) -> None:
         """Take how many steps the engine has made, which only its own loop tells."""
