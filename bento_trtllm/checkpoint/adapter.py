@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bento_trtllm.checkpoint.checkpoint import Checkpoint
+from bento_trtllm.checkpoint.checkpoint import Checkpoint, unusable
 from bento_trtllm.checkpoint.safetensors import NUMPY_TYPES, Tensor, read_shard
 from bento_trtllm.errors import CheckpointError
 
@@ -127,9 +127,7 @@ def _read_config(path: Path) -> _Config:
         config = _Config.model_validate_json(file.read_bytes())
         _compile(config)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
-        raise CheckpointError(f"{file} cannot be used: {where}") from error
+        raise unusable(file, error) from error
     except re.error as error:
         raise CheckpointError(f"{file} has {error.pattern!r}, which is no regular expression: {error}") from error
     return config

@@ -166,9 +166,14 @@ def _parse(kind: type[_Kind], data: dict[str, Any], path: Path) -> _Kind:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
-        raise CheckpointError(f"{path} cannot be used: {where}") from error
+        raise unusable(path, error) from error
+
+
+def unusable(path: Path, error: ValidationError) -> CheckpointError:
+    """What is wrong first in a file, and where, in one sentence."""
+    first = error.errors()[0]
+    where = ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
+    return CheckpointError(f"{path} cannot be used: {where}")
 
 
 def _read_json(path: Path, needed: bool = False) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.limits import LIMIT_S
+from tests.support.tiny import until
 
 
 class Told:
@@ -111,13 +111,6 @@ def made(ours: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sim
     )
     yield found
     found.streams.close()
-
-
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def submit(ours: SimpleNamespace, made: SimpleNamespace, result: Any) -> Reply:
